@@ -1,0 +1,252 @@
+//! One value of a row, typed, and its text form.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a column holds. Numbers, decimals and times keep their type until the destination's own form is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// True or false.
+    Bool,
+    /// A whole number that fits 64 bits.
+    Int,
+    /// A binary floating-point number.
+    Float,
+    /// An exact decimal number, kept as its digits.
+    Decimal,
+    /// Text.
+    Text,
+    /// Bytes, kept as base64 text.
+    Bytes,
+    /// A calendar date, days since 1970-01-01.
+    Date,
+    /// A time of day, microseconds since midnight.
+    Time,
+    /// A date and time without zone, microseconds since 1970-01-01T00:00:00.
+    Timestamp,
+    /// An instant, microseconds since 1970-01-01T00:00:00Z.
+    TimestampTz,
+    /// A JSON document, kept as its text.
+    Json,
+}
+
+impl Kind {
+    /// The word for it in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Float => "float",
+            Self::Decimal => "decimal",
+            Self::Text => "text",
+            Self::Bytes => "bytes",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::Timestamp => "timestamp",
+            Self::TimestampTz => "timestamp_tz",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// One value, borrowed from its column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cell<'a> {
+    /// No value.
+    Null,
+    /// A [`Kind::Bool`].
+    Bool(bool),
+    /// A [`Kind::Int`].
+    Int(i64),
+    /// A [`Kind::Float`].
+    Float(f64),
+    /// A [`Kind::Date`], in days.
+    Date(i64),
+    /// A [`Kind::Time`], in microseconds.
+    Time(i64),
+    /// A [`Kind::Timestamp`], in microseconds.
+    Timestamp(i64),
+    /// A [`Kind::TimestampTz`], in microseconds.
+    TimestampTz(i64),
+    /// Digits of a [`Kind::Decimal`].
+    Decimal(&'a str),
+    /// A [`Kind::Text`] or, in base64, a [`Kind::Bytes`].
+    Text(&'a str),
+    /// A [`Kind::Json`] document.
+    Json(&'a str),
+}
+
+impl Cell<'_> {
+    /// True where there is no value.
+    pub const fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// Writes the value's plain text: ISO 8601 for dates and times, digits for numbers, nothing for null.
+    pub fn write_text(&self, out: &mut String) {
+        match *self {
+            Self::Null => {}
+            Self::Bool(value) => out.push_str(if value { "true" } else { "false" }),
+            Self::Int(value) => _ = write!(out, "{value}"),
+            Self::Float(value) => _ = write!(out, "{value}"),
+            Self::Date(days) => write_date(days, out),
+            Self::Time(micros) => write_time(micros, out),
+            Self::Timestamp(micros) => write_timestamp(micros, false, out),
+            Self::TimestampTz(micros) => write_timestamp(micros, true, out),
+            Self::Decimal(text) | Self::Text(text) | Self::Json(text) => out.push_str(text),
+        }
+    }
+
+    /// The value's plain text.
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        self.write_text(&mut out);
+        out
+    }
+
+    /// Writes the value as JSON, keeping numbers numbers and every digit of a decimal.
+    ///
+    /// A number that JSON has no form for (NaN, infinity) becomes `null`; mapping refuses such rows before.
+    pub fn write_json(&self, out: &mut String) {
+        match *self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(_) | Self::Int(_) => self.write_text(out),
+            Self::Float(value) if value.is_finite() => _ = write!(out, "{value:?}"),
+            Self::Float(_) => out.push_str("null"),
+            Self::Decimal(digits) if is_json_number(digits) => out.push_str(digits),
+            Self::Decimal(text) | Self::Text(text) => write_json_string(text, out),
+            Self::Date(_) | Self::Time(_) | Self::Timestamp(_) | Self::TimestampTz(_) => {
+                out.push('"');
+                self.write_text(out);
+                out.push('"');
+            }
+            Self::Json(text) => out.push_str(text),
+        }
+    }
+
+    /// Writes the value as a JSON string whatever its type, for APIs whose properties are all strings.
+    pub fn write_json_text(&self, out: &mut String) {
+        match *self {
+            Self::Null => out.push_str("null"),
+            Self::Text(text) | Self::Json(text) | Self::Decimal(text) => write_json_string(text, out),
+            _ => {
+                out.push('"');
+                self.write_text(out);
+                out.push('"');
+            }
+        }
+    }
+}
+
+/// Writes `text` as a JSON string with its quotes.
+pub fn write_json_string(text: &str, out: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.reserve(text.len() + 2);
+    out.push('"');
+    let mut start = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.push_str(text.get(start..at).unwrap_or_default());
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            _ => {
+                out.push_str("\\u00");
+                out.push(char::from(HEX[usize::from(byte >> 4)]));
+                out.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+        start = at + 1;
+    }
+    out.push_str(text.get(start..).unwrap_or_default());
+    out.push('"');
+}
+
+/// True where `digits` is a number in JSON's grammar, so that it may stand unquoted.
+fn is_json_number(digits: &str) -> bool {
+    let digits = digits.strip_prefix('-').unwrap_or(digits);
+    let (whole, fraction) = digits.split_once('.').map_or((digits, None), |(whole, fraction)| (whole, Some(fraction)));
+    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    all_digits(whole) && (whole.len() == 1 || !whole.starts_with('0')) && fraction.is_none_or(all_digits)
+}
+
+fn write_date(days: i64, out: &mut String) {
+    let date = i32::try_from(days).ok().and_then(|days| NaiveDate::from_epoch_days(days));
+    match date {
+        Some(date) => _ = write!(out, "{date}"),
+        None => _ = write!(out, "{days} days from 1970-01-01"),
+    }
+}
+
+fn write_time(micros: i64, out: &mut String) {
+    let (seconds, rest) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+    match NaiveTime::from_num_seconds_from_midnight_opt(seconds as u32, rest as u32 * 1_000) {
+        Some(time) => _ = write!(out, "{time}"),
+        None => _ = write!(out, "24:00:00"),
+    }
+}
+
+fn write_timestamp(micros: i64, zone: bool, out: &mut String) {
+    let Some(time) = DateTime::from_timestamp_micros(micros) else {
+        _ = write!(out, "{micros} microseconds from 1970-01-01");
+        return;
+    };
+    let time: NaiveDateTime = time.naive_utc();
+    _ = write!(out, "{}T{}", time.date(), time.time());
+    if zone {
+        out.push('Z');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(cell: Cell<'_>) -> String {
+        let mut out = String::new();
+        cell.write_json(&mut out);
+        out
+    }
+
+    #[test]
+    fn every_value_keeps_its_digits_and_its_letters() {
+        assert_eq!(json(Cell::Int(i64::MIN)), "-9223372036854775808");
+        assert_eq!(json(Cell::Decimal("12345678901234567890.10")), "12345678901234567890.10");
+        assert_eq!(json(Cell::Decimal("NaN")), "\"NaN\"");
+        assert_eq!(json(Cell::Text("O'Brien \"x\"\n\u{1}é")), "\"O'Brien \\\"x\\\"\\n\\u0001é\"");
+        assert_eq!(json(Cell::Date(0)), "\"1970-01-01\"");
+        assert_eq!(json(Cell::TimestampTz(1_500_000)), "\"1970-01-01T00:00:01.500Z\"");
+        assert_eq!(json(Cell::Timestamp(-1)), "\"1969-12-31T23:59:59.999999\"");
+        assert_eq!(json(Cell::Float(0.1)), "0.1");
+        assert_eq!(json(Cell::Float(1e300)), "1e300");
+        assert_eq!(json(Cell::Float(f64::NAN)), "null");
+    }
+
+    #[test]
+    fn text_form_quotes_every_type() {
+        let mut out = String::new();
+        Cell::Int(7).write_json_text(&mut out);
+        Cell::Bool(true).write_json_text(&mut out);
+        Cell::Null.write_json_text(&mut out);
+        assert_eq!(out, "\"7\"\"true\"null");
+    }
+
+    #[test]
+    fn json_numbers_are_told_from_look_alikes() {
+        for good in ["0", "-1", "10.50", "0.001"] {
+            assert!(is_json_number(good), "{good}");
+        }
+        for bad in ["", "-", "01", "1.", ".5", "1e5", "NaN", "Infinity"] {
+            assert!(!is_json_number(bad), "{bad}");
+        }
+    }
+}

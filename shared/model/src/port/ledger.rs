@@ -1,0 +1,212 @@
+//! The database that accounts for runs, chunks and outcomes.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::Result;
+use crate::change::{Change, Operation};
+use crate::id::{Attempt, ChunkNo, RunId};
+use crate::limit::Micros;
+use crate::merge::Merged;
+use crate::outcome::{Refusal, Status};
+use crate::run::RunState;
+use crate::tally::Tally;
+use crate::wire::{ParkedV1, ReportV1};
+
+/// What a run was asked to do beside the plain job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunOptions {
+    /// Send every row again.
+    pub full: bool,
+    /// Send refused rows again though nothing changed.
+    pub retry_rejected: bool,
+}
+
+/// A run as the ledger knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// The sync that it executes.
+    pub sync: String,
+    /// The destination account.
+    pub destination: String,
+    /// Where it stands.
+    pub state: RunState,
+    /// What it was asked to do.
+    pub options: RunOptions,
+    /// When it was asked for.
+    pub requested: Micros,
+    /// When it began to plan.
+    pub started: Option<Micros>,
+    /// When its plan was complete.
+    pub planned: Option<Micros>,
+    /// When it ended.
+    pub ended: Option<Micros>,
+    /// Its accounting.
+    pub tally: Tally,
+    /// Requests sent to the destination.
+    pub requests: u64,
+    /// Fingerprint of the sync's settings when it was planned.
+    pub settings: String,
+    /// The plan's key in the store.
+    pub plan: Option<String>,
+    /// The snapshot that it was planned against.
+    pub base: Option<String>,
+    /// A user wants it stopped.
+    pub cancel: bool,
+    /// Why it was held, failed or stopped.
+    pub reason: Option<String>,
+}
+
+/// A request for a run, answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requested {
+    /// The run that will do it.
+    pub run: RunId,
+    /// False where a queued follow-up already stood for it.
+    pub fresh: bool,
+}
+
+/// A change of a run; fields that are absent stay.
+#[derive(Clone, Debug, Default)]
+pub struct RunPatch {
+    /// The next state.
+    pub state: Option<RunState>,
+    /// When it began to plan.
+    pub started: Option<Micros>,
+    /// When its plan was complete.
+    pub planned: Option<Micros>,
+    /// Its accounting.
+    pub tally: Option<Tally>,
+    /// Fingerprint of the sync's settings.
+    pub settings: Option<String>,
+    /// The plan's key in the store.
+    pub plan: Option<String>,
+    /// The snapshot that it was planned against.
+    pub base: Option<String>,
+    /// A user wants it stopped.
+    pub cancel: bool,
+    /// Why it was held, failed or stopped.
+    pub reason: Option<String>,
+}
+
+/// A planned chunk and what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// Its number in the run.
+    pub number: ChunkNo,
+    /// The rows' change.
+    pub change: Change,
+    /// What the destination is asked to do.
+    pub operation: Operation,
+    /// How many records.
+    pub rows: u32,
+    /// Where it begins in the plan.
+    pub offset: u64,
+    /// Its bytes in the plan.
+    pub length: u64,
+    /// Publications so far.
+    pub attempt: Attempt,
+    /// Tries that counted.
+    pub tries: u32,
+    /// Not to be published before.
+    pub not_before: Micros,
+    /// Protocol state to resume with.
+    pub parked: Option<ParkedV1>,
+    /// What its records came to.
+    pub merged: Merged,
+}
+
+/// How an ended run is written down.
+#[derive(Clone, Debug)]
+pub struct Closing {
+    /// The end state.
+    pub state: RunState,
+    /// The final accounting.
+    pub tally: Tally,
+    /// The new snapshot's key, where there is one.
+    pub snapshot: Option<String>,
+    /// Why it failed or stopped.
+    pub reason: Option<String>,
+    /// When it ended.
+    pub ended: Micros,
+}
+
+/// A record that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The rows' change; rows refused before planning have none.
+    pub change: Option<Change>,
+    /// The record's key, as text.
+    pub key: String,
+    /// Where the record stands; nothing where Outflow refused the row itself.
+    pub status: Option<Status>,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// Runs and their end.
+///
+/// 1. Of one sync at most one run is not queued and has not ended, and at most one is queued.
+/// 2. `request` adds a queued run, or answers with the one that is queued already.
+/// 3. `patch` changes the state only from `from`, else it is a [`super::Trouble::Conflict`] and changes nothing.
+/// 4. `close` writes end state, totals and the snapshot pointer in one transaction; only of a run that has not ended.
+/// 5. What an operation returned `Ok` for survives a crash of the process and of the machine.
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// Asks for a run of `run.sync`.
+    async fn request(&self, run: &Run) -> Result<Requested>;
+    /// A run by its id.
+    async fn run(&self, id: &RunId) -> Result<Option<Run>>;
+    /// The newest `limit` runs, of one sync or of all, newest first.
+    async fn runs(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Run>>;
+    /// Changes a run that is in state `from`.
+    async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()>;
+    /// Ends a run that is in state `from`.
+    async fn close(&self, id: &RunId, from: RunState, closing: Closing) -> Result<()>;
+    /// The snapshot that a sync's last ended run left.
+    async fn snapshot(&self, sync: &str) -> Result<Option<String>>;
+    /// Forgets a sync's snapshot.
+    async fn reset(&self, sync: &str) -> Result<()>;
+}
+
+/// Chunks and what their records came to.
+///
+/// 1. `plan` writes all chunks or none.
+/// 2. `published` counts the attempt before the chunk is published, so that a chunk that was never published is known
+///    to be unsent.
+/// 3. `settle` joins reports into their chunks and returns the joined chunks; settling a report twice changes nothing.
+/// 4. `problem` rows of a run are kept until the run is.
+#[async_trait]
+pub trait Chunks: Send + Sync {
+    /// Writes the chunks of a run's plan, in place of any that were there.
+    async fn plan(&self, run: &RunId, chunks: &[Chunk]) -> Result<()>;
+    /// The chunks of a run, by number.
+    async fn chunks(&self, run: &RunId) -> Result<Vec<Chunk>>;
+    /// Counts one more attempt of each of these chunks.
+    async fn published(&self, run: &RunId, chunks: &[ChunkNo]) -> Result<()>;
+    /// Joins reports; returns each touched chunk with its run, once.
+    async fn settle(&self, reports: &[ReportV1], now: Micros) -> Result<Vec<(RunId, Chunk)>>;
+    /// Adds records that did not succeed, in place of any that were there.
+    async fn add_problems(&self, run: &RunId, problems: &[Problem]) -> Result<()>;
+    /// Records that did not succeed, at most `limit`.
+    async fn problems(&self, run: &RunId, limit: u32) -> Result<Vec<Problem>>;
+    /// Forgets ended runs and their chunks that ended before `before`; returns the keys of their plans.
+    async fn expire(&self, before: Micros) -> Result<Vec<String>>;
+}
+
+/// The use of daily quotas, which must survive a restart.
+#[async_trait]
+pub trait Quotas: Send + Sync {
+    /// Requests of an account counted on `day` (days since 1970-01-01, UTC).
+    async fn daily(&self, account: &str, day: i64) -> Result<u64>;
+    /// Writes the use of an account on `day`; the greater of two holds.
+    async fn set_daily(&self, account: &str, day: i64, used: u64) -> Result<()>;
+}
+
+/// Everything the ledger keeps.
+pub trait Ledger: Runs + Chunks + Quotas {}
+
+impl<T: Runs + Chunks + Quotas> Ledger for T {}

@@ -1,0 +1,67 @@
+//! Transport of chunks to workers and of reports back. It may deliver twice, and may lose everything: plan and ledger
+//! are the truth.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::Result;
+use crate::id::Lane;
+
+/// Chunks out, reports back.
+///
+/// 1. `publish` returns when the message will survive whatever the backend survives.
+/// 2. A message is delivered at least once to one consumer of its lane, urgent ones before normal ones.
+/// 3. A message that was neither acknowledged nor handed back is delivered again when its consumer has gone.
+/// 4. `report` returns when the report will survive; reports are delivered like chunks.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Puts a chunk on its lane.
+    async fn publish(&self, lane: &Lane, urgent: bool, body: Bytes) -> Result<()>;
+    /// Waits for the next chunk of a lane.
+    async fn next_chunk(&self, lane: &Lane) -> Result<Delivery>;
+    /// Sends a report to the coordinators.
+    async fn report(&self, body: Bytes) -> Result<()>;
+    /// Waits for the next report.
+    async fn next_report(&self) -> Result<Delivery>;
+}
+
+/// A message in a consumer's hands. Dropping it unacknowledged hands it back.
+pub struct Delivery {
+    /// The message.
+    pub body: Bytes,
+    /// How often it was delivered before.
+    pub redelivered: u32,
+    receipt: Option<Box<dyn Receipt>>,
+}
+
+/// A backend's way to settle a delivery.
+#[async_trait]
+pub trait Receipt: Send {
+    /// The message is done with.
+    async fn ack(self: Box<Self>) -> Result<()>;
+    /// The message is to be delivered again.
+    fn hand_back(self: Box<Self>);
+}
+
+impl Delivery {
+    /// A delivery that `receipt` settles.
+    pub fn new(body: Bytes, redelivered: u32, receipt: Box<dyn Receipt>) -> Self {
+        Self { body, redelivered, receipt: Some(receipt) }
+    }
+
+    /// The message is done with. Consumes the delivery: acknowledging twice does not compile.
+    pub async fn ack(mut self) -> Result<()> {
+        match self.receipt.take() {
+            Some(receipt) => receipt.ack().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(receipt) = self.receipt.take() {
+            receipt.hand_back();
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Records ready for a destination: typed columns under their field paths.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cell::{Cell, write_json_string};
+use crate::column::Column;
+
+/// What is sent where a value is null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NullPolicy {
+    /// Send null.
+    #[default]
+    Send,
+    /// Leave the field out.
+    Skip,
+    /// Send what empties the field at this destination.
+    Clear,
+}
+
+/// One destination field and its values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Field {
+    /// The field's name, or its path with dots.
+    pub path: String,
+    /// What is sent for null.
+    pub null: NullPolicy,
+    /// Values must not be shown.
+    pub sensitive: bool,
+    /// One value per record.
+    pub column: Column,
+}
+
+/// Records of one operation, columnar.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// How many records.
+    pub rows: u32,
+    /// The fields, identity first.
+    pub fields: Vec<Field>,
+    /// How many of `fields`, from the start, address the record.
+    pub identity: u32,
+    /// The destination's own ids, where known and needed.
+    pub record_ids: Option<Column>,
+}
+
+/// How a destination writes values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Style {
+    /// Every value as a string.
+    pub text: bool,
+    /// The text that empties a field; null where there is none.
+    pub clear: Option<String>,
+    /// Whether a field path's dots nest objects.
+    pub nest: bool,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { text: false, clear: None, nest: true }
+    }
+}
+
+impl Style {
+    /// Writes `cell` as this destination wants it; false, and nothing written, where the field is left out.
+    pub fn write(&self, cell: Cell<'_>, null: NullPolicy, out: &mut String) -> bool {
+        match (cell, null) {
+            (Cell::Null, NullPolicy::Skip) => return false,
+            (Cell::Null, NullPolicy::Send | NullPolicy::Clear) => match &self.clear {
+                Some(clear) => write_json_string(clear, out),
+                None => out.push_str("null"),
+            },
+            (cell, _) if self.text => cell.write_json_text(out),
+            (cell, _) => cell.write_json(out),
+        }
+        true
+    }
+}
+
+impl Table {
+    /// The fields that address the record.
+    pub fn identity_fields(&self) -> &[Field] {
+        self.fields.get(..self.identity as usize).unwrap_or(&self.fields)
+    }
+
+    /// The text that addresses record `row`: the values of its identity fields, separated by a space.
+    pub fn identity_text(&self, row: usize) -> String {
+        let mut out = String::new();
+        for (at, field) in self.identity_fields().iter().enumerate() {
+            if at > 0 {
+                out.push(' ');
+            }
+            field.column.cell(row).write_text(&mut out);
+        }
+        out
+    }
+
+    /// The destination's id of record `row`, where known.
+    pub fn record_id(&self, row: usize) -> Option<&str> {
+        match self.record_ids.as_ref()?.cell(row) {
+            Cell::Text(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// The nesting of a table's fields, worked out once and written for every record.
+pub struct Shape(Vec<(String, Node)>);
+
+enum Node {
+    /// A value: the field's place in the table.
+    Leaf(usize),
+    /// An object within.
+    Object(Shape),
+}
+
+impl Shape {
+    /// The shape of `fields`, given by place and path.
+    pub fn of<'a>(fields: impl IntoIterator<Item = (usize, &'a str)>, nest: bool) -> Self {
+        let mut shape = Self(Vec::new());
+        for (at, path) in fields {
+            let parts: Vec<&str> = if nest { path.split('.').collect() } else { vec![path] };
+            shape.insert(&parts, at);
+        }
+        shape
+    }
+
+    fn insert(&mut self, path: &[&str], at: usize) {
+        let Some((name, rest)) = path.split_first() else { return };
+        if rest.is_empty() {
+            self.0.push((quoted(name), Node::Leaf(at)));
+            return;
+        }
+        let name = quoted(name);
+        if let Some((_, Node::Object(inner))) = self.0.iter_mut().find(|(existing, _)| *existing == name) {
+            inner.insert(rest, at);
+            return;
+        }
+        let mut inner = Self(Vec::new());
+        inner.insert(rest, at);
+        self.0.push((name, Node::Object(inner)));
+    }
+
+    /// Writes record `row` of `table` as a JSON object.
+    pub fn write(&self, table: &Table, row: usize, style: &Style, out: &mut String) {
+        out.push('{');
+        self.write_members(table, row, style, out);
+        out.push('}');
+    }
+
+    /// Writes the members alone; true where there was one.
+    pub fn write_members(&self, table: &Table, row: usize, style: &Style, out: &mut String) -> bool {
+        let mut any = false;
+        for (name, node) in &self.0 {
+            let before = out.len();
+            if any {
+                out.push(',');
+            }
+            out.push_str(name);
+            let written = match node {
+                Node::Leaf(at) => {
+                    table.fields.get(*at).is_some_and(|field| style.write(field.column.cell(row), field.null, out))
+                }
+                Node::Object(inner) => {
+                    inner.write(table, row, style, out);
+                    true
+                }
+            };
+            if written {
+                any = true;
+            } else {
+                out.truncate(before);
+            }
+        }
+        any
+    }
+}
+
+fn quoted(name: &str) -> String {
+    let mut out = String::new();
+    write_json_string(name, &mut out);
+    out.push(':');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::Kind;
+
+    fn field(path: &str, null: NullPolicy, value: Option<&str>) -> Field {
+        let mut column = Column::new(Kind::Text);
+        column.push(value.map_or(Cell::Null, Cell::Text));
+        Field { path: path.to_owned(), null, sensitive: false, column }
+    }
+
+    #[test]
+    fn nested_paths_become_objects_and_null_follows_its_policy() {
+        let table = Table {
+            rows: 1,
+            fields: vec![
+                field("email", NullPolicy::Send, Some("a@x")),
+                field("address.city", NullPolicy::Send, Some("Graz")),
+                field("left_out", NullPolicy::Skip, None),
+                field("address.zip", NullPolicy::Send, None),
+            ],
+            identity: 1,
+            record_ids: None,
+        };
+        let paths = || table.fields.iter().enumerate().map(|(at, field)| (at, field.path.as_str()));
+        let mut out = String::new();
+        Shape::of(paths(), true).write(&table, 0, &Style::default(), &mut out);
+        assert_eq!(out, r#"{"email":"a@x","address":{"city":"Graz","zip":null}}"#);
+        out.clear();
+        let style = Style { text: true, clear: Some(String::new()), nest: false };
+        Shape::of(paths(), false).write(&table, 0, &style, &mut out);
+        assert_eq!(out, r#"{"email":"a@x","address.city":"Graz","address.zip":""}"#);
+        assert_eq!(table.identity_text(0), "a@x");
+    }
+}

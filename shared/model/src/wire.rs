@@ -1,0 +1,244 @@
+//! What travels between coordinator and workers: versioned envelopes, MessagePack with named fields. Golden files hold their bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::change::Operation;
+use crate::column::Column;
+use crate::id::AttemptId;
+use crate::limit::{Limits, Micros};
+use crate::outcome::{Refusal, Status};
+use crate::policy::ErrorClass;
+use crate::table::Table;
+
+/// The version of every envelope here.
+pub const VERSION: u8 = 1;
+
+/// A message that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Not a message of ours, or damaged.
+    #[error("Message cannot be read")]
+    Decode(#[from] rmp_serde::decode::Error),
+    /// A value that MessagePack cannot hold.
+    #[error("Message cannot be written")]
+    Encode(#[from] rmp_serde::encode::Error),
+    /// The compressed payload is damaged.
+    #[error("Payload cannot be unpacked")]
+    Payload(#[source] std::io::Error),
+    /// Written by a newer Outflow.
+    #[error("Message has version {0}, but this Outflow reads version {VERSION}; upgrade it")]
+    Version(u8),
+}
+
+/// The destination account that a chunk is for, as a worker needs it: no database, no project files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountV1 {
+    /// The account's name in the project; also its lane and its budget.
+    pub name: String,
+    /// The destination's name in the catalog.
+    pub kind: String,
+    /// Its settings as JSON, secrets as references.
+    pub settings: String,
+    /// What the account allows.
+    pub limits: Limits,
+}
+
+/// A chunk on its way to a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChunkV1 {
+    /// Always [`VERSION`].
+    pub version: u8,
+    /// Which publication of which chunk of which run.
+    pub id: AttemptId,
+    /// The sync's name.
+    pub sync: String,
+    /// The sync's share of the account against other syncs.
+    pub weight: u32,
+    /// Whether it goes before others.
+    pub urgent: bool,
+    /// The account.
+    pub account: AccountV1,
+    /// What is written there.
+    pub object: String,
+    /// What is asked for.
+    pub operation: Operation,
+    /// False where sending twice could do harm.
+    pub repeatable: bool,
+    /// Whether the destination's record ids are reported.
+    pub wants_ids: bool,
+    /// How many records the payload has.
+    pub rows: u32,
+    /// The records still to deliver; all where absent.
+    pub only: Option<Vec<u32>>,
+    /// Tries that these records have behind them.
+    pub tries: u32,
+    /// Protocol state of a parked delivery.
+    pub parked: Option<ParkedV1>,
+    /// W3C trace context of the publication.
+    pub traceparent: Option<String>,
+    /// The records: a [`Table`], MessagePack, zstd.
+    #[serde(with = "serde_bytes")]
+    pub payload: Vec<u8>,
+}
+
+/// A destination's protocol state, kept while a delivery waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedV1 {
+    /// Always [`VERSION`].
+    pub version: u8,
+    /// The records that the state is about, by place in the chunk.
+    pub rows: Vec<u32>,
+    /// The destination's own state, in its own encoding.
+    #[serde(with = "serde_bytes")]
+    pub state: Vec<u8>,
+}
+
+/// What became of one record that did not succeed, or why it is still waiting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowRefusal {
+    /// Its place in the chunk.
+    pub row: u32,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// What shall happen with the records that have no final status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Next {
+    /// More reports of this delivery follow.
+    Continue,
+    /// Nothing: all records have their status, or none is left to this delivery.
+    Done,
+    /// Publish what remains again.
+    Again {
+        /// Not before this much time has passed, in microseconds.
+        after: Micros,
+        /// Whether this was a try; waiting for a limit is none.
+        counted: bool,
+        /// Protocol state to resume with.
+        parked: Option<ParkedV1>,
+        /// Why.
+        class: ErrorClass,
+    },
+    /// Stop the run.
+    Stop {
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// A worker's word on a delivery.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportV1 {
+    /// Always [`VERSION`].
+    pub version: u8,
+    /// Which publication of which chunk of which run.
+    pub id: AttemptId,
+    /// One [`Status`] byte per record of the chunk.
+    #[serde(with = "serde_bytes")]
+    pub statuses: Vec<u8>,
+    /// The destination's record ids, one per record of the chunk, where wanted.
+    pub ids: Option<Column>,
+    /// Why records did not succeed.
+    pub refusals: Vec<RowRefusal>,
+    /// Requests that are about to be sent to a destination that cannot be repeated: number and records.
+    pub intents: Vec<(u32, Vec<u32>)>,
+    /// Intents whose answer is known.
+    pub resolved: Vec<u32>,
+    /// Protocol state to resume from, should this delivery die.
+    pub checkpoint: Option<ParkedV1>,
+    /// Requests that were sent.
+    pub requests: u32,
+    /// What shall happen next.
+    pub next: Next,
+}
+
+impl ChunkV1 {
+    /// The chunk as a message.
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        Ok(rmp_serde::to_vec_named(self)?)
+    }
+
+    /// Reads a message.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let chunk: Self = rmp_serde::from_slice(bytes)?;
+        if chunk.version == VERSION { Ok(chunk) } else { Err(WireError::Version(chunk.version)) }
+    }
+
+    /// The records that are to be delivered, by place.
+    pub fn pending(&self) -> Vec<u32> {
+        self.only.clone().unwrap_or_else(|| (0..self.rows).collect())
+    }
+}
+
+impl ReportV1 {
+    /// A report in which no record has a status yet.
+    pub fn empty(id: AttemptId, rows: u32, next: Next) -> Self {
+        Self {
+            version: VERSION,
+            id,
+            statuses: vec![Status::Remaining as u8; rows as usize],
+            ids: None,
+            refusals: Vec::new(),
+            intents: Vec::new(),
+            resolved: Vec::new(),
+            checkpoint: None,
+            requests: 0,
+            next,
+        }
+    }
+
+    /// The report as a message.
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        Ok(rmp_serde::to_vec_named(self)?)
+    }
+
+    /// Reads a message.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let report: Self = rmp_serde::from_slice(bytes)?;
+        if report.version == VERSION { Ok(report) } else { Err(WireError::Version(report.version)) }
+    }
+}
+
+/// Packs records as they travel and as the plan holds them.
+pub fn pack(table: &Table) -> Result<Vec<u8>, WireError> {
+    let plain = rmp_serde::to_vec_named(table)?;
+    zstd::bulk::compress(&plain, 1).map_err(WireError::Payload)
+}
+
+/// Unpacks records; at most `cap` bytes, so that a damaged length cannot exhaust memory.
+pub fn unpack(payload: &[u8], cap: usize) -> Result<Table, WireError> {
+    let plain = zstd::bulk::decompress(payload, cap).map_err(WireError::Payload)?;
+    Ok(rmp_serde::from_slice(&plain)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::Kind;
+    use crate::id::RunId;
+    use crate::table::{Field, NullPolicy};
+
+    #[test]
+    fn a_report_of_a_newer_outflow_is_refused_with_its_version() -> Result<(), WireError> {
+        let id = AttemptId { run: RunId::new(1, 2), chunk: 3, attempt: 1 };
+        let mut report = ReportV1::empty(id, 2, Next::Done);
+        assert_eq!(ReportV1::decode(&report.encode()?)?, report);
+        report.version = 9;
+        assert!(matches!(ReportV1::decode(&report.encode()?), Err(WireError::Version(9))));
+        Ok(())
+    }
+
+    #[test]
+    fn records_travel_unchanged_and_a_lying_length_is_refused() -> Result<(), WireError> {
+        let mut column = Column::new(Kind::Text);
+        column.push_text("Zoë O'Brien 株式会社");
+        let field = Field { path: "name".to_owned(), null: NullPolicy::Send, sensitive: false, column };
+        let table = Table { rows: 1, fields: vec![field], identity: 1, record_ids: None };
+        let packed = pack(&table)?;
+        assert_eq!(unpack(&packed, 1 << 20)?, table);
+        assert!(matches!(unpack(&packed, 8), Err(WireError::Payload(_))));
+        Ok(())
+    }
+}
