@@ -1,0 +1,346 @@
+//! Detecting changes: rows in, hashed and sorted; merged with the base snapshot; changes out.
+
+use std::path::Path;
+
+use arrow_array::{Array, RecordBatch};
+use outflow_model::cell::Kind;
+use outflow_model::change::Change;
+
+use crate::canon::Hasher;
+use crate::entry::{Entry, REFUSED_REMOVAL};
+use crate::error::SnapshotError;
+use crate::file::SnapshotReader;
+use crate::key::{encode_key, key_text};
+use crate::sorter::Sorter;
+
+/// Invalid rows that are named; all are counted.
+const NAMED: usize = 1_000;
+
+/// How rows are compared with the base.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// Every row is a change, whatever was acknowledged.
+    pub full: bool,
+    /// Refused rows are sent again though they are unchanged.
+    pub retry_refused: bool,
+    /// Changed rows are not sent.
+    pub ignore_changes: bool,
+    /// Removed rows are sent.
+    pub removes: bool,
+    /// Rows that the base knows are taken as acknowledged whatever their hash.
+    pub rebase: bool,
+}
+
+/// Why a row is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A key column is null.
+    NullKey,
+    /// Another row has the same key.
+    DuplicateKey,
+}
+
+/// A row that Outflow refuses before planning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidRow {
+    /// Its key, as text.
+    pub key: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Takes what the merge finds beside its counts.
+pub trait Sink {
+    /// A row that the model no longer has and that is to be removed.
+    fn removed(&mut self, entry: Entry) -> Result<(), SnapshotError>;
+    /// The row pushed as number `ordinal` is a copy of a duplicate.
+    fn duplicate(&mut self, ordinal: u64);
+    /// A known row is taken as acknowledged under another mapping.
+    fn rebased(&mut self, key_hash: u128, row_hash: u128) -> Result<(), SnapshotError>;
+}
+
+/// Which rows of the spool are to be sent, and as what.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    adds: Vec<u64>,
+    changes: Vec<u64>,
+}
+
+impl Selection {
+    fn set(bits: &mut Vec<u64>, ordinal: u64) {
+        let word = (ordinal / 64) as usize;
+        if bits.len() <= word {
+            bits.resize(word + 1, 0);
+        }
+        if let Some(bits) = bits.get_mut(word) {
+            *bits |= 1 << (ordinal % 64);
+        }
+    }
+
+    fn has(bits: &[u64], ordinal: u64) -> bool {
+        bits.get((ordinal / 64) as usize).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
+    }
+
+    /// What is to be sent for the row that was pushed as number `ordinal`, from 0.
+    pub fn of(&self, ordinal: u64) -> Option<Change> {
+        if Self::has(&self.adds, ordinal) {
+            Some(Change::Add)
+        } else if Self::has(&self.changes, ordinal) {
+            Some(Change::Change)
+        } else {
+            None
+        }
+    }
+}
+
+/// What the diff found. Every extracted row is in one of the counts, every missing one too.
+#[derive(Clone, Debug, Default)]
+pub struct Detected {
+    /// Rows pushed.
+    pub extracted: u64,
+    /// Rows equal to what was acknowledged.
+    pub unchanged: u64,
+    /// Changed rows that are not sent, and rebased ones.
+    pub ignored: u64,
+    /// Rows refused or unknown before, and still so.
+    pub withheld: u64,
+    /// Rows without a key, and every copy of a duplicate.
+    pub invalid: u64,
+    /// Added rows to send.
+    pub adds: u64,
+    /// Changed rows to send.
+    pub changes: u64,
+    /// Rows of the base that were not pushed.
+    pub missing: u64,
+    /// Of these: not sent.
+    pub missing_ignored: u64,
+    /// Of these: withheld.
+    pub missing_withheld: u64,
+    /// Of these: to send.
+    pub removes: u64,
+    /// The first of the invalid rows.
+    pub named: Vec<InvalidRow>,
+    /// Which pushed rows to send.
+    pub selection: Selection,
+}
+
+/// Takes the rows of a model.
+pub struct Detector {
+    keys: Hasher,
+    rows: Hasher,
+    key_columns: Vec<(usize, Kind)>,
+    sorter: Sorter,
+    key_hashes: Vec<u128>,
+    row_hashes: Vec<u128>,
+    ordinal: u64,
+    invalid: u64,
+    named: Vec<InvalidRow>,
+}
+
+impl Detector {
+    /// A detector of rows whose `columns` are hashed (kinds by place), keyed by `key` (places; `true` folds case).
+    /// About `memory` bytes are held; the rest goes into temporary files in `folder`. `mapping` separates the hashes of
+    /// one mapping from those of another.
+    pub fn new(columns: &[Kind], key: &[(usize, bool)], mapping: u64, folder: &Path, memory: usize) -> Self {
+        let kind = |at: usize| columns.get(at).copied().unwrap_or(Kind::Text);
+        Self {
+            keys: Hasher::new(key.iter().map(|(at, fold)| (*at, kind(*at), *fold)), 0),
+            rows: Hasher::new(columns.iter().enumerate().map(|(at, kind)| (at, *kind, false)), mapping),
+            key_columns: key.iter().map(|(at, _)| (*at, kind(*at))).collect(),
+            sorter: Sorter::new(folder, memory),
+            key_hashes: Vec::new(),
+            row_hashes: Vec::new(),
+            ordinal: 0,
+            invalid: 0,
+            named: Vec::new(),
+        }
+    }
+
+    /// The key hash and the row hash of each row of `batch`.
+    pub fn hash(&mut self, batch: &RecordBatch) -> Result<(&[u128], &[u128]), SnapshotError> {
+        self.key_hashes.clear();
+        self.row_hashes.clear();
+        self.keys.hash(batch, &mut self.key_hashes)?;
+        self.rows.hash(batch, &mut self.row_hashes)?;
+        Ok((&self.key_hashes, &self.row_hashes))
+    }
+
+    /// Takes the next rows.
+    pub fn push(&mut self, batch: &RecordBatch) -> Result<(), SnapshotError> {
+        self.hash(batch)?;
+        let nullable: Vec<_> = self
+            .key_columns
+            .iter()
+            .filter_map(|(at, _)| batch.columns().get(*at))
+            .filter(|array| array.null_count() > 0)
+            .collect();
+        let mut payload = [0; 24];
+        for (row, (key, hash)) in self.key_hashes.iter().zip(&self.row_hashes).enumerate() {
+            let ordinal = self.ordinal;
+            self.ordinal += 1;
+            if nullable.iter().any(|array| array.is_null(row)) {
+                self.invalid += 1;
+                if self.named.len() < NAMED {
+                    let mut bytes = Vec::new();
+                    encode_key(batch, &self.key_columns, row, &mut bytes);
+                    self.named.push(InvalidRow { key: key_text(&bytes), reason: Reason::NullKey });
+                }
+                continue;
+            }
+            let (front, back) = payload.split_at_mut(16);
+            front.copy_from_slice(&hash.to_le_bytes());
+            back.copy_from_slice(&ordinal.to_le_bytes());
+            self.sorter.push(*key, &payload)?;
+        }
+        Ok(())
+    }
+
+    /// Merges the rows with the base.
+    pub fn finish(
+        self,
+        base: Option<&mut SnapshotReader>,
+        rules: Rules,
+        sink: &mut impl Sink,
+    ) -> Result<Detected, SnapshotError> {
+        let mut found =
+            Detected { extracted: self.ordinal, invalid: self.invalid, named: self.named, ..Detected::default() };
+        let mut base = Base { reader: base, head: None };
+        base.advance()?;
+        let mut rows = self.sorter.sort();
+        let mut current = next_row(&mut rows)?;
+        while let Some(row) = current {
+            let mut copies = 1;
+            let mut next = next_row(&mut rows)?;
+            while let Some(copy) = next.filter(|next| next.key == row.key) {
+                sink.duplicate(copy.ordinal);
+                copies += 1;
+                next = next_row(&mut rows)?;
+            }
+            current = next;
+            base.pass_until(row.key, rules, &mut found, sink)?;
+            let known = base.take(row.key)?;
+            if copies > 1 {
+                sink.duplicate(row.ordinal);
+                found.invalid += copies;
+            } else {
+                compare(row, known.as_ref(), rules, &mut found, sink)?;
+            }
+        }
+        base.pass_rest(rules, &mut found, sink)?;
+        Ok(found)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Row {
+    key: u128,
+    hash: u128,
+    ordinal: u64,
+}
+
+fn next_row(rows: &mut crate::sorter::Sorted) -> Result<Option<Row>, SnapshotError> {
+    Ok(rows.next()?.and_then(|(key, payload)| {
+        let (hash, ordinal) = payload.split_first_chunk::<16>()?;
+        let ordinal = u64::from_le_bytes(*ordinal.first_chunk::<8>()?);
+        Some(Row { key, hash: u128::from_le_bytes(*hash), ordinal })
+    }))
+}
+
+fn compare(
+    row: Row,
+    known: Option<&Entry>,
+    rules: Rules,
+    found: &mut Detected,
+    sink: &mut impl Sink,
+) -> Result<(), SnapshotError> {
+    let change = match known {
+        None => Change::Add,
+        Some(entry) if entry.unknown.is_some() => {
+            found.withheld += 1;
+            return Ok(());
+        }
+        Some(entry) if rules.rebase && entry.acknowledged.is_some() => {
+            found.ignored += 1;
+            return sink.rebased(row.key, row.hash);
+        }
+        Some(entry) if entry.acknowledged == Some(row.hash) && !entry.doubtful && !rules.full => {
+            found.unchanged += 1;
+            return Ok(());
+        }
+        Some(entry) if entry.refused == Some(row.hash) && !rules.retry_refused && !rules.full => {
+            found.withheld += 1;
+            return Ok(());
+        }
+        Some(entry) if entry.may_be_there() => Change::Change,
+        Some(_) => Change::Add,
+    };
+    match change {
+        Change::Add => {
+            found.adds += 1;
+            Selection::set(&mut found.selection.adds, row.ordinal);
+        }
+        _ if rules.ignore_changes => found.ignored += 1,
+        _ => {
+            found.changes += 1;
+            Selection::set(&mut found.selection.changes, row.ordinal);
+        }
+    }
+    Ok(())
+}
+
+/// The base, one entry ahead.
+struct Base<'a> {
+    reader: Option<&'a mut SnapshotReader>,
+    head: Option<Entry>,
+}
+
+impl Base<'_> {
+    fn advance(&mut self) -> Result<Option<Entry>, SnapshotError> {
+        let next = match &mut self.reader {
+            Some(reader) => reader.next()?,
+            None => None,
+        };
+        Ok(std::mem::replace(&mut self.head, next))
+    }
+
+    /// The entry of `key`, if that is the next one.
+    fn take(&mut self, key: u128) -> Result<Option<Entry>, SnapshotError> {
+        if self.head.as_ref().is_some_and(|head| head.key_hash == key) { self.advance() } else { Ok(None) }
+    }
+
+    /// Passes the entries before `key`: the model no longer has them.
+    fn pass_until(
+        &mut self,
+        key: u128,
+        rules: Rules,
+        found: &mut Detected,
+        sink: &mut impl Sink,
+    ) -> Result<(), SnapshotError> {
+        while self.head.as_ref().is_some_and(|head| head.key_hash < key) {
+            self.pass_one(rules, found, sink)?;
+        }
+        Ok(())
+    }
+
+    fn pass_rest(&mut self, rules: Rules, found: &mut Detected, sink: &mut impl Sink) -> Result<(), SnapshotError> {
+        while self.head.is_some() {
+            self.pass_one(rules, found, sink)?;
+        }
+        Ok(())
+    }
+
+    fn pass_one(&mut self, rules: Rules, found: &mut Detected, sink: &mut impl Sink) -> Result<(), SnapshotError> {
+        let Some(entry) = self.advance()? else { return Ok(()) };
+        found.missing += 1;
+        let refused = entry.refused == Some(REFUSED_REMOVAL) && !rules.retry_refused && !rules.full;
+        if !rules.removes || !entry.may_be_there() {
+            found.missing_ignored += 1;
+        } else if entry.unknown.is_some() || refused {
+            found.missing_withheld += 1;
+        } else {
+            found.removes += 1;
+            sink.removed(entry)?;
+        }
+        Ok(())
+    }
+}
