@@ -1,1 +1,17 @@
+//! The backends of the engine's ports: the only place that knows which queue, store, limiter or database is in use.
 
+mod clock;
+mod ledger;
+mod limiter;
+mod lock;
+mod queue;
+mod secrets;
+mod store;
+
+pub use clock::SystemClock;
+pub use ledger::SqliteLedger;
+pub use limiter::MemoryLimiter;
+pub use lock::StateLock;
+pub use queue::MemoryQueue;
+pub use secrets::resolve;
+pub use store::ObjectStore;

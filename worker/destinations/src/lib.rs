@@ -1,1 +1,12 @@
+//! Destinations as pure planners: records in, requests out; answers in, one outcome per record out, in order.
+//!
+//! Nothing here opens a connection, reads a clock or draws a random number. One folder per destination, one line each in
+//! [`catalog`].
 
+pub mod catalog;
+mod hubspot;
+pub mod manifest;
+mod protocol;
+
+pub use manifest::Manifest;
+pub use protocol::{Batch, BatchLimits, Destination, Event, Failure, Request, Response, Settings, Step};

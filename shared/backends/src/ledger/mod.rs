@@ -1,0 +1,5 @@
+//! Ledgers.
+
+mod sqlite;
+
+pub use sqlite::SqliteLedger;

@@ -1,0 +1,61 @@
+//! The ledger in one SQLite file. Every commit is synced to disk.
+
+mod chunks;
+mod migrate;
+mod quotas;
+mod runs;
+
+use std::path::Path;
+use std::time::Duration;
+
+use outflow_model::port::{PortError, Result, Trouble};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+/// The ledger of one state directory.
+pub struct SqliteLedger {
+    pool: SqlitePool,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger at `path`, makes it where it is missing, and brings it up to date.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(30))
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        let pool = pool.map_err(|error| trouble(&format!("Cannot open the ledger {}", path.display()), error))?;
+        migrate::migrate(&pool, path).await?;
+        Ok(Self { pool })
+    }
+
+    /// Closes the ledger.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn trouble(context: &str, error: sqlx::Error) -> PortError {
+    let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+    let kind = match code.as_deref() {
+        Some("13") => Trouble::Full,
+        Some("11" | "26") => Trouble::Corrupt,
+        Some("2067" | "1555") => Trouble::Conflict,
+        _ => Trouble::Unavailable,
+    };
+    PortError::caused(kind, context, error)
+}
+
+fn corrupt(context: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> PortError {
+    PortError::caused(Trouble::Corrupt, context, error)
+}
+
+/// Makes the error of a statement that does `context`.
+fn doing(context: &'static str) -> impl FnOnce(sqlx::Error) -> PortError {
+    move |error| trouble(context, error)
+}

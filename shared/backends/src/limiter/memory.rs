@@ -1,0 +1,182 @@
+//! The limiter within one process; the day's use of each account is kept in the ledger.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use outflow_model::id::{AttemptId, RunId};
+use outflow_model::limit::{Answer, Ask, Micros, Usage};
+use outflow_model::port::Result;
+use outflow_model::port::clock::Clock;
+use outflow_model::port::ledger::Quotas;
+use outflow_model::port::limiter::{Ended, Limiter, Request, Verdict};
+
+/// The day's use is written down whenever it has grown by so many requests, and counted so much too high after a crash.
+const WRITE_EVERY: u64 = 64;
+
+/// Budgets, gates and claims in memory.
+pub struct MemoryLimiter {
+    clock: Arc<dyn Clock>,
+    quotas: Arc<dyn Quotas>,
+    state: std::sync::Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    accounts: HashMap<String, Account>,
+    gates: HashMap<RunId, Micros>,
+    claims: HashMap<AttemptId, (String, Micros)>,
+}
+
+#[derive(Default)]
+struct Account {
+    usage: Usage,
+    /// The day and the use that the ledger holds.
+    written: (i64, u64),
+}
+
+impl MemoryLimiter {
+    /// A limiter whose daily use is kept in `quotas`.
+    pub fn new(clock: Arc<dyn Clock>, quotas: Arc<dyn Quotas>) -> Self {
+        Self { clock, quotas, state: std::sync::Mutex::default() }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the day's use of an account that this process has not seen yet.
+    async fn load(&self, account: &str) -> Result<()> {
+        if self.with(|state| state.accounts.contains_key(account)) {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let day = Usage::default().daily(now).0;
+        let used = self.quotas.daily(account, day).await?;
+        self.with(|state| {
+            let known = state.accounts.entry(account.to_owned()).or_default();
+            known.usage.learn_daily(now, used);
+            known.written = (day, used);
+        });
+        Ok(())
+    }
+
+    /// Writes the day's use ahead of it, so that a crash never forgets a request.
+    async fn write(&self, account: &str) -> Result<()> {
+        let now = self.clock.now();
+        let due = self.with(|state| {
+            let known = state.accounts.get_mut(account)?;
+            let (day, used) = known.usage.daily(now);
+            let stale = known.written.0 != day || used > known.written.1;
+            stale.then(|| {
+                known.written = (day, used + WRITE_EVERY);
+                known.written
+            })
+        });
+        match due {
+            Some((day, used)) => self.quotas.set_daily(account, day, used).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Limiter for MemoryLimiter {
+    async fn open_gate(&self, run: &RunId, ttl: Micros) -> Result<()> {
+        let until = self.clock.now() + ttl;
+        self.with(|state| state.gates.insert(run.clone(), until));
+        Ok(())
+    }
+
+    async fn close_gate(&self, run: &RunId) -> Result<()> {
+        self.with(|state| state.gates.remove(run));
+        Ok(())
+    }
+
+    async fn claim(&self, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<bool> {
+        let now = self.clock.now();
+        Ok(self.with(|state| {
+            state.claims.retain(|_, (_, until)| *until > now);
+            let holder = state.claims.entry(attempt.clone()).or_insert_with(|| (worker.to_owned(), 0));
+            let mine = holder.0 == worker;
+            if mine {
+                holder.1 = now + lease;
+            }
+            mine
+        }))
+    }
+
+    async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
+        self.load(request.account).await?;
+        let now = self.clock.now();
+        let ask = Ask {
+            records: request.records,
+            cost: request.cost,
+            urgent: request.urgent,
+            sync: request.sync,
+            weight: request.weight,
+        };
+        let answer = self.with(|state| {
+            if let Some(attempt) = request.attempt {
+                if state.gates.get(&attempt.run).is_none_or(|until| *until <= now) {
+                    return Err(Verdict::Closed);
+                }
+                if state.claims.get(attempt).is_none_or(|(holder, until)| holder != request.worker || *until <= now) {
+                    return Err(Verdict::Lost);
+                }
+            }
+            let account = state.accounts.entry(request.account.to_owned()).or_default();
+            Ok(account.usage.acquire(request.limits, now, &ask))
+        });
+        let at = match answer {
+            Err(verdict) => return Ok(verdict),
+            Ok(Answer::Later { at, cause }) => return Ok(Verdict::Later { wait: at - now, cause }),
+            Ok(Answer::Send { at }) => at,
+        };
+        if request.limits.daily.is_some() {
+            self.write(request.account).await?;
+        }
+        if at > now {
+            tokio::time::sleep(Duration::from_micros((at - now) as u64)).await;
+            let now = self.clock.now();
+            let paused = self.with(|state| {
+                let usage = &mut state.accounts.get_mut(request.account)?.usage;
+                let until = usage.paused_until();
+                (until > now).then(|| {
+                    usage.cancel();
+                    until - now
+                })
+            });
+            if let Some(wait) = paused {
+                return Ok(Verdict::Later { wait, cause: outflow_model::limit::Cause::Paused });
+            }
+        }
+        Ok(Verdict::Go)
+    }
+
+    async fn end(&self, account: &str, ended: Ended) -> Result<()> {
+        self.with(|state| {
+            if let Some(account) = state.accounts.get_mut(account) {
+                match ended {
+                    Ended::Sent => account.usage.release(),
+                    Ended::Unsent => account.usage.cancel(),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn pause(&self, account: &str, wait: Micros) -> Result<()> {
+        let until = self.clock.now() + wait;
+        self.with(|state| state.accounts.entry(account.to_owned()).or_default().usage.pause(until));
+        Ok(())
+    }
+
+    async fn learn_daily(&self, account: &str, used: u64) -> Result<()> {
+        self.load(account).await?;
+        let now = self.clock.now();
+        self.with(|state| state.accounts.entry(account.to_owned()).or_default().usage.learn_daily(now, used));
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! Limiters.
+
+mod memory;
+
+pub use memory::MemoryLimiter;

@@ -1,0 +1,79 @@
+//! Mistakes in a manifest that its types cannot rule out.
+
+use outflow_model::change::Change;
+use outflow_model::mode::{Append, Removal};
+
+use super::{Auth, By, Manifest};
+
+/// What is wrong with `manifest`.
+pub(super) fn lint(manifest: &Manifest) -> Vec<String> {
+    let mut problems = Vec::new();
+    for setting in settings_of(&manifest.auth) {
+        if !manifest.config.contains_key(setting) {
+            problems.push(format!("auth: there is no [config.{setting}]."));
+        }
+    }
+    for (name, object) in &manifest.objects {
+        for mode in &object.modes {
+            let removals = if object.removals.is_empty() { &[Removal::Delete][..] } else { &object.removals };
+            for change in Change::ALL {
+                for removal in removals {
+                    let Some(operation) = mode.operation(change, *removal, Append::OnAdd) else { continue };
+                    if manifest.operation(operation).is_none() {
+                        let operation = operation.name();
+                        problems.push(format!(
+                            "objects.{name}: mode {} needs [operations.{operation}], which is missing.",
+                            mode.name()
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    for (name, operation) in &manifest.operations {
+        let answer = &operation.answer;
+        let mut need = |key: &str, value: &Option<String>| {
+            if value.is_none() {
+                problems.push(format!("operations.{name}.answer: by = {:?} needs `{key}`.", answer.by));
+            }
+        };
+        match answer.by {
+            By::All => {}
+            By::Index | By::Identity => {
+                need("errors", &answer.errors);
+                need("error_key", &answer.error_key);
+            }
+            By::Position => need("results", &answer.results),
+        }
+        if operation.records == 0 {
+            problems.push(format!("operations.{name}.records: at least 1."));
+        }
+        for (place, _) in operation.path.match_indices('{') {
+            let setting = operation.path.get(place + 1..).and_then(|rest| rest.split_once('}')).map(|(name, _)| name);
+            match setting {
+                Some("object" | "identity") => {}
+                Some(setting) if manifest.config.contains_key(setting) => {}
+                _ => problems
+                    .push(format!("operations.{name}.path: \"{}\" is no setting.", setting.unwrap_or(&operation.path))),
+            }
+        }
+    }
+    problems.sort();
+    problems.dedup();
+    problems
+}
+
+/// The settings that credentials are made of.
+fn settings_of(auth: &Auth) -> Vec<&str> {
+    match auth {
+        Auth::None => Vec::new(),
+        Auth::Bearer { token } => vec![token],
+        Auth::Basic { username, password } => vec![username, password],
+        Auth::Header { value, .. } | Auth::Query { value, .. } => vec![value],
+        Auth::ClientCredentials { token_url, client_id, client_secret } => vec![token_url, client_id, client_secret],
+        Auth::RefreshToken { token_url, client_id, client_secret, refresh_token } => {
+            vec![token_url, client_id, client_secret, refresh_token]
+        }
+        Auth::Hmac { secret, .. } => vec![secret],
+    }
+}
