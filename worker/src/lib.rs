@@ -1,1 +1,12 @@
+//! Delivers chunks: takes them from their lanes, drives destinations step by step inside their limits, and reports.
 
+mod account;
+mod auth;
+mod consume;
+mod deliver;
+mod probe;
+mod transport;
+
+pub use account::{Account, AccountError, Accounts, Secrets};
+pub use consume::{Worker, serve};
+pub use probe::{Catalog, ProbeError, probe};

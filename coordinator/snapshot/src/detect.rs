@@ -271,7 +271,8 @@ fn compare(
             found.withheld += 1;
             return Ok(());
         }
-        Some(entry) if entry.may_be_there() => Change::Change,
+        // A mode that ignores changes has not sent a doubtful row for good yet.
+        Some(entry) if entry.may_be_there() && !(rules.ignore_changes && entry.doubtful) => Change::Change,
         Some(_) => Change::Add,
     };
     match change {

@@ -1,5 +1,7 @@
 //! What travels between coordinator and workers: versioned envelopes, MessagePack with named fields. Golden files hold their bytes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::change::Operation;
@@ -37,8 +39,16 @@ pub struct AccountV1 {
     pub name: String,
     /// The destination's name in the catalog.
     pub kind: String,
-    /// Its settings as JSON, secrets as references.
-    pub settings: String,
+    /// The manifest's text, where a project brings its own.
+    pub manifest: Option<String>,
+    /// Where its API is, where not at the manifest's place.
+    pub base_url: Option<String>,
+    /// Its settings, secrets as references.
+    pub settings: BTreeMap<String, String>,
+    /// Whether it may be on this machine or in a private network.
+    pub allow_private_addresses: bool,
+    /// A request is given up after so many milliseconds.
+    pub timeout_ms: u64,
     /// What the account allows.
     pub limits: Limits,
 }

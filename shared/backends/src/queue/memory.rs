@@ -1,4 +1,5 @@
-//! The queue within one process. It survives nothing: plan and ledger do.
+//! The queue within one process. Chunks survive nothing: plan and ledger do. A report survives once it is settled, so
+//! `report` waits for that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use outflow_model::id::Lane;
-use outflow_model::port::Result;
 use outflow_model::port::queue::{Delivery, Queue, Receipt};
-use tokio::sync::Notify;
+use outflow_model::port::{PortError, Result, Trouble};
+use tokio::sync::{Notify, oneshot};
 
 /// Chunks and reports in memory.
 #[derive(Default)]
@@ -29,11 +30,12 @@ struct Waiting {
     normal: VecDeque<Message>,
 }
 
-#[derive(Clone)]
 struct Message {
     body: Bytes,
     urgent: bool,
     deliveries: u32,
+    /// Told when the message has been acknowledged.
+    settled: Option<oneshot::Sender<()>>,
 }
 
 impl Channel {
@@ -77,6 +79,9 @@ struct Held {
 #[async_trait]
 impl Receipt for Held {
     async fn ack(self: Box<Self>) -> Result<()> {
+        if let Some(settled) = self.message.settled {
+            _ = settled.send(());
+        }
         Ok(())
     }
 
@@ -96,7 +101,7 @@ impl MemoryQueue {
 #[async_trait]
 impl Queue for MemoryQueue {
     async fn publish(&self, lane: &Lane, urgent: bool, body: Bytes) -> Result<()> {
-        self.lane(lane).push(Message { body, urgent, deliveries: 0 }, false);
+        self.lane(lane).push(Message { body, urgent, deliveries: 0, settled: None }, false);
         Ok(())
     }
 
@@ -105,8 +110,9 @@ impl Queue for MemoryQueue {
     }
 
     async fn report(&self, body: Bytes) -> Result<()> {
-        self.reports.push(Message { body, urgent: false, deliveries: 0 }, false);
-        Ok(())
+        let (settled, done) = oneshot::channel();
+        self.reports.push(Message { body, urgent: false, deliveries: 0, settled: Some(settled) }, false);
+        done.await.map_err(|_| PortError::new(Trouble::Unavailable, "Nobody settles reports any more"))
     }
 
     async fn next_report(&self) -> Result<Delivery> {

@@ -1,0 +1,100 @@
+//! Takes chunks from a lane, several at a time, and reports on each before it is acknowledged.
+
+use std::sync::Arc;
+
+use outflow_model::id::Lane;
+use outflow_model::outcome::Refusal;
+use outflow_model::policy::ErrorClass;
+use outflow_model::port::clock::Clock;
+use outflow_model::port::limiter::Limiter;
+use outflow_model::port::queue::{Delivery as Message, Queue};
+use outflow_model::port::{PortError, Result, Trouble};
+use outflow_model::wire::{ChunkV1, Next, ReportV1, unpack};
+use tokio::task::JoinSet;
+use tracing::{Instrument, info_span, warn};
+
+use crate::account::Accounts;
+use crate::deliver::{Delivery, Tools};
+
+/// No chunk unpacks to more.
+const CHUNK_CAP: usize = 256 * 1024 * 1024;
+/// A message that was delivered so often without an acknowledgement is not tried again.
+const POISON: u32 = 10;
+
+/// A worker: what it needs to serve lanes.
+pub struct Worker {
+    accounts: Accounts,
+    tools: Tools,
+}
+
+impl Worker {
+    /// A worker called `name`.
+    pub fn new(
+        name: String,
+        accounts: Accounts,
+        queue: Arc<dyn Queue>,
+        limiter: Arc<dyn Limiter>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { accounts, tools: Tools { queue, limiter, clock, worker: name } }
+    }
+
+    /// Delivers one message and reports; acknowledges it once the report is durable.
+    async fn handle(&self, message: Message) -> Result<()> {
+        let chunk = match ChunkV1::decode(&message.body) {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                warn!(%error, "A chunk cannot be read; it is dropped, and its run publishes it again");
+                return message.ack().await;
+            }
+        };
+        let span = info_span!("deliver", run = %chunk.id.run, chunk = chunk.id.chunk, attempt = chunk.id.attempt);
+        let report = self.deliver(&chunk, message.redelivered).instrument(span).await?;
+        let body =
+            report.encode().map_err(|error| PortError::caused(Trouble::Corrupt, "Cannot write a report", error))?;
+        self.tools.queue.report(body.into()).await?;
+        message.ack().await
+    }
+
+    async fn deliver(&self, chunk: &ChunkV1, redelivered: u32) -> Result<ReportV1> {
+        let stop = |code: &str, message: String| {
+            let refusal = Refusal { class: ErrorClass::FatalConfig, code: code.to_owned(), message };
+            ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Stop { refusal })
+        };
+        if redelivered >= POISON {
+            return Ok(stop("POISON", format!("The chunk was delivered {redelivered} times without a report")));
+        }
+        let account = match self.accounts.get(&chunk.account) {
+            Ok(account) => account,
+            Err(error) => return Ok(stop("ACCOUNT", error.to_string())),
+        };
+        let table = match unpack(&chunk.payload, CHUNK_CAP) {
+            Ok(table) => table,
+            Err(error) => return Ok(stop("PAYLOAD", error.to_string())),
+        };
+        Delivery::new(&self.tools, &account, chunk, &table).run().await
+    }
+}
+
+/// Serves a lane with `concurrency` chunks at a time, until dropped.
+pub async fn serve(worker: Arc<Worker>, lane: Lane, concurrency: usize) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..concurrency.max(1) {
+        let (worker, lane) = (worker.clone(), lane.clone());
+        tasks.spawn(async move {
+            loop {
+                let handled = match worker.tools.queue.next_chunk(&lane).await {
+                    Ok(message) => worker.handle(message).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = handled {
+                    warn!(%lane, error = %error, "A delivery could not be completed");
+                    if error.trouble == Trouble::Unavailable {
+                        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                    }
+                }
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}

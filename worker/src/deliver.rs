@@ -1,0 +1,402 @@
+//! Drives a destination through one chunk: step by step, each request inside the limits, one outcome per record.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use outflow_destinations::{Batch, Event, Failure, Request, Response, Step};
+use outflow_model::backoff::Backoff;
+use outflow_model::cell::{Cell, Kind};
+use outflow_model::column::Column;
+use outflow_model::limit::Micros;
+use outflow_model::outcome::{Outcome, Refusal, Status};
+use outflow_model::policy::ErrorClass;
+use outflow_model::port;
+use outflow_model::port::clock::Clock;
+use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
+use outflow_model::port::queue::Queue;
+use outflow_model::table::Table;
+use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, RowRefusal, VERSION};
+use tracing::{Instrument, debug, info_span};
+
+use crate::account::Account;
+
+/// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
+const HOLD: Micros = 30_000_000;
+/// A claim lapses after this much silence.
+const LEASE: Micros = 120_000_000;
+/// Passes over the records that transient trouble left, before they are handed back.
+const PASSES: u32 = 3;
+/// A pause where the destination names none.
+const DEFAULT_PAUSE: Micros = 1_000_000;
+const HAND_BACK: Micros = 2_000_000;
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
+
+/// What a delivery works with.
+pub(crate) struct Tools {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) limiter: Arc<dyn Limiter>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) worker: String,
+}
+
+/// One delivery of one chunk.
+pub(crate) struct Delivery<'a> {
+    tools: &'a Tools,
+    account: &'a Account,
+    chunk: &'a ChunkV1,
+    table: &'a Table,
+    report: ReportV1,
+    ids: Option<Column>,
+    told: Vec<Option<String>>,
+    intents: u32,
+    /// Records that transient trouble left, and why.
+    again: Vec<u32>,
+    class: ErrorClass,
+}
+
+/// Why a delivery ends before its records are done.
+enum Stop {
+    /// Hand back what is left.
+    Next(Next),
+    /// The queue or the limiter failed.
+    Port(port::PortError),
+}
+
+impl From<port::PortError> for Stop {
+    fn from(error: port::PortError) -> Self {
+        Self::Port(error)
+    }
+}
+
+/// A group of records on its way, with what to resume it with.
+struct Group {
+    rows: Vec<u32>,
+    state: Option<Vec<u8>>,
+}
+
+impl<'a> Delivery<'a> {
+    pub(crate) fn new(tools: &'a Tools, account: &'a Account, chunk: &'a ChunkV1, table: &'a Table) -> Self {
+        let told = if chunk.wants_ids { vec![None; chunk.rows as usize] } else { Vec::new() };
+        Self {
+            tools,
+            account,
+            chunk,
+            table,
+            report: ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Done),
+            ids: None,
+            told,
+            intents: 0,
+            again: Vec::new(),
+            class: ErrorClass::Backoff,
+        }
+    }
+
+    /// Delivers what is pending; the report says what came of it.
+    pub(crate) async fn run(mut self) -> port::Result<ReportV1> {
+        let next = match self.passes().await {
+            Ok(()) if self.again.is_empty() => Next::Done,
+            Ok(()) => {
+                let after = HAND_BACK << self.chunk.tries.min(6);
+                Next::Again { after, counted: true, parked: None, class: self.class }
+            }
+            Err(Stop::Next(next)) => next,
+            Err(Stop::Port(error)) => return Err(error),
+        };
+        self.report.next = next;
+        self.report.ids = self.ids();
+        Ok(self.report)
+    }
+
+    fn ids(&mut self) -> Option<Column> {
+        if self.told.iter().all(Option::is_none) {
+            return self.ids.take();
+        }
+        let mut column = Column::with_capacity(Kind::Text, self.told.len());
+        self.told.iter().for_each(|id| column.push(id.as_deref().map_or(Cell::Null, Cell::Text)));
+        Some(column)
+    }
+
+    async fn passes(&mut self) -> Result<(), Stop> {
+        let mut rows = self.chunk.pending();
+        let mut groups = VecDeque::new();
+        if let Some(parked) = &self.chunk.parked {
+            rows.retain(|row| !parked.rows.contains(row));
+            groups.push_back(Group { rows: parked.rows.clone(), state: Some(parked.state.clone()) });
+        }
+        for pass in 1..=PASSES {
+            self.cut(&rows, &mut groups);
+            while let Some(group) = groups.pop_front() {
+                self.group(group, &mut groups).await?;
+            }
+            if self.again.is_empty() || pass == PASSES {
+                return Ok(());
+            }
+            rows = std::mem::take(&mut self.again);
+            rows.sort_unstable();
+            tokio::time::sleep(BACKOFF.after(pass, self.tools.clock.entropy() as u8)).await;
+        }
+        Ok(())
+    }
+
+    fn cut(&self, rows: &[u32], groups: &mut VecDeque<Group>) {
+        let limits = self.account.destination.limits(self.chunk.operation, &self.chunk.object, &self.account.settings);
+        for rows in rows.chunks(limits.records.max(1) as usize) {
+            groups.push_back(Group { rows: rows.to_vec(), state: None });
+        }
+    }
+
+    /// Delivers one group. What must be sent in smaller groups goes to the front of `groups`.
+    async fn group(&mut self, group: Group, groups: &mut VecDeque<Group>) -> Result<(), Stop> {
+        let token = format!("{}-{}-{}", self.chunk.id.run, self.chunk.id.chunk, group.rows.first().unwrap_or(&0));
+        let (chunk, account) = (self.chunk, self.account);
+        let batch = Batch {
+            operation: chunk.operation,
+            object: &chunk.object,
+            table: self.table,
+            rows: &group.rows,
+            settings: &account.settings,
+            token: &token,
+            wants_ids: chunk.wants_ids,
+        };
+        let destination = account.destination.as_ref();
+        let mut renewed = false;
+        let mut step = match &group.state {
+            Some(state) => destination.resume(&batch, state, Event::Elapsed),
+            None => destination.start(&batch),
+        };
+        loop {
+            step = match step {
+                Ok(Step::Done(outcomes)) => return self.done(&group.rows, outcomes),
+                Ok(Step::Wait { after, state }) => {
+                    let parked = Some(ParkedV1 { version: VERSION, rows: group.rows, state });
+                    return Err(Stop::Next(Next::Again { after, counted: false, parked, class: ErrorClass::Backoff }));
+                }
+                Ok(Step::Send { request, state, checkpoint }) => {
+                    if checkpoint {
+                        self.announce(&group.rows, &state).await?;
+                    }
+                    let added = match account
+                        .credentials
+                        .add(&account.transport, &request, self.tools.clock.now() / 1_000_000)
+                        .await
+                    {
+                        Ok(added) => added,
+                        Err(reason) => {
+                            let refusal = Refusal {
+                                class: ErrorClass::RefreshAuth,
+                                code: "NO_TOKEN".to_owned(),
+                                message: reason,
+                            };
+                            return Err(Stop::Next(Next::Stop { refusal }));
+                        }
+                    };
+                    self.permit(group.rows.len(), request.cost).await?;
+                    let sent = self.send(&request, &added).await?;
+                    match sent {
+                        Ok(response) => {
+                            self.resolve(checkpoint);
+                            if response.status == 401 && !renewed && account.credentials.renew(added.generation).await {
+                                renewed = true;
+                                destination.start(&batch)
+                            } else {
+                                destination.resume(&batch, &state, Event::Answer(&response))
+                            }
+                        }
+                        Err(lost) if lost.may_have_arrived && !chunk.repeatable => {
+                            let message = format!("Sent, but no answer came ({})", lost.reason);
+                            let refusal = Refusal { class: ErrorClass::Unknown, code: "NO_ANSWER".to_owned(), message };
+                            self.mark(&group.rows, Status::Unknown, &refusal);
+                            return Ok(());
+                        }
+                        Err(lost) => {
+                            self.resolve(checkpoint);
+                            Err(Failure::Transient(Refusal::transient("NO_ANSWER", lost.reason)))
+                        }
+                    }
+                }
+                Err(Failure::Throttled { after, .. }) => {
+                    let pause = after.unwrap_or(DEFAULT_PAUSE).max(1_000);
+                    debug!(account = account.name, pause_ms = pause / 1_000, "The destination asks for a pause");
+                    self.tools.limiter.pause(&account.name, pause).await?;
+                    destination.start(&batch)
+                }
+                Err(Failure::Quota { refusal }) => {
+                    self.note(&group.rows, &refusal);
+                    let day = 86_400_000_000;
+                    let after = day - self.tools.clock.now().rem_euclid(day);
+                    return Err(Stop::Next(Next::Again {
+                        after,
+                        counted: false,
+                        parked: None,
+                        class: ErrorClass::Quota,
+                    }));
+                }
+                Err(Failure::Transient(refusal) | Failure::Broken(refusal)) => {
+                    self.class = refusal.class;
+                    self.note(&group.rows, &refusal);
+                    self.again.extend(&group.rows);
+                    return Ok(());
+                }
+                Err(Failure::Unauthorized(refusal) | Failure::Config(refusal)) => {
+                    return Err(Stop::Next(Next::Stop { refusal }));
+                }
+                Err(Failure::Split(refusal)) => {
+                    if group.rows.len() == 1 {
+                        let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };
+                        self.mark(&group.rows, Status::Rejected, &refusal);
+                    } else {
+                        let (first, second) = group.rows.split_at(group.rows.len() / 2);
+                        groups.push_front(Group { rows: second.to_vec(), state: None });
+                        groups.push_front(Group { rows: first.to_vec(), state: None });
+                    }
+                    return Ok(());
+                }
+            };
+        }
+    }
+
+    /// Reports what is about to be sent and waits until that is durable.
+    async fn announce(&mut self, rows: &[u32], state: &[u8]) -> Result<(), Stop> {
+        let mut report = ReportV1::empty(self.chunk.id.clone(), self.chunk.rows, Next::Continue);
+        if self.chunk.repeatable {
+            report.checkpoint = Some(ParkedV1 { version: VERSION, rows: rows.to_vec(), state: state.to_vec() });
+        } else {
+            self.intents += 1;
+            report.intents = vec![(self.intents, rows.to_vec())];
+        }
+        let body = report
+            .encode()
+            .map_err(|error| port::PortError::caused(port::Trouble::Corrupt, "Cannot write a report", error))?;
+        Ok(self.tools.queue.report(body.into()).await?)
+    }
+
+    /// The answer to the last announced request is known.
+    fn resolve(&mut self, announced: bool) {
+        if announced && !self.chunk.repeatable {
+            self.report.resolved.push(self.intents);
+        }
+    }
+
+    /// Waits until the next request may leave.
+    async fn permit(&self, records: usize, cost: u64) -> Result<(), Stop> {
+        let chunk = self.chunk;
+        let request = Permit {
+            account: &self.account.name,
+            limits: &self.account.limits,
+            attempt: Some(&chunk.id),
+            worker: &self.tools.worker,
+            records: records as u64,
+            cost,
+            urgent: chunk.urgent,
+            sync: &chunk.sync,
+            weight: chunk.weight,
+        };
+        let mut held = 0;
+        loop {
+            if !self.tools.limiter.claim(&chunk.id, &self.tools.worker, LEASE).await? {
+                return Err(Stop::Next(Next::Done));
+            }
+            match self.tools.limiter.permit(&request).await? {
+                Verdict::Go => return Ok(()),
+                Verdict::Closed | Verdict::Lost => return Err(Stop::Next(Next::Done)),
+                Verdict::Later { wait, .. } if held + wait > HOLD => {
+                    let class = ErrorClass::Throttled;
+                    return Err(Stop::Next(Next::Again { after: wait, counted: false, parked: None, class }));
+                }
+                Verdict::Later { wait, .. } => {
+                    held += wait;
+                    tokio::time::sleep(Duration::from_micros(wait.max(100) as u64)).await;
+                }
+            }
+        }
+    }
+
+    async fn send(
+        &mut self,
+        request: &Request,
+        added: &crate::auth::Added,
+    ) -> Result<Result<Response, crate::transport::NoAnswer>, Stop> {
+        let span =
+            info_span!("request", method = request.method, account = self.account.name, status = tracing::field::Empty);
+        let query = added.query.as_ref().map(|(name, value)| (name.as_str(), value.as_str()));
+        let sent = self.account.transport.send(request, &added.headers, query).instrument(span.clone()).await;
+        let ended = match &sent {
+            Err(lost) if !lost.may_have_arrived => Ended::Unsent,
+            _ => Ended::Sent,
+        };
+        self.tools.limiter.end(&self.account.name, ended).await?;
+        self.report.requests += 1;
+        if let Ok(response) = &sent {
+            span.record("status", response.status);
+            self.learn(response).await?;
+        }
+        Ok(sent)
+    }
+
+    /// Takes what the answer's headers say of the day's quota.
+    async fn learn(&self, response: &Response) -> Result<(), Stop> {
+        let throttle = &self.account.manifest.throttle;
+        let number = |name: &Option<String>| -> Option<u64> { response.header(name.as_deref()?)?.trim().parse().ok() };
+        if let (Some(limit), Some(remaining)) = (number(&throttle.daily_limit), number(&throttle.daily_remaining)) {
+            self.tools.limiter.learn_daily(&self.account.name, limit.saturating_sub(remaining)).await?;
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, rows: &[u32], outcomes: Vec<Outcome>) -> Result<(), Stop> {
+        if outcomes.len() != rows.len() {
+            let message = format!("{} outcomes for {} records", outcomes.len(), rows.len());
+            let refusal = Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message };
+            self.note(rows, &refusal);
+            self.again.extend(rows);
+            return Ok(());
+        }
+        for (row, outcome) in rows.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Succeeded { id } => {
+                    self.set(*row, Status::Succeeded);
+                    if let Some(told) = self.told.get_mut(*row as usize) {
+                        *told = id;
+                    }
+                }
+                Outcome::Skipped => self.set(*row, Status::Skipped),
+                Outcome::Rejected(refusal) => self.mark(&[*row], Status::Rejected, &refusal),
+                Outcome::Retry(refusal) => {
+                    self.class = refusal.class;
+                    self.note(&[*row], &refusal);
+                    self.again.push(*row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, row: u32, status: Status) {
+        if let Some(known) = self.report.statuses.get_mut(row as usize) {
+            *known = status as u8;
+        }
+    }
+
+    fn mark(&mut self, rows: &[u32], status: Status, refusal: &Refusal) {
+        rows.iter().for_each(|row| self.set(*row, status));
+        self.note(rows, refusal);
+    }
+
+    /// Remembers why records did not succeed (yet), with sensitive values masked.
+    fn note(&mut self, rows: &[u32], refusal: &Refusal) {
+        for row in rows {
+            let refusal = Refusal { message: self.masked(*row, &refusal.message), ..refusal.clone() };
+            self.report.refusals.retain(|known| known.row != *row);
+            self.report.refusals.push(RowRefusal { row: *row, refusal });
+        }
+    }
+
+    fn masked(&self, row: u32, message: &str) -> String {
+        let sensitive = self.table.fields.iter().filter(|field| field.sensitive);
+        sensitive
+            .map(|field| field.column.cell(row as usize).to_text())
+            .filter(|value| !value.is_empty())
+            .fold(message.to_owned(), |message, value| message.replace(&value, "***"))
+    }
+}
