@@ -1,1 +1,5 @@
+//! Plans runs and accounts for them: extract, detect, map, partition, publish, settle, fold.
 
+pub mod project;
+mod run;
+pub use run::{Engine, EngineError, Finished, Plan, Progress, Sample, Signal, Start};

@@ -56,6 +56,8 @@ pub struct Run {
     pub base: Option<String>,
     /// A user wants it stopped.
     pub cancel: bool,
+    /// The destination made it impossible to go on.
+    pub failed: bool,
     /// Why it was held, failed or stopped.
     pub reason: Option<String>,
 }
@@ -88,6 +90,8 @@ pub struct RunPatch {
     pub base: Option<String>,
     /// A user wants it stopped.
     pub cancel: bool,
+    /// The destination made it impossible to go on.
+    pub failed: bool,
     /// Why it was held, failed or stopped.
     pub reason: Option<String>,
 }

@@ -96,7 +96,7 @@ impl Runs for SqliteLedger {
     async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()> {
         let mut transaction = self.pool.begin().await.map_err(doing("Cannot write a run"))?;
         let mut run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;
-        let RunPatch { state, started, planned, tally, settings, plan, base, cancel, reason } = patch;
+        let RunPatch { state, started, planned, tally, settings, plan, base, cancel, failed, reason } = patch;
         if let Some(state) = state {
             if run.state != from || !from.may_become(state) {
                 return Err(conflict(id, from));
@@ -110,6 +110,7 @@ impl Runs for SqliteLedger {
         run.plan = plan.or(run.plan);
         run.base = base.or(run.base);
         run.cancel |= cancel;
+        run.failed |= failed;
         run.reason = reason.or(run.reason);
         store(&mut transaction, &run, from).await?;
         transaction.commit().await.map_err(doing("Cannot write a run"))

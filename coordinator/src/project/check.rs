@@ -1,0 +1,284 @@
+//! A sync made ready: every name resolved, every rule checked. Pure: no network, no environment.
+
+use outflow_destinations::{Manifest, catalog};
+use outflow_model::change::{Change, Operation};
+use outflow_model::mapping::{Mapper, Mapping, Origin, SourceColumn};
+use outflow_model::mode::{Mode, Removal};
+use outflow_model::suggest::did_you_mean;
+use outflow_model::wire::AccountV1;
+use outflow_sources::{Query, SourceConfig};
+
+use super::config::SyncConfig;
+use super::load::{Model, Project, Sync};
+use super::yaml::Problem;
+
+/// A sync with everything that it names.
+#[derive(Clone, Debug)]
+pub struct ResolvedSync {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub config: SyncConfig,
+    /// The source of its model, secrets as references.
+    pub source: SourceConfig,
+    /// What the model asks for.
+    pub query: Query,
+    /// The key's columns.
+    pub key: Vec<String>,
+    /// For each key column: whether rows are the same though it differs in case or surrounding blanks.
+    pub fold: Vec<bool>,
+    /// The destination fields that address a record.
+    pub identity: Vec<String>,
+    /// What is done with removed rows.
+    pub removal: Removal,
+    /// The columns to fetch: key first, then the rest, sorted.
+    pub columns: Vec<String>,
+    /// The account as workers need it.
+    pub account: AccountV1,
+    /// Chunks delivered at a time.
+    pub concurrency: u32,
+    /// The destination's manifest.
+    pub manifest: Manifest,
+}
+
+impl ResolvedSync {
+    /// What is sent for `change`.
+    pub fn operation(&self, change: Change) -> Option<Operation> {
+        self.config.mode.operation(change, self.removal, self.config.append)
+    }
+
+    /// Whether sending twice does no harm.
+    pub fn repeatable(&self, operation: Operation) -> bool {
+        self.manifest.operation(operation).is_none_or(|spec| spec.repeatable)
+    }
+
+    /// The mapping's text, of which the row hashes' seed is made.
+    pub fn mapping_text(&self) -> String {
+        let mapping = serde_json::to_string(&self.config.mapping).unwrap_or_default();
+        format!("{mapping}\n{:?}\n{:?}", self.identity, self.key)
+    }
+
+    /// The text of every setting that a plan depends on.
+    pub fn settings_text(&self) -> String {
+        let SyncConfig { object, mode, append, .. } = &self.config;
+        let parts = (&self.source, &self.query, object, mode, append, self.removal, &self.account.name);
+        format!("{parts:?}\n{}", self.mapping_text())
+    }
+
+    /// Checks the mapping against the model's columns.
+    pub fn mapper(&self, columns: &[SourceColumn], sync: &Sync) -> Result<Mapper, Vec<Problem>> {
+        let identity: Vec<&str> = self.identity.iter().map(String::as_str).collect();
+        Mapper::new(&self.config.mapping, &identity, columns).map_err(|problems| {
+            let place = |field: &str, key: Option<&str>| match key {
+                Some(key) => format!("mapping.{field}.{key}"),
+                None => format!("mapping.{field}"),
+            };
+            problems.into_iter().map(|p| sync.document.problem(&place(&p.field, p.key), p.reason)).collect()
+        })
+    }
+}
+
+/// Resolves a sync by its name.
+pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Problem>> {
+    let Some(sync) = project.syncs.get(name) else {
+        let hint = did_you_mean(name, project.syncs.keys().map(String::as_str));
+        let reason = format!("There is no sync \"{name}\".{hint}");
+        let file = format!("syncs/{name}.yml");
+        return Err(vec![Problem { file, line: 0, column: 0, field: String::new(), reason }]);
+    };
+    let config = &sync.config;
+    let wrong = |field: &str, reason: String| vec![sync.document.problem(field, reason)];
+    let model = project.models.get(&config.model).ok_or_else(|| {
+        let hint = did_you_mean(&config.model, project.models.keys().map(String::as_str));
+        wrong("model", format!("There is no model \"{}\".{hint}", config.model))
+    })?;
+    let source = source_of(project, model)?;
+    let (account, manifest, concurrency) = account_of(project, sync)?;
+    let object = manifest.object(&config.object).ok_or_else(|| {
+        let hint = did_you_mean(&config.object, manifest.objects.keys().map(String::as_str));
+        wrong("object", format!("{} has no object \"{}\".{hint}", manifest.title, config.object))
+    })?;
+    let mut problems = Vec::new();
+    if !object.modes.contains(&config.mode) {
+        let could: Vec<_> = object.modes.iter().map(|mode| mode.name()).collect();
+        let reason = format!(
+            "{} {} cannot be written in mode {}. Use one of: {}.",
+            manifest.title,
+            config.object,
+            config.mode.name(),
+            could.join(", ")
+        );
+        problems.push(sync.document.problem("mode", reason));
+    }
+    let removals = if object.removals.is_empty() { vec![Removal::Delete] } else { object.removals.clone() };
+    let removal = config.remove.or_else(|| removals.first().copied()).unwrap_or_default();
+    if config.mode == Mode::Mirror && !removals.contains(&removal) {
+        let could: Vec<String> = removals.iter().map(|removal| format!("{removal:?}").to_lowercase()).collect();
+        let reason = format!("{} {} can only: {}.", manifest.title, config.object, could.join(", "));
+        problems.push(sync.document.problem("remove", reason));
+    }
+    let identity = if config.identity.is_empty() { object.identity.clone() } else { config.identity.clone() };
+    let key = model.config.key.columns();
+    if key.is_empty() {
+        problems.push(model.document.problem("key", "Name at least one column."));
+    }
+    if identity.is_empty() && config.mode != Mode::Append {
+        let reason =
+            format!("Say which field addresses a record of {} {}: `identity: [field]`.", manifest.title, config.object);
+        problems.push(sync.document.problem("identity", reason));
+    }
+    problems.extend(check_identity(sync, &identity, &key));
+    if config.mapping.is_empty() {
+        problems.push(sync.document.problem("mapping", "Map at least one field."));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut columns = key.clone();
+    columns.extend(Mapper::columns(&config.mapping).into_iter().filter(|column| !key.contains(column)));
+    let fold = key.iter().map(|column| object.fold_case && is_identity(&config.mapping, &identity, column)).collect();
+    Ok(ResolvedSync {
+        name: name.to_owned(),
+        config: config.clone(),
+        source,
+        query: model.query.clone(),
+        key,
+        fold,
+        identity,
+        removal,
+        columns,
+        account,
+        concurrency,
+        manifest,
+    })
+}
+
+/// A removed row is addressed by what is known of its key, so identity and key must be the same columns.
+fn check_identity(sync: &Sync, identity: &[String], key: &[String]) -> Vec<Problem> {
+    let mapping = &sync.config.mapping;
+    let mut problems = Vec::new();
+    let mut columns = Vec::new();
+    for field in identity {
+        let Some(rule) = mapping.get(field) else {
+            let reason = format!("The field \"{field}\" addresses the record and must be mapped.");
+            problems.push(sync.document.problem("mapping", reason));
+            continue;
+        };
+        match rule.origin() {
+            Ok(Origin::Column(column)) if rule.hash.is_none() => columns.push(column.to_owned()),
+            Ok(_) => {
+                let reason = "It addresses the record, so it must come from a key column as it is.";
+                problems.push(sync.document.problem(&format!("mapping.{field}"), reason));
+            }
+            Err(_) => {}
+        }
+    }
+    let (mut have, mut want) = (key.to_vec(), columns.clone());
+    have.sort();
+    want.sort();
+    if problems.is_empty() && !identity.is_empty() && have != want {
+        let reason = format!(
+            "The record is addressed by column {}, but the model's key is {}. Make `key: [{}]` in model \"{}\".",
+            columns.join(", "),
+            key.join(", "),
+            columns.join(", "),
+            sync.config.model
+        );
+        problems.push(sync.document.problem("model", reason));
+    }
+    problems
+}
+
+fn is_identity(mapping: &Mapping, identity: &[String], column: &str) -> bool {
+    identity.iter().any(|field| mapping.get(field).is_some_and(|rule| rule.column.as_deref() == Some(column)))
+}
+
+fn source_of(project: &Project, model: &Model) -> Result<SourceConfig, Vec<Problem>> {
+    let name = &model.config.source;
+    let source = project.config.sources.get(name).ok_or_else(|| {
+        let hint = did_you_mean(name, project.config.sources.keys().map(String::as_str));
+        vec![model.document.problem("source", format!("There is no source \"{name}\" in outflow.yml.{hint}"))]
+    })?;
+    if source.speaks_sql() == matches!(model.query, Query::Sql(_)) {
+        return Ok(source.clone());
+    }
+    let reason = if source.speaks_sql() {
+        "The source speaks SQL: write a query instead of `files`."
+    } else {
+        "The source is files: set `files:` to a path, a folder or a pattern; SQL over files is not supported."
+    };
+    Err(vec![model.document.problem("source", reason)])
+}
+
+fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u32), Vec<Problem>> {
+    let name = &sync.config.destination;
+    let config = project.config.destinations.get(name).ok_or_else(|| {
+        let hint = did_you_mean(name, project.config.destinations.keys().map(String::as_str));
+        vec![sync.document.problem("destination", format!("There is no destination \"{name}\" in outflow.yml.{hint}"))]
+    })?;
+    let place = |field: &str| format!("destinations.{name}.{field}");
+    let wrong = |field: &str, reason: String| vec![project.document.problem(&place(field), reason)];
+    let text = match &config.manifest {
+        Some(path) => Some(
+            std::fs::read_to_string(project.root.join(path))
+                .map_err(|error| wrong("manifest", format!("{} cannot be read: {error}.", path.display())))?,
+        ),
+        None => None,
+    };
+    let manifest = match &text {
+        Some(text) => Manifest::parse(text).map_err(|problem| wrong("manifest", problem))?,
+        None => match catalog::manifest(&config.r#type) {
+            Some(manifest) => manifest.map_err(|problem| wrong("type", problem))?,
+            None if config.r#type == "http" => {
+                return Err(wrong("type", "A destination of type http needs `manifest:`.".to_owned()));
+            }
+            None => {
+                let hint = did_you_mean(&config.r#type, catalog::names().chain(["http"]));
+                return Err(wrong("type", format!("There is no destination type \"{}\".{hint}", config.r#type)));
+            }
+        },
+    };
+    let mut problems = Vec::new();
+    for setting in config.settings.keys().filter(|setting| !manifest.config.contains_key(*setting)) {
+        let hint = did_you_mean(setting, manifest.config.keys().map(String::as_str));
+        let reason = format!("{} has no setting \"{setting}\".{hint}", manifest.title);
+        problems.push(project.document.problem(&place(&format!("settings.{setting}")), reason));
+    }
+    for (setting, field) in &manifest.config {
+        if field.default.is_none() && !field.optional && !config.settings.contains_key(setting) {
+            let reason = format!("The setting `{setting}` ({}) is missing.", field.label);
+            problems.push(project.document.problem(&place("settings"), reason));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut limits = config.limits.clone().unwrap_or_else(|| manifest.limits.clone());
+    limits.reserve_percent = config.reserve_percent.unwrap_or(limits.reserve_percent);
+    let account = AccountV1 {
+        name: name.clone(),
+        kind: config.r#type.clone(),
+        manifest: text,
+        base_url: config.base_url.clone(),
+        settings: config.settings.clone(),
+        allow_private_addresses: config.allow_private_addresses,
+        timeout_ms: u64::from(config.timeout_seconds) * 1_000,
+        limits,
+    };
+    Ok((account, manifest, config.concurrency))
+}
+
+/// Checks the mapping against the fields that the destination says it has.
+pub fn check_catalog(resolved: &ResolvedSync, sync: &Sync, fields: &[String]) -> Vec<Problem> {
+    let unknown = resolved.config.mapping.keys().filter(|field| !fields.contains(*field));
+    unknown
+        .map(|field| {
+            let hint = did_you_mean(field, fields.iter().map(String::as_str));
+            let reason = format!(
+                "{} {} has no writable field \"{field}\".{hint}",
+                resolved.manifest.title, resolved.config.object
+            );
+            sync.document.problem(&format!("mapping.{field}"), reason)
+        })
+        .collect()
+}

@@ -1,0 +1,227 @@
+//! The files' contents, one struct per concern.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use outflow_model::limit::Limits;
+use outflow_model::mapping::Mapping;
+use outflow_model::mode::{Append, Mode, Removal};
+use outflow_sources::SourceConfig;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `outflow.yml`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectConfig {
+    /// The version of this file's format: 1.
+    pub version: u32,
+    /// Where rows come from, by name.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// Where records go, by name.
+    pub destinations: BTreeMap<String, DestinationConfig>,
+    /// Where Outflow keeps its own state.
+    #[serde(default)]
+    pub state: StateConfig,
+}
+
+/// An account of a destination.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationConfig {
+    /// The destination's name, such as `hubspot`; `http` for a manifest of your own.
+    pub r#type: String,
+    /// The manifest's file, from the project's folder; for `type: http` only.
+    pub manifest: Option<PathBuf>,
+    /// Where its API is, where not at the vendor's place.
+    pub base_url: Option<String>,
+    /// Its settings and credentials; secrets as `${env:NAME}` or `${file:PATH}`.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// What the account allows, in place of the destination's usual limits.
+    pub limits: Option<Limits>,
+    /// Percent of every limit kept back for other users of the account.
+    pub reserve_percent: Option<u8>,
+    /// Whether it may be on this machine or in a private network.
+    #[serde(default)]
+    pub allow_private_addresses: bool,
+    /// A request is given up after so many seconds.
+    #[serde(default = "default_timeout")]
+    pub timeout_seconds: u32,
+    /// Chunks delivered at a time.
+    #[serde(default = "default_concurrency")]
+    pub concurrency: u32,
+}
+
+const fn default_timeout() -> u32 {
+    60
+}
+
+const fn default_concurrency() -> u32 {
+    8
+}
+
+/// Where Outflow keeps its own state.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateConfig {
+    /// The directory, from the project's folder.
+    pub dir: PathBuf,
+    /// Ended runs and their plans are forgotten after so many days.
+    pub keep_days: u32,
+}
+
+impl Default for StateConfig {
+    fn default() -> Self {
+        Self { dir: PathBuf::from(".outflow"), keep_days: 30 }
+    }
+}
+
+/// A model's front matter, or the YAML file beside it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The source that it runs against.
+    pub source: String,
+    /// The column, or the columns, that tell rows apart.
+    pub key: Key,
+    /// For a source of files: a path, a folder or a pattern in place of SQL.
+    pub files: Option<String>,
+}
+
+/// One column or several.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Key {
+    /// One column.
+    One(String),
+    /// Several columns.
+    Several(Vec<String>),
+}
+
+impl Key {
+    /// The columns.
+    pub fn columns(&self) -> Vec<String> {
+        match self {
+            Self::One(column) => vec![column.clone()],
+            Self::Several(columns) => columns.clone(),
+        }
+    }
+}
+
+/// A sync.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyncConfig {
+    /// The model that it reads.
+    pub model: String,
+    /// The destination that it writes to.
+    pub destination: String,
+    /// What is written there, such as `contacts`.
+    pub object: String,
+    /// How added, changed and removed rows are treated.
+    pub mode: Mode,
+    /// What `mode: mirror` does with removed rows; the object's own default where absent.
+    pub remove: Option<Removal>,
+    /// Which rows `mode: append` sends.
+    #[serde(default)]
+    pub append: Append,
+    /// The destination fields that address a record, where the object has no usual ones.
+    #[serde(default)]
+    pub identity: Vec<String>,
+    /// Destination fields and where each comes from.
+    pub mapping: Mapping,
+    /// Whether refused rows are sent again.
+    #[serde(default)]
+    pub retry_rejected: RetryRejected,
+    /// When a plan must not be delivered.
+    #[serde(default)]
+    pub guard: Guard,
+    /// How hard delivery tries.
+    #[serde(default)]
+    pub delivery: DeliveryConfig,
+    /// This sync's share of the account against other syncs, from 1.
+    #[serde(default = "one")]
+    pub priority: u32,
+    /// Goes before other syncs of the account.
+    #[serde(default)]
+    pub urgent: bool,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// Whether refused rows are sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryRejected {
+    /// When the row or the mapping changes.
+    #[default]
+    OnChange,
+    /// In every run.
+    EveryRun,
+}
+
+/// When a plan must not be delivered.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Guard {
+    /// Most of the known rows, in percent, that may be removed.
+    pub max_removes_percent: u32,
+    /// Most rows that may be removed.
+    pub max_removes: Option<u64>,
+    /// Most rows that may be changed.
+    pub max_changes: Option<u64>,
+    /// Most rows that the first run may add.
+    pub max_first_run_rows: Option<u64>,
+    /// Whether a model without rows may remove what is known.
+    pub allow_empty_model: bool,
+    /// What happens on breach.
+    pub on_breach: OnBreach,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            max_removes_percent: 30,
+            max_removes: None,
+            max_changes: None,
+            max_first_run_rows: None,
+            allow_empty_model: false,
+            on_breach: OnBreach::Hold,
+        }
+    }
+}
+
+/// What happens where a plan breaches its guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBreach {
+    /// The run fails.
+    Fail,
+    /// The plan waits for `outflow approve`.
+    Hold,
+    /// The run goes on and says so.
+    Warn,
+}
+
+/// How hard delivery tries.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliveryConfig {
+    /// Publications of a chunk that may end in transient trouble.
+    pub tries: u32,
+    /// A record waits no longer than this for a limit or for the next try, in seconds.
+    pub max_wait_seconds: u32,
+    /// Records per chunk.
+    pub chunk_rows: u32,
+    /// A plan older than this is not continued, in hours.
+    pub plan_max_age_hours: u32,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self { tries: 5, max_wait_seconds: 900, chunk_rows: 2_000, plan_max_age_hours: 24 }
+    }
+}

@@ -1,0 +1,14 @@
+//! A project: files that people edit and keep in Git.
+
+mod check;
+mod config;
+mod load;
+mod yaml;
+
+pub use check::{ResolvedSync, check_catalog, resolve};
+pub use config::{
+    DeliveryConfig, DestinationConfig, Guard, Key, ModelConfig, OnBreach, ProjectConfig, RetryRejected, StateConfig,
+    SyncConfig,
+};
+pub use load::{Model, Project, Sync};
+pub use yaml::{Document, Problem};

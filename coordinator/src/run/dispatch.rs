@@ -1,0 +1,337 @@
+//! Delivering a plan: publish chunks within a window, settle reports, publish again what is left, until all is final.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
+use outflow_model::limit::Micros;
+use outflow_model::outcome::{Refusal, Status};
+use outflow_model::policy::ErrorClass;
+use outflow_model::port::ledger::{Chunk, Run, RunPatch};
+use outflow_model::port::queue::Delivery;
+use outflow_model::run::RunState;
+use outflow_model::wire::{ChunkV1, Next, ReportV1, VERSION};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::plan_file::read_frame;
+use super::{Engine, EngineError, Finished, Signal, Start, Stopped};
+
+/// A run's gate closes by itself when its owner has been silent for so long.
+const GATE: Micros = 60_000_000;
+const GATE_RENEWAL: Micros = 15_000_000;
+/// A cancel is looked for this often.
+const LOOK: Duration = Duration::from_millis(500);
+/// Reports settled together.
+const SETTLE: usize = 64;
+/// What is left of a delivery that ended without a word is published again after this long.
+const SILENT: Micros = 1_000_000;
+
+/// The chunks of a run under delivery.
+struct Board {
+    chunks: BTreeMap<ChunkNo, Chunk>,
+    /// Published, and not yet reported on to the end.
+    in_flight: BTreeMap<ChunkNo, u32>,
+    /// Not final, and not in flight.
+    waiting: BTreeSet<ChunkNo>,
+    /// Given up: their remaining records are deferred.
+    deferred: BTreeSet<ChunkNo>,
+    stopped: Option<Stopped>,
+    settled: u64,
+}
+
+impl Board {
+    fn new(chunks: Vec<Chunk>) -> Self {
+        let waiting = chunks.iter().filter(|chunk| !chunk.merged.is_final()).map(|chunk| chunk.number).collect();
+        let settled = chunks.iter().map(settled).sum();
+        let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
+        Self { chunks, in_flight: BTreeMap::new(), waiting, deferred: BTreeSet::new(), stopped: None, settled }
+    }
+
+    /// The waiting chunks that may be published now, at most `room`.
+    fn due(&self, now: Micros, room: usize) -> Vec<ChunkNo> {
+        let is_due = |number: &&ChunkNo| self.chunks.get(*number).is_some_and(|chunk| chunk.not_before <= now);
+        self.waiting.iter().filter(is_due).take(room).copied().collect()
+    }
+
+    /// When the next waiting chunk is due.
+    fn next_due(&self) -> Option<Micros> {
+        self.waiting.iter().filter_map(|number| self.chunks.get(number)).map(|chunk| chunk.not_before).min()
+    }
+
+    /// Takes a joined chunk in.
+    fn put(&mut self, chunk: Chunk) {
+        let before = self.chunks.get(&chunk.number).map_or(0, settled);
+        self.settled += settled(&chunk) - before.min(settled(&chunk));
+        self.chunks.insert(chunk.number, chunk);
+    }
+}
+
+fn settled(chunk: &Chunk) -> u64 {
+    u64::from(chunk.rows) - chunk.merged.remaining().len() as u64
+}
+
+impl Engine {
+    /// Delivers a planned run and ends it, unless it is interrupted.
+    pub(super) async fn deliver(
+        &self,
+        run: Run,
+        start: &Start,
+        signal: watch::Receiver<Signal>,
+        warnings: Vec<String>,
+    ) -> Result<Finished, EngineError> {
+        if run.state != RunState::Delivering {
+            let patch = RunPatch { state: Some(RunState::Delivering), ..RunPatch::default() };
+            self.ledger.patch(&run.id, run.state, patch).await?;
+        }
+        let mut board = Board::new(self.ledger.chunks(&run.id).await?);
+        self.show(|progress| {
+            progress.state = Some(RunState::Delivering);
+            progress.planned = run.tally.total().planned;
+            progress.settled = board.settled;
+        });
+        let dispatched = self.dispatch(&run, start, signal, &mut board).await;
+        self.limiter.close_gate(&run.id).await?;
+        dispatched?;
+        let (state, stopped) = match board.stopped {
+            Some(Stopped::Interrupted) => (RunState::Interrupted, None),
+            stopped => (RunState::Folding, stopped),
+        };
+        let reason = match &stopped {
+            Some(Stopped::Fatal(refusal)) => {
+                Some(format!("{} ({}): {}", refusal.class.code(), refusal.code, refusal.message))
+            }
+            Some(Stopped::Cancelled) => Some("Cancelled by a user".to_owned()),
+            _ => None,
+        };
+        let patch = RunPatch {
+            state: Some(state),
+            cancel: matches!(stopped, Some(Stopped::Cancelled)),
+            failed: matches!(stopped, Some(Stopped::Fatal(_))),
+            reason,
+            ..RunPatch::default()
+        };
+        self.ledger.patch(&run.id, RunState::Delivering, patch).await?;
+        if state == RunState::Interrupted {
+            return self.finished(&run.id, warnings).await;
+        }
+        self.finish(&run.id, start, warnings).await
+    }
+
+    async fn dispatch(
+        &self,
+        run: &Run,
+        start: &Start,
+        mut signal: watch::Receiver<Signal>,
+        board: &mut Board,
+    ) -> Result<(), EngineError> {
+        let window = (start.sync.concurrency as usize * 4).max(8);
+        let (mut renewed, mut looked) = (Micros::MIN, tokio::time::Instant::now());
+        self.decide_lost(&run.id, board).await?;
+        loop {
+            let now = self.clock.now();
+            if board.stopped.is_none() && now - renewed.max(0) > GATE_RENEWAL {
+                self.limiter.open_gate(&run.id, GATE).await?;
+                renewed = now;
+            }
+            if looked.elapsed() >= LOOK {
+                looked = tokio::time::Instant::now();
+                if self.ledger.run(&run.id).await?.is_some_and(|run| run.cancel) {
+                    self.stop(&run.id, board, Stopped::Cancelled).await?;
+                }
+            }
+            if *signal.borrow_and_update() == Signal::Interrupt {
+                self.stop(&run.id, board, Stopped::Interrupted).await?;
+            }
+            if board.stopped.is_none() && board.in_flight.len() <= window / 2 {
+                let due = board.due(now, window - board.in_flight.len());
+                self.publish(run, start, board, &due).await?;
+            }
+            self.show(|progress| {
+                progress.settled = board.settled;
+                progress.in_flight = board.in_flight.len();
+                progress.waiting = board.waiting.len();
+            });
+            if board.in_flight.is_empty() && (board.stopped.is_some() || board.waiting.is_empty()) {
+                return Ok(());
+            }
+            let pause = match board.next_due() {
+                Some(due) if board.in_flight.is_empty() => Duration::from_micros((due - now).clamp(0, 200_000) as u64),
+                _ => Duration::from_millis(200),
+            };
+            tokio::select! {
+                first = self.queue.next_report() => self.settle(run, start, board, first?).await?,
+                () = tokio::time::sleep(pause) => {}
+                changed = signal.changed() => if changed.is_err() { tokio::time::sleep(pause).await },
+            }
+        }
+    }
+
+    /// Closes the gate; what is in flight is settled, nothing more is published.
+    async fn stop(&self, run: &RunId, board: &mut Board, why: Stopped) -> Result<(), EngineError> {
+        if board.stopped.is_none() {
+            info!(%run, why = ?why, "The run stops; what is in flight is settled");
+            board.stopped = Some(why);
+            self.limiter.close_gate(run).await?;
+        }
+        Ok(())
+    }
+
+    /// Requests that an earlier process announced and whose answer was lost with it: their records are unknown.
+    async fn decide_lost(&self, run: &RunId, board: &mut Board) -> Result<(), EngineError> {
+        let mut reports = Vec::new();
+        for chunk in board.chunks.values() {
+            let lost = chunk.merged.undecided();
+            if !lost.is_empty() {
+                reports.push(unknown(run, chunk, &lost));
+            }
+        }
+        for (_, chunk) in self.ledger.settle(&reports, self.clock.now()).await? {
+            if chunk.merged.is_final() {
+                board.waiting.remove(&chunk.number);
+            }
+            board.put(chunk);
+        }
+        Ok(())
+    }
+
+    async fn publish(
+        &self,
+        run: &Run,
+        start: &Start,
+        board: &mut Board,
+        numbers: &[ChunkNo],
+    ) -> Result<(), EngineError> {
+        let Some(plan) = run.plan.as_deref().filter(|_| !numbers.is_empty()) else { return Ok(()) };
+        // Counted before it leaves: a chunk that was never published is known to be unsent.
+        self.ledger.published(&run.id, numbers).await?;
+        let sync = &start.sync;
+        let lane = Lane(sync.account.name.clone());
+        for number in numbers {
+            let Some(chunk) = board.chunks.get_mut(number) else { continue };
+            chunk.attempt += 1;
+            let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
+            let (payload, _) = read_frame(&frame)?;
+            let remaining = chunk.merged.remaining();
+            let message = ChunkV1 {
+                version: VERSION,
+                id: AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt },
+                sync: sync.name.clone(),
+                weight: sync.config.priority,
+                urgent: sync.config.urgent,
+                account: sync.account.clone(),
+                object: sync.config.object.clone(),
+                operation: chunk.operation,
+                repeatable: sync.repeatable(chunk.operation),
+                wants_ids: sync.config.mode.removes(),
+                rows: chunk.rows,
+                only: (remaining.len() < chunk.rows as usize).then_some(remaining),
+                tries: chunk.tries,
+                parked: chunk.parked.clone(),
+                traceparent: None,
+                payload: payload.to_vec(),
+            };
+            self.queue.publish(&lane, sync.config.urgent, message.encode()?.into()).await?;
+            board.waiting.remove(number);
+            board.in_flight.insert(*number, chunk.attempt);
+        }
+        Ok(())
+    }
+
+    /// Settles a report, and whatever else has arrived meanwhile, in one transaction.
+    async fn settle(&self, run: &Run, start: &Start, board: &mut Board, first: Delivery) -> Result<(), EngineError> {
+        let mut deliveries = vec![first];
+        while deliveries.len() < SETTLE {
+            match tokio::time::timeout(Duration::from_millis(1), self.queue.next_report()).await {
+                Ok(delivery) => deliveries.push(delivery?),
+                Err(_) => break,
+            }
+        }
+        let mut reports = Vec::with_capacity(deliveries.len());
+        for delivery in &deliveries {
+            match ReportV1::decode(&delivery.body) {
+                Ok(report) => reports.push(report),
+                Err(error) => warn!(%error, "A report cannot be read; it is dropped, and its chunk published again"),
+            }
+        }
+        let now = self.clock.now();
+        for (of, chunk) in self.ledger.settle(&reports, now).await? {
+            if of == run.id {
+                board.put(chunk);
+            }
+        }
+        for delivery in deliveries {
+            delivery.ack().await?;
+        }
+        for report in reports.into_iter().filter(|report| report.id.run == run.id) {
+            self.conclude(run, start, board, report, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides what becomes of a chunk whose delivery has ended.
+    async fn conclude(
+        &self,
+        run: &Run,
+        start: &Start,
+        board: &mut Board,
+        report: ReportV1,
+        now: Micros,
+    ) -> Result<(), EngineError> {
+        let number = report.id.chunk;
+        if report.next == Next::Continue || board.in_flight.get(&number) != Some(&report.id.attempt) {
+            return Ok(());
+        }
+        board.in_flight.remove(&number);
+        let Some(chunk) = board.chunks.get_mut(&number) else { return Ok(()) };
+        let lost = chunk.merged.undecided();
+        if !lost.is_empty() {
+            let report = unknown(&run.id, chunk, &lost);
+            for (_, chunk) in self.ledger.settle(&[report], now).await? {
+                board.put(chunk);
+            }
+        }
+        let Some(chunk) = board.chunks.get_mut(&number) else { return Ok(()) };
+        if chunk.merged.is_final() {
+            return Ok(());
+        }
+        let delivery = &start.sync.config.delivery;
+        match report.next {
+            Next::Again { after, counted, .. } => {
+                let too_long = after > Micros::from(delivery.max_wait_seconds) * 1_000_000;
+                if (counted && chunk.tries >= delivery.tries) || too_long {
+                    board.deferred.insert(number);
+                } else {
+                    board.waiting.insert(number);
+                }
+            }
+            Next::Stop { refusal } => {
+                board.waiting.insert(number);
+                self.stop(&run.id, board, Stopped::Fatal(refusal)).await?;
+            }
+            Next::Done | Next::Continue => {
+                chunk.not_before = now + SILENT;
+                board.waiting.insert(number);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A report that declares records unknown.
+fn unknown(run: &RunId, chunk: &Chunk, rows: &BTreeSet<u32>) -> ReportV1 {
+    let id = AttemptId { run: run.clone(), chunk: chunk.number, attempt: chunk.attempt };
+    let mut report = ReportV1::empty(id, chunk.rows, Next::Continue);
+    for row in rows {
+        if let Some(status) = report.statuses.get_mut(*row as usize) {
+            *status = Status::Unknown as u8;
+        }
+        let refusal = Refusal {
+            class: ErrorClass::Unknown,
+            code: "NO_ANSWER".to_owned(),
+            message: "Sent, but the process ended before the answer".to_owned(),
+        };
+        report.refusals.push(outflow_model::wire::RowRefusal { row: *row, refusal });
+    }
+    report
+}

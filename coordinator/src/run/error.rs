@@ -1,0 +1,75 @@
+//! Why a run could not be executed.
+
+use outflow_model::id::RunId;
+use outflow_model::port::{PortError, Trouble};
+use outflow_model::run::RunState;
+use outflow_model::wire::WireError;
+use outflow_snapshot::SnapshotError;
+use outflow_sources::SourceError;
+
+use crate::project::Problem;
+
+/// Why a run could not be executed. What it had delivered is accounted for; the next start finds the rest.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The project has mistakes.
+    #[error("The sync's files have mistakes")]
+    Project(Vec<Problem>),
+    /// The source could not be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A file of ours cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A backend failed.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// A chunk cannot be read or written.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The snapshot is of something else.
+    #[error(
+        "The sync's snapshot is of another {what} ({was}, now {is}). Nothing was sent or removed. If that is meant, \
+         forget what was acknowledged with `outflow state reset {sync}`: the next run then sends every row"
+    )]
+    OtherSnapshot {
+        /// The sync.
+        sync: String,
+        /// Key, account or object.
+        what: &'static str,
+        /// As the snapshot has it.
+        was: String,
+        /// As the sync has it.
+        is: String,
+    },
+    /// The books do not close: a defect of Outflow, found before anything was sent or closed.
+    #[error("The accounting does not close, which is a defect of Outflow: {0}")]
+    Accounting(String),
+    /// There is no such run.
+    #[error("There is no run {0}")]
+    Lost(RunId),
+    /// The run is in another state.
+    #[error("{run} is {}, not {wanted}", state.name())]
+    State {
+        /// The run.
+        run: RunId,
+        /// Its state.
+        state: RunState,
+        /// The state that is needed.
+        wanted: &'static str,
+    },
+    /// A task of ours ended in panic.
+    #[error("A task of Outflow broke off, which is a defect: {0}")]
+    Task(String),
+}
+
+impl EngineError {
+    /// True where the project or its sources must be corrected; else the state or the machine.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Project(_) | Self::OtherSnapshot { .. } | Self::Lost(_) | Self::State { .. } => true,
+            Self::Port(error) => error.trouble == Trouble::Newer,
+            Self::Source(_) | Self::Snapshot(_) | Self::Wire(_) | Self::Accounting(_) | Self::Task(_) => false,
+        }
+    }
+}

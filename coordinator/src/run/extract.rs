@@ -1,0 +1,202 @@
+//! Planning: extract, detect, map, partition. Nothing is sent before the plan is whole.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use outflow_model::cell::Kind;
+use outflow_model::change::{Change, Operation};
+use outflow_model::mapping::{Mapper, SourceColumn};
+use outflow_model::port::ledger::{Problem, RunOptions};
+use outflow_model::tally::Tally;
+use outflow_snapshot::{
+    Detected, Detector, Entry, Rules, Sink, SnapshotError, SnapshotReader, SpoolReader, SpoolWriter,
+};
+use outflow_sources::{Batches, Extraction};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::EngineError;
+use super::partition::{NAMED, Partition, Planned, duplicate, invalid};
+use super::plan_file::PlanWriter;
+use crate::project::{ResolvedSync, RetryRejected};
+
+/// Memory that the diff may hold before it goes to disk.
+const MEMORY: usize = 32 * 1024 * 1024;
+
+/// What a plan is made from.
+pub(super) struct Inputs {
+    pub(super) sync: ResolvedSync,
+    pub(super) mapper: Mapper,
+    pub(super) options: RunOptions,
+    pub(super) base: Option<PathBuf>,
+    pub(super) folder: PathBuf,
+    pub(super) plan: PathBuf,
+}
+
+/// A plan on disk.
+pub(super) struct Drafted {
+    pub(super) planned: Planned,
+    pub(super) tally: Tally,
+    /// Rows that the base knew.
+    pub(super) known: u64,
+}
+
+/// Collects what the merge finds.
+struct Found<'a, 'b> {
+    partition: &'a mut Partition<'b>,
+    operation: Option<Operation>,
+    duplicates: BTreeSet<u64>,
+    error: Option<EngineError>,
+}
+
+impl Sink for Found<'_, '_> {
+    fn removed(&mut self, entry: Entry) -> Result<(), SnapshotError> {
+        if let (Some(operation), None) = (self.operation, &self.error) {
+            self.error = self.partition.remove(&entry, operation).err();
+        }
+        Ok(())
+    }
+
+    fn duplicate(&mut self, ordinal: u64) {
+        if self.duplicates.len() < NAMED {
+            self.duplicates.insert(ordinal);
+        }
+    }
+
+    fn rebased(&mut self, _: u128, _: u128) -> Result<(), SnapshotError> {
+        Ok(())
+    }
+}
+
+/// Drafts the plan. Blocks; `batches` are awaited.
+pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64)) -> Result<Drafted, EngineError> {
+    let Inputs { sync, mapper, options, base, folder, plan } = inputs;
+    let Extraction { columns, schema, batches } = extraction;
+    let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
+    let key: Vec<(usize, bool)> = sync.fold.iter().copied().enumerate().collect();
+    let seed = xxh3_64(sync.mapping_text().as_bytes());
+    let detector = || Detector::new(&kinds, &key, seed, folder, MEMORY);
+
+    let spool = folder.join("spool.arrow");
+    let mut writer = SpoolWriter::create(&spool, &schema)?;
+    let mut first_pass = detector();
+    read_source(batches, &mut writer, &mut first_pass, seen)?;
+    writer.finish()?;
+
+    let identity: BTreeSet<&String> = sync.identity.iter().collect();
+    let cleared = sync.config.mapping.keys().filter(|field| !identity.contains(field)).cloned().collect();
+    let keeps_keys = sync.config.mode.removes();
+    let chunk_rows = sync.config.delivery.chunk_rows as usize;
+    let mut partition =
+        Partition::new(mapper, &columns, sync.key.len(), cleared, keeps_keys, chunk_rows, PlanWriter::create(plan)?);
+
+    let mut reader = base.as_deref().map(SnapshotReader::open).transpose()?;
+    let rules = Rules {
+        full: options.full,
+        retry_refused: options.retry_rejected || sync.config.retry_rejected == RetryRejected::EveryRun,
+        ignore_changes: sync.operation(Change::Change).is_none(),
+        removes: sync.operation(Change::Remove).is_some(),
+        rebase: false,
+    };
+    let operation = sync.operation(Change::Remove);
+    let mut found = Found { partition: &mut partition, operation, duplicates: BTreeSet::new(), error: None };
+    let detected = first_pass.finish(reader.as_mut(), rules, &mut found)?;
+    let Found { duplicates, error, .. } = found;
+    if let Some(error) = error {
+        return Err(error);
+    }
+    let mut problems: Vec<Problem> = detected.named.iter().map(invalid).collect();
+    if detected.adds + detected.changes > 0 || !duplicates.is_empty() {
+        let key = key_columns(&columns, sync.key.len());
+        second_pass(sync, &spool, detector(), &detected, &duplicates, &key, &mut partition, &mut problems)?;
+    }
+    std::fs::remove_file(&spool).map_err(|source| SnapshotError::Io { action: "remove", path: spool, source })?;
+    let mut planned = partition.finish()?;
+    problems.append(&mut planned.problems);
+    problems.truncate(NAMED);
+    planned.problems = problems;
+    let known = detected.missing + detected.extracted.saturating_sub(detected.adds + detected.invalid);
+    let tally = tally(&detected, &planned);
+    tally.plan_closes().map_err(EngineError::Accounting)?;
+    Ok(Drafted { planned, tally, known })
+}
+
+fn key_columns(columns: &[SourceColumn], count: usize) -> Vec<(usize, Kind)> {
+    columns.iter().take(count).map(|column| column.kind).enumerate().collect()
+}
+
+/// Spools and hashes every row; a source that breaks off is an error, never fewer rows.
+fn read_source(
+    mut batches: Batches,
+    spool: &mut SpoolWriter,
+    detector: &mut Detector,
+    seen: &dyn Fn(u64),
+) -> Result<(), EngineError> {
+    let mut rows = 0;
+    while let Some(batch) = batches.blocking_recv() {
+        let batch = batch?;
+        spool.push(&batch)?;
+        detector.push(&batch)?;
+        rows += batch.num_rows() as u64;
+        seen(rows);
+    }
+    Ok(())
+}
+
+/// Reads the spool again and hands on just the rows that are to be sent.
+#[expect(clippy::too_many_arguments, reason = "one pass over what planning has gathered")]
+fn second_pass(
+    sync: &ResolvedSync,
+    spool: &Path,
+    mut hasher: Detector,
+    detected: &Detected,
+    duplicates: &BTreeSet<u64>,
+    key: &[(usize, Kind)],
+    partition: &mut Partition<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<(), EngineError> {
+    let mut reader = SpoolReader::open(spool)?;
+    let mut start = 0;
+    let mut rows: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
+    while let Some(batch) = reader.next()? {
+        rows.iter_mut().for_each(Vec::clear);
+        let end = start + batch.num_rows() as u64;
+        for ordinal in start..end {
+            let row = (ordinal - start) as u32;
+            match detected.selection.of(ordinal) {
+                Some(Change::Add) => rows[0].push(row),
+                Some(_) => rows[1].push(row),
+                None => {}
+            }
+        }
+        problems.extend(duplicates.range(start..end).map(|ordinal| duplicate(&batch, key, (ordinal - start) as usize)));
+        if rows.iter().any(|rows| !rows.is_empty()) {
+            let hashes = hasher.hash(&batch)?;
+            for (change, rows) in [Change::Add, Change::Change].into_iter().zip(&rows) {
+                if let Some(operation) = sync.operation(change) {
+                    partition.push(&batch, rows, hashes, change, operation)?;
+                }
+            }
+        }
+        start = end;
+    }
+    Ok(())
+}
+
+fn tally(found: &Detected, planned: &Planned) -> Tally {
+    let [adds, changes, removes] = planned.refused;
+    let mut tally = Tally {
+        extracted: found.extracted,
+        unchanged: found.unchanged,
+        ignored: found.ignored,
+        withheld: found.withheld,
+        invalid: found.invalid + adds + changes,
+        missing: found.missing,
+        missing_ignored: found.missing_ignored + removes,
+        missing_withheld: found.missing_withheld,
+        ..Tally::default()
+    };
+    tally.add.planned = found.adds - adds;
+    tally.change.planned = found.changes - changes;
+    tally.remove.planned = found.removes - removes;
+    tally
+}

@@ -1,0 +1,171 @@
+//! Folding: base snapshot, plan and outcomes make the next snapshot, and the run ends with its totals.
+
+use outflow_model::change::Change;
+use outflow_model::id::RunId;
+use outflow_model::outcome::{Refusal, Status};
+use outflow_model::policy::ErrorClass;
+use outflow_model::port::ledger::{Chunk, Closing, Problem, Run};
+use outflow_model::run::RunState;
+use outflow_model::table::Table;
+use outflow_model::tally::Tally;
+use outflow_model::wire::unpack;
+use outflow_snapshot::{Fold, Learned, SnapshotReader};
+use tracing::info;
+
+use super::partition::NAMED;
+use super::plan_file::read_frame;
+use super::{Engine, EngineError, Finished, Start};
+
+const MEMORY: usize = 32 * 1024 * 1024;
+const CHUNK_CAP: usize = 256 * 1024 * 1024;
+
+impl Engine {
+    /// Folds a run in state *folding* and ends it. May be done again after a crash.
+    pub(super) async fn finish(
+        &self,
+        id: &RunId,
+        start: &Start,
+        warnings: Vec<String>,
+    ) -> Result<Finished, EngineError> {
+        let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
+        self.show(|progress| progress.state = Some(RunState::Folding));
+        let chunks = self.ledger.chunks(id).await?;
+        let aborted = run.cancel || run.failed;
+        let mut tally = run.tally;
+        for change in Change::ALL {
+            let planned = tally.delivered(change).planned;
+            *tally.delivered_mut(change) = outflow_model::tally::Delivered { planned, ..Default::default() };
+        }
+        let mut problems: Vec<Problem> = self.ledger.problems(id, NAMED as u32).await?;
+        problems.retain(|problem| problem.status.is_none() && problem.change.is_none());
+        let mut fold = Fold::new(&self.folder, MEMORY);
+        let mut learned = 0_u64;
+        let mut header = Self::header(start, id.as_str());
+        for chunk in &chunks {
+            let plan = run.plan.as_deref().unwrap_or_default();
+            let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
+            let (payload, index) = read_frame(&frame)?;
+            let names_needed = problems.len() < NAMED && chunk_has_problems(chunk);
+            let table = if names_needed { Some(unpack(payload, CHUNK_CAP)?) } else { None };
+            for row in 0..chunk.rows {
+                let status = chunk.merged.status(row);
+                count(&mut tally, chunk.change, status, aborted);
+                if let Some((key_hash, row_hash, key)) = index.get(row as usize)
+                    && let Some(what) = learned_of(chunk, status, start)
+                {
+                    fold.learn(key_hash, what, row_hash, key, chunk.merged.record_id(row))?;
+                    learned += 1;
+                }
+                if let Some(table) = &table
+                    && !matches!(status, Status::Succeeded | Status::Skipped)
+                    && problems.len() < NAMED
+                {
+                    problems.push(problem(chunk, row, status, table, aborted));
+                }
+            }
+        }
+        tally.closes().map_err(EngineError::Accounting)?;
+        let snapshot =
+            if learned > 0 { Some(self.write_snapshot(&run, start, fold, &mut header).await?) } else { None };
+        self.ledger.add_problems(id, &problems).await?;
+        let state = end_state(&run, &tally);
+        info!(run = %id, state = state.name(), succeeded = tally.total().succeeded, "The run has ended");
+        let closing = Closing { state, tally, snapshot: snapshot.clone(), reason: None, ended: self.clock.now() };
+        self.ledger.close(id, RunState::Folding, closing).await?;
+        if let Some(plan) = &run.plan {
+            self.store.delete(plan).await?;
+        }
+        if let (Some(_), Some(base)) = (&snapshot, &run.base) {
+            self.store.delete(base).await?;
+        }
+        self.finished(id, warnings).await
+    }
+
+    async fn write_snapshot(
+        &self,
+        run: &Run,
+        start: &Start,
+        fold: Fold,
+        header: &mut outflow_snapshot::Header,
+    ) -> Result<String, EngineError> {
+        let base = match &run.base {
+            Some(key) => Some(self.store.local(key).await?),
+            None => None,
+        };
+        let reader = base.as_ref().map(|copy| SnapshotReader::open(&copy.path)).transpose()?;
+        header.key = match &reader {
+            Some(reader) => reader.header().key.clone(),
+            None => {
+                let columns = start.source.columns(&start.sync.query).await?;
+                let kind = |name: &String| columns.iter().find(|column| column.name == *name).map(|column| column.kind);
+                start.sync.key.iter().filter_map(|name| Some((name.clone(), kind(name)?))).collect()
+            }
+        };
+        std::fs::create_dir_all(&self.folder).map_err(|source| outflow_snapshot::SnapshotError::Io {
+            action: "make",
+            path: self.folder.clone(),
+            source,
+        })?;
+        let path = self.folder.join(format!("{}.snapshot", run.id));
+        let (target, wanted) = (path.clone(), header.clone());
+        let written = tokio::task::spawn_blocking(move || fold.write(reader, &target, &wanted));
+        written.await.map_err(|error| EngineError::Task(error.to_string()))??;
+        let key = format!("snapshots/{}/{}.snapshot", run.sync, run.id);
+        self.store.put(&key, &path).await?;
+        Ok(key)
+    }
+}
+
+fn chunk_has_problems(chunk: &Chunk) -> bool {
+    (0..chunk.rows).any(|row| !matches!(chunk.merged.status(row), Status::Succeeded | Status::Skipped))
+}
+
+fn count(tally: &mut Tally, change: Change, status: Status, aborted: bool) {
+    let delivered = tally.delivered_mut(change);
+    match status {
+        Status::Succeeded => delivered.succeeded += 1,
+        Status::Skipped => delivered.skipped += 1,
+        Status::Rejected => delivered.rejected += 1,
+        Status::Unknown => delivered.unknown += 1,
+        Status::Remaining if aborted => delivered.aborted += 1,
+        Status::Remaining => delivered.deferred += 1,
+    }
+}
+
+/// What the snapshot learns of a row; nothing where it keeps its old entry.
+fn learned_of(chunk: &Chunk, status: Status, start: &Start) -> Option<Learned> {
+    let removal = chunk.change == Change::Remove;
+    match status {
+        Status::Succeeded if removal => Some(Learned::Removed),
+        Status::Succeeded => Some(Learned::Acknowledged),
+        Status::Skipped if removal => Some(Learned::Removed),
+        Status::Skipped => None,
+        Status::Rejected if removal => Some(Learned::RemovalRefused),
+        Status::Rejected => Some(Learned::Refused),
+        Status::Unknown => Some(Learned::Unknown),
+        Status::Remaining if chunk.attempt > 0 && start.sync.repeatable(chunk.operation) => Some(Learned::Doubtful),
+        Status::Remaining => None,
+    }
+}
+
+fn problem(chunk: &Chunk, row: u32, status: Status, table: &Table, aborted: bool) -> Problem {
+    let refusal = chunk.merged.refusal(row).cloned().unwrap_or_else(|| Refusal {
+        class: ErrorClass::Backoff,
+        code: if aborted { "ABORTED" } else { "NOT_SENT" }.to_owned(),
+        message: "The run ended before this record had an outcome".to_owned(),
+    });
+    Problem { change: Some(chunk.change), key: table.identity_text(row as usize), status: Some(status), refusal }
+}
+
+fn end_state(run: &Run, tally: &Tally) -> RunState {
+    let total = tally.total();
+    if run.failed {
+        RunState::Failed
+    } else if run.cancel {
+        RunState::Cancelled
+    } else if total.planned == total.succeeded + total.skipped && tally.invalid == 0 {
+        RunState::Succeeded
+    } else {
+        RunState::Partial
+    }
+}

@@ -1,0 +1,257 @@
+//! One execution of a sync, from request to end.
+
+mod columns;
+mod dispatch;
+mod error;
+mod extract;
+mod finish;
+mod guard;
+mod partition;
+mod plan_file;
+mod start;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use outflow_model::id::RunId;
+use outflow_model::limit::Micros;
+use outflow_model::outcome::Refusal;
+use outflow_model::port::clock::Clock;
+use outflow_model::port::ledger::{Ledger, Run, RunOptions, RunPatch};
+use outflow_model::port::limiter::Limiter;
+use outflow_model::port::queue::Queue;
+use outflow_model::port::store::Store;
+use outflow_model::run::RunState;
+use outflow_model::tally::Tally;
+use outflow_sources::Source;
+use tokio::sync::watch;
+
+use crate::project::{ResolvedSync, Sync};
+
+pub use error::EngineError;
+pub use partition::Sample;
+
+/// What a user asks of a run under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signal {
+    /// Go on.
+    #[default]
+    Run,
+    /// Settle what is in flight, then stop; the next start goes on.
+    Interrupt,
+}
+
+/// What a run is doing right now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Where it stands.
+    pub state: Option<RunState>,
+    /// Rows read from the source.
+    pub extracted: u64,
+    /// Records in the plan.
+    pub planned: u64,
+    /// Records with a final outcome.
+    pub settled: u64,
+    /// Chunks published and not yet reported on.
+    pub in_flight: usize,
+    /// Chunks that wait for a limit or for their next try.
+    pub waiting: usize,
+}
+
+/// How a start ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The run, as the ledger knows it now.
+    pub run: Run,
+    /// Warnings of the guard.
+    pub warnings: Vec<String>,
+}
+
+/// A plan that was made and thrown away, for showing.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its accounting.
+    pub tally: Tally,
+    /// Some of its records.
+    pub samples: Vec<Sample>,
+    /// Rows that were refused.
+    pub problems: Vec<outflow_model::port::ledger::Problem>,
+    /// Requests that delivering it takes.
+    pub requests: u64,
+    /// Seconds that the account's limits make it take at least.
+    pub seconds: f64,
+    /// What the guard says.
+    pub breach: Option<String>,
+    /// True where nothing was acknowledged before.
+    pub first: bool,
+}
+
+/// A sync made ready to run.
+pub struct Start {
+    /// The sync.
+    pub sync: ResolvedSync,
+    /// As written, to tell where a mistake is.
+    pub written: Sync,
+    /// Its source.
+    pub source: Arc<dyn Source>,
+    /// What the run is asked to do.
+    pub options: RunOptions,
+}
+
+/// The engine: plans and accounts, over whatever backends it is given.
+pub struct Engine {
+    /// Accounts for everything.
+    pub ledger: Arc<dyn Ledger>,
+    /// Holds plans and snapshots.
+    pub store: Arc<dyn Store>,
+    /// Carries chunks out and reports back.
+    pub queue: Arc<dyn Queue>,
+    /// Gates, pauses and budgets.
+    pub limiter: Arc<dyn Limiter>,
+    /// Time and chance.
+    pub clock: Arc<dyn Clock>,
+    /// For temporary files.
+    pub folder: PathBuf,
+    /// Where progress is shown.
+    pub progress: watch::Sender<Progress>,
+}
+
+impl Engine {
+    /// A new run's record.
+    fn new_run(&self, start: &Start) -> Run {
+        let now = self.clock.now();
+        Run {
+            id: RunId::new((now / 1_000) as u64, self.clock.entropy() as u32),
+            sync: start.sync.name.clone(),
+            destination: start.sync.account.name.clone(),
+            state: RunState::Queued,
+            options: start.options,
+            requested: now,
+            started: None,
+            planned: None,
+            ended: None,
+            tally: Tally::default(),
+            requests: 0,
+            settings: String::new(),
+            plan: None,
+            base: None,
+            cancel: false,
+            failed: false,
+            reason: None,
+        }
+    }
+
+    /// Queues a run; answers with the one that is queued already, where there is one.
+    pub async fn request(&self, start: &Start) -> Result<RunId, EngineError> {
+        Ok(self.ledger.request(&self.new_run(start)).await?.run)
+    }
+
+    /// The run of a sync that is under way, from this or an earlier start.
+    pub async fn active(&self, sync: &str) -> Result<Option<Run>, EngineError> {
+        let runs = self.ledger.runs(Some(sync), 20).await?;
+        Ok(runs.into_iter().find(|run| !run.state.is_end() && run.state != RunState::Queued))
+    }
+
+    /// Executes a sync: finishes what an earlier start left, then runs what is queued, else a new run.
+    pub async fn execute(&self, start: &Start, signal: watch::Receiver<Signal>) -> Result<Finished, EngineError> {
+        if let Some(run) = self.active(&start.sync.name).await? {
+            let fresh_wanted = self.is_outdated(&run, start);
+            let finished = self.resume(run, start, signal.clone()).await?;
+            if !finished.run.state.is_end() || !fresh_wanted {
+                return Ok(finished);
+            }
+        }
+        let id = self.request(start).await?;
+        let run = self.ledger.run(&id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
+        self.plan_and_deliver(run, start, signal).await
+    }
+
+    /// Goes on with a run where it stands.
+    async fn resume(&self, run: Run, start: &Start, signal: watch::Receiver<Signal>) -> Result<Finished, EngineError> {
+        match run.state {
+            RunState::Planning => self.plan_and_deliver(run, start, signal).await,
+            RunState::Delivering | RunState::Interrupted => {
+                if self.is_outdated(&run, start) {
+                    let reason = "The plan is too old, or the sync's settings have changed; a new run plans anew";
+                    return self.abandon(run, start, reason).await;
+                }
+                self.deliver(run, start, signal, Vec::new()).await
+            }
+            RunState::Folding => self.finish(&run.id, start, Vec::new()).await,
+            _ => Ok(Finished { run, warnings: Vec::new() }),
+        }
+    }
+
+    /// True where a run's plan may not be continued.
+    fn is_outdated(&self, run: &Run, start: &Start) -> bool {
+        let max_age = Micros::from(start.sync.config.delivery.plan_max_age_hours) * 3_600_000_000;
+        let planned = matches!(run.state, RunState::Delivering | RunState::Interrupted | RunState::Held);
+        let too_old = run.planned.is_some_and(|planned| self.clock.now() - planned > max_age);
+        planned && (too_old || run.settings != fingerprint(start))
+    }
+
+    /// Approves a held plan: the very same plan is delivered.
+    pub async fn approve(
+        &self,
+        id: &RunId,
+        start: &Start,
+        signal: watch::Receiver<Signal>,
+    ) -> Result<Finished, EngineError> {
+        let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
+        if run.state != RunState::Held {
+            return Err(EngineError::State { run: id.clone(), state: run.state, wanted: "held" });
+        }
+        if self.is_outdated(&run, start) {
+            let reason = "The held plan is too old, or the sync's settings have changed; run the sync again";
+            return self.abandon(run, start, reason).await;
+        }
+        self.deliver(run, start, signal, Vec::new()).await
+    }
+
+    /// Folds what a run has delivered and ends it cancelled; the rest is aborted.
+    async fn abandon(&self, run: Run, start: &Start, reason: &str) -> Result<Finished, EngineError> {
+        let patch = RunPatch {
+            state: Some(RunState::Folding),
+            cancel: true,
+            reason: Some(reason.to_owned()),
+            ..RunPatch::default()
+        };
+        self.ledger.patch(&run.id, run.state, patch).await?;
+        self.finish(&run.id, start, Vec::new()).await
+    }
+
+    /// Cancels a run that nobody executes; one that is executed notices by itself.
+    pub async fn cancel(&self, id: &RunId, start: &Start) -> Result<Finished, EngineError> {
+        let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
+        match run.state {
+            RunState::Delivering | RunState::Interrupted | RunState::Held => {
+                self.abandon(run, start, "Cancelled by a user").await
+            }
+            RunState::Folding => self.finish(id, start, Vec::new()).await,
+            RunState::Queued | RunState::Planning => {
+                self.close_unplanned(&run, RunState::Cancelled, "Cancelled by a user").await
+            }
+            _ => Err(EngineError::State { run: id.clone(), state: run.state, wanted: "under way" }),
+        }
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Progress)) {
+        self.progress.send_modify(change);
+    }
+}
+
+/// Fingerprint of the settings that a plan depends on.
+fn fingerprint(start: &Start) -> String {
+    outflow_snapshot::fingerprint(start.sync.settings_text().as_bytes())
+}
+
+/// Why a run stopped before its plan was done.
+#[derive(Clone, Debug)]
+enum Stopped {
+    /// A user cancelled it.
+    Cancelled,
+    /// A user interrupted it; it goes on later.
+    Interrupted,
+    /// The destination made it impossible to go on.
+    Fatal(Refusal),
+}

@@ -1,0 +1,274 @@
+//! Cutting changes into chunks, as they come.
+
+use arrow_array::RecordBatch;
+use outflow_model::cell::Kind;
+use outflow_model::change::{Change, Operation};
+use outflow_model::column::Column;
+use outflow_model::mapping::{Mapper, SourceColumn};
+use outflow_model::merge::Merged;
+use outflow_model::outcome::Refusal;
+use outflow_model::port::ledger::{Chunk, Problem};
+use outflow_model::table::{Field, NullPolicy, Table};
+use outflow_model::wire::pack;
+use outflow_snapshot::{Entry, decode_key, key_text};
+
+use super::EngineError;
+use super::columns::append;
+use super::plan_file::{Index, PlanWriter};
+
+/// Samples of a plan that are kept for showing.
+const SAMPLES: usize = 5;
+/// Problems that are named; all are counted.
+pub(super) const NAMED: usize = 1_000;
+
+/// A planned record, for showing.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Sample {
+    /// The row's change.
+    pub change: Change,
+    /// What addresses the record.
+    pub key: String,
+    /// Field and value, as they will be sent; sensitive values masked.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Rows of one change on their way into a chunk.
+struct Pending {
+    change: Change,
+    operation: Operation,
+    columns: Vec<Column>,
+    ids: Column,
+    index: Index,
+}
+
+/// Writes chunks of a plan.
+pub(super) struct Partition<'a> {
+    mapper: &'a Mapper,
+    /// Which columns the key is.
+    key: Vec<SourceColumn>,
+    /// The fields that a cleared record sets to null.
+    cleared: Vec<String>,
+    kinds: Vec<Kind>,
+    keeps_keys: bool,
+    chunk_rows: usize,
+    writer: PlanWriter,
+    pending: Vec<Pending>,
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) samples: Vec<Sample>,
+    pub(super) problems: Vec<Problem>,
+    /// Rows that the mapping refused, by change.
+    pub(super) refused: [u64; 3],
+}
+
+impl<'a> Partition<'a> {
+    pub(super) fn new(
+        mapper: &'a Mapper,
+        columns: &[SourceColumn],
+        key_columns: usize,
+        cleared: Vec<String>,
+        keeps_keys: bool,
+        chunk_rows: usize,
+        writer: PlanWriter,
+    ) -> Self {
+        Self {
+            mapper,
+            key: columns.iter().take(key_columns).cloned().collect(),
+            cleared,
+            kinds: columns.iter().map(|column| column.kind).collect(),
+            keeps_keys,
+            chunk_rows: chunk_rows.max(1),
+            writer,
+            pending: Vec::new(),
+            chunks: Vec::new(),
+            samples: Vec::new(),
+            problems: Vec::new(),
+            refused: [0; 3],
+        }
+    }
+
+    fn pending(&mut self, change: Change, operation: Operation) -> &mut Pending {
+        let at = self.pending.iter().position(|pending| pending.change == change).unwrap_or_else(|| {
+            let kinds: Vec<Kind> = if change == Change::Remove {
+                self.key.iter().map(|key| key.kind).collect()
+            } else {
+                self.kinds.clone()
+            };
+            let columns = kinds.into_iter().map(Column::new).collect();
+            let (ids, index) = (Column::new(Kind::Text), Index::default());
+            self.pending.push(Pending { change, operation, columns, ids, index });
+            self.pending.len() - 1
+        });
+        // The position was just found or made.
+        &mut self.pending[at]
+    }
+
+    /// Adds rows of a batch, with their key and row hashes.
+    pub(super) fn push(
+        &mut self,
+        batch: &RecordBatch,
+        rows: &[u32],
+        (keys, hashes): (&[u128], &[u128]),
+        change: Change,
+        operation: Operation,
+    ) -> Result<(), EngineError> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (room, keeps_keys) = (self.chunk_rows, self.keeps_keys);
+            let key_columns: Vec<(usize, Kind)> = self.key.iter().map(|key| key.kind).enumerate().collect();
+            let pending = self.pending(change, operation);
+            let (now, later) = rest.split_at(rest.len().min(room - pending.index.len()));
+            for (array, column) in batch.columns().iter().zip(&mut pending.columns) {
+                append(array, now, column);
+            }
+            let mut key = Vec::new();
+            for row in now {
+                let at = *row as usize;
+                let (key_hash, row_hash) = (keys.get(at).copied().unwrap_or(0), hashes.get(at).copied().unwrap_or(0));
+                if keeps_keys {
+                    key.clear();
+                    outflow_snapshot::encode_key(batch, &key_columns, at, &mut key);
+                }
+                pending.index.push(key_hash, row_hash, keeps_keys.then_some(key.as_slice()));
+            }
+            rest = later;
+            if pending.index.len() >= room {
+                self.flush(change)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a row to remove.
+    pub(super) fn remove(&mut self, entry: &Entry, operation: Operation) -> Result<(), EngineError> {
+        let room = self.chunk_rows;
+        let pending = self.pending(Change::Remove, operation);
+        let key = entry.key.as_deref().unwrap_or_default();
+        decode_key(key, &mut pending.columns);
+        pending
+            .ids
+            .push(entry.record_id.as_deref().map_or(outflow_model::cell::Cell::Null, outflow_model::cell::Cell::Text));
+        pending.index.push(entry.key_hash, 0, Some(key));
+        if pending.index.len() >= room { self.flush(Change::Remove) } else { Ok(()) }
+    }
+
+    /// Maps what is pending and writes it as a chunk.
+    fn flush(&mut self, change: Change) -> Result<(), EngineError> {
+        let Some(at) = self.pending.iter().position(|pending| pending.change == change) else { return Ok(()) };
+        let Pending { operation, columns, ids, mut index, .. } = self.pending.swap_remove(at);
+        let rows = index.len();
+        let (mut table, invalid) = if change == Change::Remove {
+            self.mapper.apply_identity(&columns, rows)
+        } else {
+            self.mapper.apply(&columns, rows)
+        };
+        if change == Change::Remove && (0..rows).any(|row| !ids.cell(row).is_null()) {
+            table.record_ids = Some(ids);
+        }
+        if operation == Operation::Clear {
+            self.clear(&mut table);
+        }
+        if !invalid.is_empty() {
+            self.refused[change as usize] += invalid.len() as u64;
+            for refused in &invalid {
+                if self.problems.len() < NAMED {
+                    let refusal = Refusal::rejected("OF-5001", refused.message.clone());
+                    let key = self.key_of(&columns, refused.row as usize);
+                    self.problems.push(Problem { change: None, key, status: None, refusal });
+                }
+            }
+            let bad: std::collections::BTreeSet<u32> = invalid.iter().map(|invalid| invalid.row).collect();
+            let keep: Vec<u32> = (0..rows as u32).filter(|row| !bad.contains(row)).collect();
+            table = take(&table, &keep);
+            index = index.take(&keep);
+        }
+        if table.rows == 0 {
+            return Ok(());
+        }
+        self.sample(change, &table);
+        let payload = pack(&table)?;
+        let (offset, length) = self.writer.push(&payload, &index)?;
+        self.chunks.push(Chunk {
+            number: self.chunks.len() as u32,
+            change,
+            operation,
+            rows: table.rows,
+            offset,
+            length,
+            attempt: 0,
+            tries: 0,
+            not_before: 0,
+            parked: None,
+            merged: Merged::new(table.rows),
+        });
+        Ok(())
+    }
+
+    fn clear(&self, table: &mut Table) {
+        for path in &self.cleared {
+            let mut column = Column::new(Kind::Text);
+            (0..table.rows).for_each(|_| column.push_null());
+            table.fields.push(Field { path: path.clone(), null: NullPolicy::Clear, sensitive: false, column });
+        }
+    }
+
+    fn key_of(&self, columns: &[Column], row: usize) -> String {
+        let texts: Vec<String> = columns.iter().take(self.key.len()).map(|column| column.cell(row).to_text()).collect();
+        texts.join(" ")
+    }
+
+    fn sample(&mut self, change: Change, table: &Table) {
+        let known = self.samples.iter().filter(|sample| sample.change == change).count();
+        for row in 0..(table.rows as usize).min(SAMPLES.saturating_sub(known)) {
+            let value = |field: &Field| match field.sensitive {
+                true => "***".to_owned(),
+                false => field.column.cell(row).to_text(),
+            };
+            let fields = table.fields.iter().map(|field| (field.path.clone(), value(field))).collect();
+            self.samples.push(Sample { change, key: table.identity_text(row), fields });
+        }
+    }
+
+    /// Writes what is still pending and ends the plan.
+    pub(super) fn finish(mut self) -> Result<Planned, EngineError> {
+        for change in Change::ALL {
+            self.flush(change)?;
+        }
+        self.writer.finish()?;
+        let Self { chunks, samples, problems, refused, .. } = self;
+        Ok(Planned { chunks, samples, problems, refused })
+    }
+}
+
+/// What a partition came to.
+pub(super) struct Planned {
+    pub(super) chunks: Vec<Chunk>,
+    pub(super) samples: Vec<Sample>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) refused: [u64; 3],
+}
+
+fn take(table: &Table, keep: &[u32]) -> Table {
+    let field = |field: &Field| Field { column: field.column.take(keep), path: field.path.clone(), ..*field };
+    Table {
+        rows: keep.len() as u32,
+        fields: table.fields.iter().map(field).collect(),
+        identity: table.identity,
+        record_ids: table.record_ids.as_ref().map(|ids| ids.take(keep)),
+    }
+}
+
+/// An invalid row's problem.
+pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
+    let (code, message) = match row.reason {
+        outflow_snapshot::Reason::NullKey => ("OF-5002", "A key column is null"),
+        outflow_snapshot::Reason::DuplicateKey => ("OF-5003", "Another row has the same key; no copy is sent"),
+    };
+    Problem { change: None, key: row.key.clone(), status: None, refusal: Refusal::rejected(code, message) }
+}
+
+/// A duplicate's problem.
+pub(super) fn duplicate(batch: &RecordBatch, key: &[(usize, Kind)], row: usize) -> Problem {
+    let mut bytes = Vec::new();
+    outflow_snapshot::encode_key(batch, key, row, &mut bytes);
+    invalid(&outflow_snapshot::InvalidRow { key: key_text(&bytes), reason: outflow_snapshot::Reason::DuplicateKey })
+}

@@ -1,0 +1,238 @@
+//! From a queued run to a plan that is durable, guarded, and ready to be delivered.
+
+use std::sync::Arc;
+
+use outflow_model::port::ledger::{Closing, Run, RunPatch};
+use outflow_model::port::store::LocalCopy;
+use outflow_model::run::RunState;
+use outflow_snapshot::{ENCODING, Header, SnapshotReader};
+use tokio::sync::watch;
+use tracing::info;
+
+use super::extract::{Drafted, Inputs, draft};
+use super::guard::breach;
+use super::{Engine, EngineError, Finished, Plan, Signal, Start, fingerprint};
+use crate::project::OnBreach;
+
+impl Engine {
+    /// Plans a queued run, or one whose planning was cut short, and delivers it.
+    pub(super) async fn plan_and_deliver(
+        &self,
+        run: Run,
+        start: &Start,
+        signal: watch::Receiver<Signal>,
+    ) -> Result<Finished, EngineError> {
+        if run.cancel {
+            return self.close_unplanned(&run, RunState::Cancelled, "Cancelled by a user").await;
+        }
+        if run.state == RunState::Queued {
+            let patch =
+                RunPatch { state: Some(RunState::Planning), started: Some(self.clock.now()), ..RunPatch::default() };
+            self.ledger.patch(&run.id, RunState::Queued, patch).await?;
+        }
+        self.show(|progress| progress.state = Some(RunState::Planning));
+        match self.make_plan(&run, start).await {
+            Ok((run, warnings)) if run.state == RunState::Held => Ok(Finished { run, warnings }),
+            Ok((run, warnings)) if run.state.is_end() => Ok(Finished { run, warnings }),
+            Ok((run, warnings)) => self.deliver(run, start, signal, warnings).await,
+            Err(error) => {
+                let planning = self.ledger.run(&run.id).await?.is_some_and(|run| run.state == RunState::Planning);
+                if planning {
+                    self.close_unplanned(&run, RunState::Failed, &error.to_string()).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a run that has sent nothing.
+    pub(super) async fn close_unplanned(
+        &self,
+        run: &Run,
+        state: RunState,
+        reason: &str,
+    ) -> Result<Finished, EngineError> {
+        let current = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
+        let closing = Closing {
+            state,
+            tally: outflow_model::tally::Tally::default(),
+            snapshot: None,
+            reason: Some(reason.to_owned()),
+            ended: self.clock.now(),
+        };
+        self.ledger.close(&run.id, current.state, closing).await?;
+        self.finished(&run.id, Vec::new()).await
+    }
+
+    pub(super) async fn finished(
+        &self,
+        id: &outflow_model::id::RunId,
+        warnings: Vec<String>,
+    ) -> Result<Finished, EngineError> {
+        let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
+        self.show(|progress| progress.state = Some(run.state));
+        Ok(Finished { run, warnings })
+    }
+
+    /// The base snapshot of a sync, checked to be of the same key, account and object.
+    pub(super) async fn base(&self, key: Option<&str>, header: &Header) -> Result<Option<LocalCopy>, EngineError> {
+        let Some(key) = key else { return Ok(None) };
+        let copy = self.store.local(key).await?;
+        let found = SnapshotReader::open(&copy.path)?.header().clone();
+        let other = |what: &'static str, was: String, is: String| EngineError::OtherSnapshot {
+            sync: header.sync.clone(),
+            what,
+            was,
+            is,
+        };
+        let key_of = |header: &Header| {
+            let columns: Vec<String> =
+                header.key.iter().map(|(name, kind)| format!("{name} {}", kind.name())).collect();
+            columns.join(", ")
+        };
+        if found.account != header.account {
+            return Err(other("destination account", found.account, header.account.clone()));
+        }
+        if found.object != header.object {
+            return Err(other("object", found.object, header.object.clone()));
+        }
+        if found.key != header.key {
+            return Err(other("key", key_of(&found), key_of(header)));
+        }
+        if found.encoding != header.encoding {
+            return Err(other("encoding", found.encoding.to_string(), header.encoding.to_string()));
+        }
+        Ok(Some(copy))
+    }
+
+    async fn draft(
+        &self,
+        start: &Start,
+        header: &mut Header,
+        base_key: Option<&str>,
+        name: &str,
+    ) -> Result<(Drafted, tempfile::TempDir, std::path::PathBuf), EngineError> {
+        let sync = &start.sync;
+        std::fs::create_dir_all(&self.folder).map_err(|source| outflow_snapshot::SnapshotError::Io {
+            action: "make",
+            path: self.folder.clone(),
+            source,
+        })?;
+        let folder = tempfile::Builder::new().prefix(name).tempdir_in(&self.folder).map_err(|source| {
+            outflow_snapshot::SnapshotError::Io { action: "make a folder in", path: self.folder.clone(), source }
+        })?;
+        let extraction = start.source.extract(&sync.query, &sync.columns).await?;
+        let mapper = sync.mapper(&extraction.columns, &start.written).map_err(EngineError::Project)?;
+        header.key =
+            extraction.columns.iter().take(sync.key.len()).map(|column| (column.name.clone(), column.kind)).collect();
+        let base = self.base(base_key, header).await?;
+        let plan = folder.path().join("plan");
+        let inputs = Inputs {
+            sync: sync.clone(),
+            mapper,
+            options: start.options,
+            base: base.as_ref().map(|copy| copy.path.clone()),
+            folder: folder.path().to_owned(),
+            plan: plan.clone(),
+        };
+        let progress = self.progress.clone();
+        let drafted = tokio::task::spawn_blocking(move || {
+            let seen = |rows| progress.send_modify(|progress| progress.extracted = rows);
+            let drafted = draft(&inputs, extraction, &seen);
+            drop(base);
+            drafted
+        });
+        let drafted = drafted.await.map_err(|error| EngineError::Task(error.to_string()))??;
+        Ok((drafted, folder, plan))
+    }
+
+    pub(super) fn header(start: &Start, run: &str) -> Header {
+        let sync = &start.sync;
+        Header {
+            sync: sync.name.clone(),
+            run: run.to_owned(),
+            account: sync.account.name.clone(),
+            object: sync.config.object.clone(),
+            key: Vec::new(),
+            mapping: outflow_snapshot::fingerprint(sync.mapping_text().as_bytes()),
+            encoding: ENCODING,
+        }
+    }
+
+    /// Makes the plan of a run in state *planning*, durable, and moves the run on.
+    async fn make_plan(&self, run: &Run, start: &Start) -> Result<(Run, Vec<String>), EngineError> {
+        let mut header = Self::header(start, run.id.as_str());
+        let base_key = self.ledger.snapshot(&run.sync).await?;
+        let (drafted, folder, plan) = self.draft(start, &mut header, base_key.as_deref(), run.id.as_str()).await?;
+        let Drafted { planned, tally, known } = drafted;
+        let guard = &start.sync.config.guard;
+        let breach = breach(guard, &tally, known, base_key.is_none());
+        let plan_key = format!("plans/{}.plan", run.id);
+        if !planned.chunks.is_empty() {
+            self.store.put(&plan_key, &plan).await?;
+        }
+        drop(folder);
+        self.ledger.plan(&run.id, &planned.chunks).await?;
+        self.ledger.add_problems(&run.id, &planned.problems).await?;
+        let total = tally.total().planned;
+        let mut warnings = Vec::new();
+        let state = match (&breach, guard.on_breach) {
+            (Some(breach), OnBreach::Fail) => {
+                self.store.delete(&plan_key).await?;
+                let finished = self.close_unplanned(run, RunState::Failed, breach).await?;
+                return Ok((finished.run, warnings));
+            }
+            (Some(_), OnBreach::Hold) => RunState::Held,
+            (Some(breach), OnBreach::Warn) => {
+                warnings.push(breach.clone());
+                RunState::Delivering
+            }
+            (None, _) => RunState::Delivering,
+        };
+        info!(run = %run.id, planned = total, state = state.name(), "The plan is complete");
+        let patch = RunPatch {
+            state: Some(state),
+            planned: Some(self.clock.now()),
+            tally: Some(tally),
+            settings: Some(fingerprint(start)),
+            plan: (!planned.chunks.is_empty()).then_some(plan_key),
+            base: base_key,
+            reason: breach.filter(|_| state == RunState::Held),
+            ..RunPatch::default()
+        };
+        self.ledger.patch(&run.id, RunState::Planning, patch).await?;
+        self.show(|progress| progress.planned = total);
+        let run = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
+        Ok((run, warnings))
+    }
+
+    /// Makes a plan to look at; nothing is kept and nothing is sent.
+    pub async fn preview(self: &Arc<Self>, start: &Start) -> Result<Plan, EngineError> {
+        let mut header = Self::header(start, "preview");
+        let base_key = self.ledger.snapshot(&start.sync.name).await?;
+        let (drafted, _folder, _plan) = self.draft(start, &mut header, base_key.as_deref(), "preview").await?;
+        let Drafted { planned, tally, known } = drafted;
+        let per_request = |operation| {
+            let spec = start.sync.manifest.operation(operation);
+            spec.map_or(1, |spec| u64::from(spec.records.max(1)))
+        };
+        let requests =
+            planned.chunks.iter().map(|chunk| u64::from(chunk.rows).div_ceil(per_request(chunk.operation))).sum();
+        let records = tally.total().planned;
+        let limits = &start.sync.account.limits;
+        let share = f64::from(100 - limits.reserve_percent.min(99)) / 100.0;
+        let seconds = limits.windows.iter().map(|window| {
+            let units = if window.unit == outflow_model::limit::Unit::Records { records } else { requests };
+            units as f64 / (window.limit as f64 * share) * window.per_ms as f64 / 1_000.0
+        });
+        Ok(Plan {
+            seconds: seconds.fold(0.0, f64::max),
+            requests,
+            breach: breach(&start.sync.config.guard, &tally, known, base_key.is_none()),
+            first: base_key.is_none(),
+            tally,
+            samples: planned.samples,
+            problems: planned.problems,
+        })
+    }
+}
