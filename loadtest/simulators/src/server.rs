@@ -1,0 +1,97 @@
+//! HTTP around a simulator.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::hubspot::{Answer, HubSpot};
+
+/// A simulator that answers; ends when dropped.
+pub struct Running {
+    /// Where it answers.
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Its base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Waits until it ends, which it does not by itself.
+    pub async fn wait(mut self) {
+        _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Starts a simulator on this machine; port 0 takes any free one.
+pub async fn start(simulator: Arc<HubSpot>, port: u16) -> std::io::Result<Running> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    let address = listener.local_addr()?;
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let simulator = simulator.clone();
+            _ = stream.set_nodelay(true);
+            tokio::spawn(async move {
+                let service = service_fn(|request| answer(simulator.clone(), request));
+                // A broken connection ends it; that is what a reset is.
+                _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    Ok(Running { address, task })
+}
+
+/// Ends the connection without an answer.
+#[derive(Debug)]
+struct Reset;
+
+impl std::fmt::Display for Reset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("The simulator resets the connection")
+    }
+}
+
+impl std::error::Error for Reset {}
+
+impl From<Infallible> for Reset {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+async fn answer(simulator: Arc<HubSpot>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Reset> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| Reset)?.to_bytes();
+    let token = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
+    let Answer { status, headers, body, delay, reset } =
+        simulator.answer(parts.method.as_str(), parts.uri.path(), token, &body);
+    if delay > Duration::ZERO {
+        tokio::time::sleep(delay).await;
+    }
+    if reset {
+        return Err(Reset);
+    }
+    let mut response = Response::builder().status(status).header("content-type", "application/json");
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    response.body(Full::new(Bytes::from(body))).map_err(|_| Reset)
+}
