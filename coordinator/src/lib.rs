@@ -2,4 +2,6 @@
 
 pub mod project;
 mod run;
-pub use run::{Engine, EngineError, Finished, Plan, Progress, Sample, Signal, Start};
+pub use run::{
+    Engine, EngineError, Finished, Plan, Progress, Sample, Signal, SnapshotCounts, Start, count_snapshot, new_run,
+};

@@ -9,6 +9,7 @@ mod guard;
 mod partition;
 mod plan_file;
 mod start;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::project::{ResolvedSync, Sync};
 
 pub use error::EngineError;
 pub use partition::Sample;
+pub use upkeep::{SnapshotCounts, count_snapshot};
 
 /// What a user asks of a run under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,33 +119,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A new run's record.
-    fn new_run(&self, start: &Start) -> Run {
-        let now = self.clock.now();
-        Run {
-            id: RunId::new((now / 1_000) as u64, self.clock.entropy() as u32),
-            sync: start.sync.name.clone(),
-            destination: start.sync.account.name.clone(),
-            state: RunState::Queued,
-            options: start.options,
-            requested: now,
-            started: None,
-            planned: None,
-            ended: None,
-            tally: Tally::default(),
-            requests: 0,
-            settings: String::new(),
-            plan: None,
-            base: None,
-            cancel: false,
-            failed: false,
-            reason: None,
-        }
-    }
-
     /// Queues a run; answers with the one that is queued already, where there is one.
     pub async fn request(&self, start: &Start) -> Result<RunId, EngineError> {
-        Ok(self.ledger.request(&self.new_run(start)).await?.run)
+        Ok(self.ledger.request(&new_run(start, self.clock.as_ref())).await?.run)
     }
 
     /// The run of a sync that is under way, from this or an earlier start.
@@ -237,6 +215,30 @@ impl Engine {
 
     fn show(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(change);
+    }
+}
+
+/// A run of a sync that nobody has asked for yet.
+pub fn new_run(start: &Start, clock: &dyn Clock) -> Run {
+    let now = clock.now();
+    Run {
+        id: RunId::new((now / 1_000) as u64, clock.entropy() as u32),
+        sync: start.sync.name.clone(),
+        destination: start.sync.account.name.clone(),
+        state: RunState::Queued,
+        options: start.options,
+        requested: now,
+        started: None,
+        planned: None,
+        ended: None,
+        tally: Tally::default(),
+        requests: 0,
+        settings: String::new(),
+        plan: None,
+        base: None,
+        cancel: false,
+        failed: false,
+        reason: None,
     }
 }
 

@@ -1,0 +1,191 @@
+//! What the command line takes.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Reverse ETL: sends what changed in a warehouse model to operational tools, accounted to the last row.
+///
+/// Exit codes: 0 all succeeded · 1 the run failed · 2 wrong usage or configuration · 3 some records did not succeed ·
+/// 4 held by the guard · 5 cancelled or interrupted · 6 a source, the state or the machine is in trouble.
+#[derive(Debug, Parser)]
+#[command(name = "outflow", version, propagate_version = true)]
+pub(crate) struct Args {
+    /// The project's folder.
+    #[arg(long, short = 'C', global = true, default_value = ".", env = "OUTFLOW_PROJECT")]
+    pub(crate) project: PathBuf,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// How logs are written to standard error.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text, env = "OUTFLOW_LOG_FORMAT")]
+    pub(crate) log_format: Output,
+    /// What is logged, such as `info` or `outflow_worker=debug`.
+    #[arg(long, global = true, default_value = "warn", env = "OUTFLOW_LOG")]
+    pub(crate) log: String,
+    /// Prints without colours.
+    #[arg(long, global = true, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) no_color: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Text for people or JSON for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes a new project.
+    Init {
+        /// Its folder.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// With a generated shop database and a sync to the HubSpot simulator.
+        #[arg(long)]
+        example: bool,
+        /// Changes the example's database as a day of business would.
+        #[arg(long, requires = "example")]
+        next_day: bool,
+    },
+    /// Checks the project's files, its sources and its destinations.
+    Check {
+        /// The syncs; all where none is named.
+        syncs: Vec<String>,
+        /// Files only: connects to nothing.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Shows what a run would send.
+    Plan {
+        /// The sync.
+        sync: String,
+        #[command(flatten)]
+        options: RunFlags,
+    },
+    /// Runs syncs: sends what changed.
+    Run {
+        /// The syncs; all where none is named.
+        syncs: Vec<String>,
+        #[command(flatten)]
+        options: RunFlags,
+        /// Where another process runs, queues a follow-up instead of waiting.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Delivers a plan that the guard held.
+    Approve {
+        /// The run.
+        run: String,
+    },
+    /// Stops a run; what is in flight is settled, and the next run finds the rest.
+    Cancel {
+        /// The run.
+        run: String,
+    },
+    /// Lists runs, newest first.
+    Runs {
+        /// Of this sync only.
+        sync: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Shows a run's accounting.
+    Show {
+        /// The run.
+        run: String,
+    },
+    /// Shows the records that did not succeed, why, and what to do.
+    Errors {
+        /// The run.
+        run: String,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Runs a sync and sends its refused records again though nothing changed.
+    Retry {
+        /// The sync.
+        sync: String,
+    },
+    /// What Outflow remembers of a sync.
+    State {
+        #[command(subcommand)]
+        action: StateAction,
+    },
+    /// Starts a stand-in for a destination on this machine.
+    Simulate {
+        /// Which one.
+        #[arg(value_enum)]
+        destination: Simulator,
+        /// Where it listens on 127.0.0.1; 0 takes a free port.
+        #[arg(long, default_value_t = 18_091)]
+        port: u16,
+        /// Requests allowed per 10 seconds; 0 is unlimited.
+        #[arg(long, default_value_t = 190)]
+        limit: usize,
+        /// Time that an answer takes, in milliseconds.
+        #[arg(long, default_value_t = 0)]
+        latency_ms: u64,
+        /// Only counts what arrives.
+        #[arg(long)]
+        forget: bool,
+    },
+    /// Prints the JSON Schema of a file, for editors.
+    Schema {
+        /// Which file.
+        #[arg(value_enum)]
+        file: SchemaFile,
+    },
+    /// Prints completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, ClapArgs)]
+pub(crate) struct RunFlags {
+    /// Sends every row again.
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateAction {
+    /// Shows how many rows are acknowledged, refused and doubtful.
+    Show {
+        /// The sync.
+        sync: String,
+    },
+    /// Forgets what was acknowledged: the next run sends every row, and removes nothing.
+    Reset {
+        /// The sync.
+        sync: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Simulator {
+    /// A HubSpot portal.
+    Hubspot,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SchemaFile {
+    /// `outflow.yml`.
+    Project,
+    /// A model's front matter.
+    Model,
+    /// `syncs/*.yml`.
+    Sync,
+    /// A destination's manifest.
+    Manifest,
+}

@@ -1,0 +1,72 @@
+//! `outflow check`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+use outflow_backends::SystemClock;
+use outflow_coordinator::project::{Problem, check_catalog};
+use outflow_model::port::clock::Clock;
+use outflow_model::port::ledger::RunOptions;
+use outflow_worker::probe;
+
+use super::Mistakes;
+use crate::compose;
+use crate::exit::Exit;
+use crate::ui::Ui;
+
+pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
+    let (mut problems, mut trouble) = (Vec::<Problem>::new(), BTreeSet::new());
+    let secrets = compose::secrets(&project);
+    let now = SystemClock::default().now() / 1_000_000;
+    for name in &names {
+        let start = match compose::start(&project, name, RunOptions::default()) {
+            Ok(start) => start,
+            Err(error) => {
+                match error.downcast::<Mistakes>() {
+                    Ok(Mistakes(mistakes)) => problems.extend(mistakes),
+                    Err(error) => _ = trouble.insert(error.to_string()),
+                }
+                continue;
+            }
+        };
+        if offline {
+            continue;
+        }
+        match start.source.columns(&start.sync.query).await {
+            Ok(columns) => {
+                for key in start.sync.key.iter().filter(|key| !columns.iter().any(|column| column.name == **key)) {
+                    trouble.insert(format!("{name}: the model has no key column \"{key}\""));
+                }
+                problems.extend(start.sync.mapper(&columns, &start.written).err().unwrap_or_default());
+            }
+            Err(error) => _ = trouble.insert(format!("{name}: {error}")),
+        }
+        match probe(&start.sync.account, &secrets, Some(&start.sync.config.object), now).await {
+            Ok(catalog) => {
+                if let Some(fields) = catalog.fields.filter(|fields| !fields.is_empty()) {
+                    problems.extend(check_catalog(&start.sync, &start.written, &fields));
+                }
+            }
+            Err(error) => _ = trouble.insert(error.to_string()),
+        }
+    }
+    if ui.is_json() {
+        ui.json(&serde_json::json!({ "syncs": names, "problems": problems, "trouble": trouble }));
+    } else {
+        problems.iter().for_each(|problem| ui.line(problem.to_string()));
+        trouble.iter().for_each(|trouble| ui.line(trouble));
+        if problems.is_empty() && trouble.is_empty() {
+            ui.line(format!("{} sync(s) checked, nothing wrong.", names.len()));
+        }
+    }
+    Ok(if !problems.is_empty() {
+        Exit::Configuration
+    } else if !trouble.is_empty() {
+        Exit::Trouble
+    } else {
+        Exit::Succeeded
+    })
+}

@@ -1,0 +1,159 @@
+//! Commands that look: runs, show, errors, state.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use outflow_backends::ObjectStore;
+use outflow_model::change::Change;
+use outflow_model::id::RunId;
+use outflow_model::port::ledger::{Chunks, Run, Runs};
+use outflow_model::port::store::Store;
+use outflow_model::tally::Tally;
+use serde_json::{Value, json};
+
+use crate::args::StateAction;
+use crate::compose;
+use crate::exit::Exit;
+use crate::ui::{Ui, moment};
+
+/// Prints an accounting.
+pub(super) fn accounting(ui: &Ui, tally: &Tally) {
+    ui.line(format!(
+        "{} row(s) extracted: {} unchanged, {} ignored, {} withheld, {} invalid; {} missing.",
+        tally.extracted, tally.unchanged, tally.ignored, tally.withheld, tally.invalid, tally.missing
+    ));
+    let head = ["", "planned", "succeeded", "skipped", "rejected", "deferred", "unknown", "aborted"];
+    let row = |change: Change| {
+        let counts = tally.delivered(change);
+        let numbers = [
+            counts.planned,
+            counts.succeeded,
+            counts.skipped,
+            counts.rejected,
+            counts.deferred,
+            counts.unknown,
+            counts.aborted,
+        ];
+        std::iter::once(change.name().to_owned()).chain(numbers.map(|number| number.to_string())).collect()
+    };
+    let rows: Vec<Vec<String>> = Change::ALL.into_iter().filter(|c| tally.delivered(*c).planned > 0).map(row).collect();
+    if !rows.is_empty() {
+        ui.table(&head, &rows);
+    }
+}
+
+/// A run for programs.
+pub(super) fn run_json(run: &Run) -> Value {
+    serde_json::to_value(run).unwrap_or_default()
+}
+
+pub(super) async fn runs(ui: &Ui, root: &Path, sync: Option<&str>, limit: u32) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let runs = compose::ledger(&project).await?.runs(sync, limit).await?;
+    if ui.is_json() {
+        ui.json(&runs.iter().map(run_json).collect::<Vec<_>>());
+        return Ok(Exit::Succeeded);
+    }
+    let row = |run: &Run| {
+        let total = run.tally.total();
+        vec![
+            run.id.to_string(),
+            run.sync.clone(),
+            run.state.name().to_owned(),
+            moment(run.requested),
+            total.planned.to_string(),
+            total.succeeded.to_string(),
+        ]
+    };
+    ui.table(&["run", "sync", "state", "requested", "planned", "succeeded"], &runs.iter().map(row).collect::<Vec<_>>());
+    Ok(Exit::Succeeded)
+}
+
+pub(super) async fn show(ui: &Ui, root: &Path, run: &str) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let id = id(run)?;
+    let run = compose::ledger(&project).await?.run(&id).await?;
+    let run = run.with_context(|| format!("There is no run {id}; `outflow runs` lists them"))?;
+    if ui.is_json() {
+        ui.json(&run_json(&run));
+        return Ok(Exit::Succeeded);
+    }
+    ui.line(format!("{} {} {}", run.id, run.sync, run.state.name()));
+    ui.line(format!("requested {}", moment(run.requested)));
+    if let Some(ended) = run.ended {
+        ui.line(format!("ended     {}", moment(ended)));
+    }
+    accounting(ui, &run.tally);
+    ui.line(format!("{} request(s) sent.", run.requests));
+    if let Some(reason) = &run.reason {
+        ui.line(reason);
+    }
+    Ok(Exit::Succeeded)
+}
+
+pub(super) async fn errors(ui: &Ui, root: &Path, run: &str, limit: u32) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let problems = compose::ledger(&project).await?.problems(&id(run)?, limit).await?;
+    if ui.is_json() {
+        let problem = |problem: &outflow_model::port::ledger::Problem| {
+            json!({
+                "key": problem.key, "change": problem.change, "status": problem.status,
+                "class": problem.refusal.class, "code": problem.refusal.class.code(),
+                "destination_code": problem.refusal.code, "message": problem.refusal.message,
+                "remedy": problem.refusal.class.remedy(),
+            })
+        };
+        ui.json(&problems.iter().map(problem).collect::<Vec<_>>());
+        return Ok(Exit::Succeeded);
+    }
+    if problems.is_empty() {
+        ui.line("Every record succeeded.");
+    }
+    for problem in problems {
+        let class = problem.refusal.class;
+        let what = problem.change.map_or("invalid", Change::name);
+        ui.line(format!(
+            "{what} {}  {} {}: {}",
+            problem.key,
+            class.code(),
+            problem.refusal.code,
+            problem.refusal.message
+        ));
+        ui.line(format!("    {}", class.remedy()));
+    }
+    Ok(Exit::Succeeded)
+}
+
+pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let ledger = compose::ledger(&project).await?;
+    match action {
+        StateAction::Reset { sync } => {
+            let _lock = compose::lock(&project).await?;
+            ledger.reset(sync).await?;
+            ui.line(format!("{sync}: what was acknowledged is forgotten; the next run sends every row."));
+        }
+        StateAction::Show { sync } => {
+            let Some(key) = ledger.snapshot(sync).await? else {
+                ui.line(format!("{sync}: nothing is acknowledged yet."));
+                return Ok(Exit::Succeeded);
+            };
+            let store = ObjectStore::local(&compose::state_dir(&project)?.join("store"))?;
+            let copy = store.local(&key).await?;
+            let counts = outflow_coordinator::count_snapshot(&copy.path)?;
+            if ui.is_json() {
+                ui.json(&counts);
+            } else {
+                ui.line(format!(
+                    "{sync}: {} row(s) known: {} acknowledged, {} refused, {} doubtful, {} unknown (by {}).",
+                    counts.rows, counts.acknowledged, counts.refused, counts.doubtful, counts.unknown, counts.run
+                ));
+            }
+        }
+    }
+    Ok(Exit::Succeeded)
+}
+
+fn id(run: &str) -> Result<RunId> {
+    RunId::parse(run).ok_or_else(|| anyhow!("\"{run}\" is no run id; `outflow runs` lists them"))
+}

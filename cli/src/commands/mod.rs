@@ -1,0 +1,61 @@
+//! One file per group of commands.
+
+mod check;
+mod inspect;
+mod run;
+mod setup;
+
+use std::fmt;
+
+use anyhow::Result;
+use outflow_coordinator::project::Problem;
+use outflow_model::port::ledger::RunOptions;
+
+use crate::args::{Args, Command};
+use crate::exit::Exit;
+use crate::ui::Ui;
+
+/// Mistakes in a project's files.
+#[derive(Debug)]
+pub(crate) struct Mistakes(pub(crate) Vec<Problem>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// Does what the command line asks.
+pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
+    let root = &args.project;
+    match &args.command {
+        Command::Init { folder, example, next_day } => setup::init(ui, folder, *example, *next_day).await,
+        Command::Check { syncs, offline } => check::check(ui, root, syncs, *offline).await,
+        Command::Plan { sync, options } => {
+            let options = RunOptions { full: options.full, ..RunOptions::default() };
+            run::plan(ui, root, sync, options).await
+        }
+        Command::Run { syncs, options, no_wait } => {
+            let options = RunOptions { full: options.full, ..RunOptions::default() };
+            run::run(ui, root, syncs, options, *no_wait).await
+        }
+        Command::Retry { sync } => {
+            let options = RunOptions { retry_rejected: true, ..RunOptions::default() };
+            run::run(ui, root, std::slice::from_ref(sync), options, false).await
+        }
+        Command::Approve { run } => run::approve(ui, root, run).await,
+        Command::Cancel { run } => run::cancel(ui, root, run).await,
+        Command::Runs { sync, limit } => inspect::runs(ui, root, sync.as_deref(), *limit).await,
+        Command::Show { run } => inspect::show(ui, root, run).await,
+        Command::Errors { run, limit } => inspect::errors(ui, root, run, *limit).await,
+        Command::State { action } => inspect::state(ui, root, action).await,
+        Command::Simulate { destination, port, limit, latency_ms, forget } => {
+            setup::simulate(ui, *destination, *port, *limit, *latency_ms, *forget).await
+        }
+        Command::Schema { file } => setup::schema(ui, *file),
+        Command::Completions { shell } => Ok(setup::completions(*shell)),
+    }
+}

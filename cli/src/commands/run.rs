@@ -1,0 +1,209 @@
+//! `outflow plan`, `run`, `approve` and `cancel`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use outflow_backends::SystemClock;
+use outflow_coordinator::project::Project;
+use outflow_coordinator::{Finished, Signal, Start, new_run};
+use outflow_model::id::RunId;
+use outflow_model::port::ledger::{Run, RunOptions, RunPatch, Runs};
+use outflow_model::run::RunState;
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::inspect::{accounting, run_json};
+use crate::compose::{self, Embedded};
+use crate::exit::Exit;
+use crate::progress;
+use crate::ui::Ui;
+
+pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let start = compose::start(&project, sync, options)?;
+    let _lock = compose::lock(&project).await?;
+    let embedded = compose::embed(&project).await?;
+    let plan = embedded.engine.preview(&start).await?;
+    if ui.is_json() {
+        ui.json(&serde_json::json!({
+            "sync": sync, "tally": plan.tally, "requests": plan.requests, "seconds": plan.seconds,
+            "breach": plan.breach, "first_run": plan.first, "samples": plan.samples, "problems": plan.problems,
+        }));
+        return Ok(Exit::Succeeded);
+    }
+    accounting(ui, &plan.tally);
+    ui.line(format!("{} request(s), at least {:.1} s within the account's limits.", plan.requests, plan.seconds));
+    for sample in &plan.samples {
+        let fields: Vec<String> = sample.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        ui.line(format!("  {:6} {}  {}", sample.change.name(), sample.key, fields.join(" ")));
+    }
+    for problem in plan.problems.iter().take(10) {
+        ui.line(format!("  invalid {}: {}", problem.key, problem.refusal.message));
+    }
+    if let Some(breach) = plan.breach {
+        ui.line(format!("The guard would stop this plan: {breach}."));
+    }
+    Ok(Exit::Succeeded)
+}
+
+pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOptions, no_wait: bool) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
+    let starts = names.iter().map(|name| compose::start(&project, name, options)).collect::<Result<Vec<_>>>()?;
+    let _lock = match compose::try_lock(&project)? {
+        Some(lock) => lock,
+        None if no_wait => return queue(ui, &project, &starts).await,
+        None => {
+            ui.note("Another process runs in this state directory; waiting for it.");
+            compose::lock(&project).await?
+        }
+    };
+    let embedded = compose::embed(&project).await?;
+    let signal = signals();
+    let mut worst = Exit::Succeeded;
+    let mut done = Vec::new();
+    for start in &starts {
+        let finished = watched(ui, &embedded, start, embedded.engine.execute(start, signal.clone())).await;
+        let finished = match finished {
+            Ok(finished) => finished,
+            Err(error) if starts.len() == 1 => return Err(error),
+            Err(error) => {
+                ui.error(&error.context(format!("Sync {}", start.sync.name)));
+                worst = worst.max(Exit::Trouble);
+                continue;
+            }
+        };
+        worst = worst.max(Exit::of_state(finished.run.state));
+        report(ui, &finished);
+        done.push(run_json(&finished.run));
+        if *signal.borrow() == Signal::Interrupt {
+            break;
+        }
+    }
+    if ui.is_json() {
+        ui.json(&done);
+    }
+    expire(&project, &embedded).await;
+    Ok(worst)
+}
+
+/// Queues follow-ups for the process that holds the state directory.
+async fn queue(ui: &Ui, project: &Project, starts: &[Start]) -> Result<Exit> {
+    let ledger = compose::ledger(project).await?;
+    let clock = SystemClock::default();
+    for start in starts {
+        let run = ledger.request(&new_run(start, &clock)).await?.run;
+        ui.line(format!("{}: queued as {run}", start.sync.name));
+    }
+    Ok(Exit::Succeeded)
+}
+
+pub(super) async fn approve(ui: &Ui, root: &Path, run: &str) -> Result<Exit> {
+    let (project, run, start) = find(root, run).await?;
+    let _lock = compose::lock(&project).await?;
+    let embedded = compose::embed(&project).await?;
+    let signal = signals();
+    let finished = watched(ui, &embedded, &start, embedded.engine.approve(&run.id, &start, signal)).await?;
+    report(ui, &finished);
+    if ui.is_json() {
+        ui.json(&run_json(&finished.run));
+    }
+    Ok(Exit::of_state(finished.run.state))
+}
+
+pub(super) async fn cancel(ui: &Ui, root: &Path, run: &str) -> Result<Exit> {
+    let (project, run, start) = find(root, run).await?;
+    let Some(_lock) = compose::try_lock(&project)? else {
+        let ledger = compose::ledger(&project).await?;
+        ledger.patch(&run.id, run.state, RunPatch { cancel: true, ..RunPatch::default() }).await?;
+        ui.line(format!("{} is being cancelled by the process that runs it.", run.id));
+        return Ok(Exit::Succeeded);
+    };
+    let embedded = compose::embed(&project).await?;
+    let finished = embedded.engine.cancel(&run.id, &start).await?;
+    report(ui, &finished);
+    Ok(Exit::Succeeded)
+}
+
+/// A run by its id, with its sync made ready.
+async fn find(root: &Path, run: &str) -> Result<(Project, Run, Start)> {
+    let project = compose::project(root)?;
+    let id = RunId::parse(run).ok_or_else(|| anyhow!("\"{run}\" is no run id; `outflow runs` lists them"))?;
+    let found = compose::ledger(&project).await?.run(&id).await?;
+    let run = found.with_context(|| format!("There is no run {id}; `outflow runs` lists them"))?;
+    let start = compose::start(&project, &run.sync, run.options)?;
+    Ok((project, run, start))
+}
+
+/// Runs `work` with a worker beside it and, where a person watches, a bar.
+async fn watched(
+    ui: &Ui,
+    embedded: &Embedded,
+    start: &Start,
+    work: impl Future<Output = Result<Finished, outflow_coordinator::EngineError>>,
+) -> Result<Finished> {
+    let worker = embedded.serve(start);
+    let bar = ui.is_watched().then(|| tokio::spawn(progress::show(embedded.progress.clone())));
+    let finished = work.await;
+    worker.abort();
+    if let Some(bar) = bar {
+        bar.abort();
+    }
+    Ok(finished?)
+}
+
+fn report(ui: &Ui, finished: &Finished) {
+    if ui.is_json() {
+        return;
+    }
+    let run = &finished.run;
+    finished.warnings.iter().for_each(|warning| ui.note(format!("warning: {warning}")));
+    let color = if run.state == RunState::Succeeded { "32;1" } else { "33;1" };
+    ui.line(format!("{} {} {}", run.sync, ui.paint(run.state.name(), color), run.id));
+    accounting(ui, &run.tally);
+    ui.line(format!("{} request(s) sent.", run.requests));
+    if let Some(reason) = &run.reason {
+        ui.line(reason);
+    }
+    if run.state == RunState::Held {
+        ui.line(format!(
+            "Look at it with `outflow show {0}`, then `outflow approve {0}` or `outflow cancel {0}`.",
+            run.id
+        ));
+    } else if run.state == RunState::Partial {
+        ui.line(format!("`outflow errors {}` shows why records did not succeed.", run.id));
+    }
+}
+
+/// The first Ctrl-C or SIGTERM interrupts; the second ends the process at once.
+fn signals() -> watch::Receiver<Signal> {
+    let (sender, receiver) = watch::channel(Signal::Run);
+    tokio::spawn(async move {
+        interrupted().await;
+        _ = sender.send(Signal::Interrupt);
+        interrupted().await;
+        std::process::exit(Exit::Stopped as i32);
+    });
+    receiver
+}
+
+async fn interrupted() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            warn!(%error, "Signals cannot be watched");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Forgets what is older than the project keeps.
+async fn expire(project: &Project, embedded: &Embedded) {
+    if let Err(error) = embedded.engine.expire(project.config.state.keep_days).await {
+        warn!(%error, "Old runs could not be forgotten");
+    }
+}

@@ -1,0 +1,74 @@
+//! Commands around a project: init, simulate, schema, completions.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use clap_complete::Shell;
+use outflow_coordinator::project::{ModelConfig, ProjectConfig, SyncConfig};
+use outflow_destinations::Manifest;
+use outflow_simulators::{HubSpot, Options, start};
+
+use crate::args::{Args, SchemaFile, Simulator};
+use crate::example;
+use crate::exit::Exit;
+use crate::ui::Ui;
+
+pub(super) async fn init(ui: &Ui, folder: &Path, example: bool, next_day: bool) -> Result<Exit> {
+    let place = folder.display();
+    if next_day {
+        example::next_day(folder).await?;
+        ui.line("A day of business: 3 customers ordered, 1 moved, 1 is new, 1 left.");
+    } else if example {
+        example::shop(folder).await?;
+        ui.line(format!("Made the example in {place}: a shop with 1,000 customers in shop.db."));
+    } else {
+        example::bare(folder)?;
+        ui.line(format!("Made a project in {place}. Describe your warehouse and your tools in outflow.yml."));
+    }
+    Ok(Exit::Succeeded)
+}
+
+pub(super) async fn simulate(
+    ui: &Ui,
+    destination: Simulator,
+    port: u16,
+    limit: usize,
+    latency_ms: u64,
+    forget: bool,
+) -> Result<Exit> {
+    let Simulator::Hubspot = destination;
+    let options = Options {
+        limit: (limit > 0).then_some((limit, Duration::from_secs(10))),
+        latency: Duration::from_millis(latency_ms),
+        keep: !forget,
+        ..Options::default()
+    };
+    let running = start(Arc::new(HubSpot::new(options)), port).await;
+    let running = running.with_context(|| format!("Cannot listen on 127.0.0.1:{port}"))?;
+    ui.line(format!("HubSpot simulator on {}", running.url()));
+    ui.line("Ask it: GET /_simulator/stats, /_simulator/records/contacts, /_simulator/writes");
+    tokio::select! {
+        () = running.wait() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Ok(Exit::Succeeded)
+}
+
+pub(super) fn schema(ui: &Ui, file: SchemaFile) -> Result<Exit> {
+    let schema = match file {
+        SchemaFile::Project => schemars::schema_for!(ProjectConfig),
+        SchemaFile::Model => schemars::schema_for!(ModelConfig),
+        SchemaFile::Sync => schemars::schema_for!(SyncConfig),
+        SchemaFile::Manifest => schemars::schema_for!(Manifest),
+    };
+    ui.json(&schema);
+    Ok(Exit::Succeeded)
+}
+
+pub(super) fn completions(shell: Shell) -> Exit {
+    clap_complete::generate(shell, &mut Args::command(), "outflow", &mut std::io::stdout());
+    Exit::Succeeded
+}

@@ -1,0 +1,54 @@
+//! Exit codes, by kind.
+
+use std::process::ExitCode;
+
+use outflow_coordinator::EngineError;
+use outflow_model::run::RunState;
+
+use crate::commands::Mistakes;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Exit {
+    /// All succeeded.
+    Succeeded = 0,
+    /// Some records did not succeed.
+    Partial = 3,
+    /// Held by the guard.
+    Held = 4,
+    /// Cancelled or interrupted.
+    Stopped = 5,
+    /// The run failed.
+    Failed = 1,
+    /// Wrong usage or configuration.
+    Configuration = 2,
+    /// A source, the state or the machine is in trouble.
+    Trouble = 6,
+}
+
+impl Exit {
+    /// The code for a run in this state.
+    pub(crate) const fn of_state(state: RunState) -> Self {
+        match state {
+            RunState::Succeeded => Self::Succeeded,
+            RunState::Partial => Self::Partial,
+            RunState::Held => Self::Held,
+            RunState::Cancelled | RunState::Interrupted => Self::Stopped,
+            RunState::Failed => Self::Failed,
+            RunState::Queued | RunState::Planning | RunState::Delivering | RunState::Folding => Self::Trouble,
+        }
+    }
+
+    /// The code for an error.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        let configuration = error.downcast_ref::<Mistakes>().is_some()
+            || error.downcast_ref::<EngineError>().is_some_and(EngineError::is_configuration);
+        if configuration { Self::Configuration } else { Self::Trouble }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

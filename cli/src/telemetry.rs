@@ -1,0 +1,51 @@
+//! Logs, and traces where a collector is named.
+
+use std::io::IsTerminal;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use crate::args::{Args, Output};
+
+/// The environment variable that names a collector.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+/// What must be flushed at the end.
+pub(crate) struct Telemetry(Option<SdkTracerProvider>);
+
+impl Telemetry {
+    /// Sends what is still buffered.
+    pub(crate) fn stop(self) {
+        if let Some(provider) = self.0 {
+            _ = provider.shutdown();
+        }
+    }
+}
+
+/// Starts logging, and tracing where a collector is named.
+pub(crate) fn start(args: &Args) -> Telemetry {
+    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let colored = !args.no_color && std::io::stderr().is_terminal();
+    let logs = fmt::layer().with_writer(std::io::stderr).with_ansi(colored);
+    let logs = match args.log_format {
+        Output::Text => logs.boxed(),
+        Output::Json => logs.json().boxed(),
+    };
+    let provider = provider();
+    let traces = provider.as_ref().map(|provider| {
+        let spans = EnvFilter::new("outflow=info,outflow_worker=info,outflow_coordinator=info");
+        tracing_opentelemetry::layer().with_tracer(provider.tracer("outflow")).with_filter(spans)
+    });
+    _ = tracing_subscriber::registry().with(logs.with_filter(filter)).with(traces).try_init();
+    Telemetry(provider)
+}
+
+fn provider() -> Option<SdkTracerProvider> {
+    std::env::var_os(ENDPOINT)?;
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().build().ok()?;
+    let resource = opentelemetry_sdk::Resource::builder().with_service_name("outflow").build();
+    Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+}

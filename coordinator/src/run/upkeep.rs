@@ -1,0 +1,58 @@
+//! Looking at snapshots, and forgetting what is old.
+
+use std::path::Path;
+
+use outflow_model::limit::Micros;
+use outflow_snapshot::{SnapshotError, SnapshotReader};
+use serde::Serialize;
+
+use super::{Engine, EngineError};
+
+/// What a snapshot holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SnapshotCounts {
+    /// The run that made it.
+    pub run: String,
+    /// Rows.
+    pub rows: u64,
+    /// Acknowledged by the destination.
+    pub acknowledged: u64,
+    /// Refused by the destination.
+    pub refused: u64,
+    /// Sent without a final answer.
+    pub doubtful: u64,
+    /// Sent without an answer to a destination that cannot be repeated.
+    pub unknown: u64,
+}
+
+/// Counts the entries of the snapshot at `path`.
+pub fn count_snapshot(path: &Path) -> Result<SnapshotCounts, SnapshotError> {
+    let mut reader = SnapshotReader::open(path)?;
+    let mut counts = SnapshotCounts { run: reader.header().run.clone(), ..SnapshotCounts::default() };
+    while let Some(entry) = reader.next()? {
+        counts.rows += 1;
+        counts.acknowledged += u64::from(entry.acknowledged.is_some());
+        counts.refused += u64::from(entry.refused.is_some());
+        counts.doubtful += u64::from(entry.doubtful);
+        counts.unknown += u64::from(entry.unknown.is_some());
+    }
+    Ok(counts)
+}
+
+impl Engine {
+    /// Forgets runs that ended more than `days` ago, their plans, and snapshots that no sync points to.
+    pub async fn expire(&self, days: u32) -> Result<(), EngineError> {
+        let before = self.clock.now() - Micros::from(days) * 86_400_000_000;
+        for plan in self.ledger.expire(before).await? {
+            self.store.delete(&plan).await?;
+        }
+        for stored in self.store.list("snapshots").await? {
+            let sync = stored.key.split('/').nth(1).unwrap_or_default();
+            let kept = self.ledger.snapshot(sync).await?;
+            if stored.modified < before && kept.as_deref() != Some(stored.key.as_str()) {
+                self.store.delete(&stored.key).await?;
+            }
+        }
+        Ok(())
+    }
+}
