@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use outflow_model::mapping::Name;
 use outflow_model::suggest::did_you_mean;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,7 @@ impl Document {
 
     fn index(&mut self, path: &str, tree: &Tree) {
         for (name, value) in &tree.0 {
-            let path = if path.is_empty() { name.value.clone() } else { format!("{path}.{}", name.value) };
+            let path = if path.is_empty() { name.value.0.clone() } else { format!("{path}.{}", name.value.0) };
             self.places.insert(path.clone(), (name.referenced.line() + self.above, name.referenced.column()));
             self.index(&path, value);
         }
@@ -104,7 +105,7 @@ fn explain(message: &str) -> String {
 
 /// The names of all maps in a document, with their places.
 #[derive(Default)]
-struct Tree(Vec<(Spanned<String>, Tree)>);
+struct Tree(Vec<(Spanned<Name>, Tree)>);
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

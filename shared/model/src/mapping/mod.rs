@@ -6,7 +6,7 @@ mod rule;
 mod template;
 
 pub use apply::{Invalid, Mapper, SourceColumn};
-pub use rule::{Digest, FieldRule, Mapping, Normalize, Origin};
+pub use rule::{Digest, FieldRule, Mapping, Name, Normalize, Origin};
 
 /// A mapping that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

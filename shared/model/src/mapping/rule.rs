@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -90,9 +89,10 @@ impl FieldRule {
     }
 }
 
-/// The long form of a rule, for serde and the JSON Schema.
-#[derive(Deserialize, JsonSchema)]
+/// The long form of a rule, for the JSON Schema.
+#[derive(JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
 struct LongForm {
     /// A column of the model.
     column: Option<String>,
@@ -116,6 +116,49 @@ struct LongForm {
     sensitive: bool,
 }
 
+const FIELDS: &[&str] = &["column", "constant", "template", "array", "null", "type", "hash", "normalize", "sensitive"];
+
+/// A member's name. YAML reads an unquoted `null` as no value; as a name it means itself.
+pub struct Name(pub String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+                Ok(Name(name.to_owned()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Name, E> {
+                Ok(Name("null".to_owned()))
+            }
+
+            fn visit_bool<E>(self, name: bool) -> Result<Name, E> {
+                Ok(Name(name.to_string()))
+            }
+
+            fn visit_i64<E>(self, name: i64) -> Result<Name, E> {
+                Ok(Name(name.to_string()))
+            }
+
+            fn visit_u64<E>(self, name: u64) -> Result<Name, E> {
+                Ok(Name(name.to_string()))
+            }
+
+            fn visit_f64<E>(self, name: f64) -> Result<Name, E> {
+                Ok(Name(name.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
 impl<'de> Deserialize<'de> for FieldRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
@@ -130,10 +173,23 @@ impl<'de> Deserialize<'de> for FieldRule {
                 Ok(FieldRule { column: Some(column.to_owned()), ..FieldRule::default() })
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FieldRule, A::Error> {
-                let long = LongForm::deserialize(MapAccessDeserializer::new(map))?;
-                let LongForm { column, constant, template, array, null, r#type, hash, normalize, sensitive } = long;
-                Ok(FieldRule { column, constant, template, array, null, r#type, hash, normalize, sensitive })
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FieldRule, A::Error> {
+                let mut rule = FieldRule::default();
+                while let Some(Name(name)) = map.next_key()? {
+                    match name.as_str() {
+                        "column" => rule.column = Some(map.next_value()?),
+                        "constant" => rule.constant = Some(map.next_value()?),
+                        "template" => rule.template = Some(map.next_value()?),
+                        "array" => rule.array = Some(map.next_value()?),
+                        "null" => rule.null = map.next_value()?,
+                        "type" => rule.r#type = Some(map.next_value()?),
+                        "hash" => rule.hash = Some(map.next_value()?),
+                        "normalize" => rule.normalize = Some(map.next_value()?),
+                        "sensitive" => rule.sensitive = map.next_value()?,
+                        other => return Err(serde::de::Error::unknown_field(other, FIELDS)),
+                    }
+                }
+                Ok(rule)
             }
         }
         deserializer.deserialize_any(Either)
