@@ -1,1 +1,11 @@
+//! What the end-to-end tests share: a project with its simulator and engine, and services of their own.
 
+mod lab;
+mod mortal;
+mod postgres;
+mod trials;
+
+pub use lab::{Engines, Lab};
+pub use mortal::{Death, MortalLedger};
+pub use postgres::Postgres;
+pub use trials::{Case, Need, run};

@@ -1,0 +1,158 @@
+//! One random history: rows come, change and go; the destination fails in every way; the process dies anywhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use outflow_coordinator::Signal;
+use outflow_model::port::ledger::{RunOptions, RunPatch, Runs};
+use outflow_model::run::RunState;
+use outflow_simulators::{Fault, Faults, Options};
+use outflow_tests::{Death, Lab};
+
+/// A small generator: the history follows from its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.roll(100) < percent
+    }
+}
+
+/// Rows by key: a value, or one that the destination refuses.
+type Rows = BTreeMap<String, String>;
+
+fn change(rows: &mut Rows, dice: &mut Dice) {
+    for _ in 0..dice.roll(30) {
+        let key = format!("k{}@x.io", dice.roll(40));
+        match dice.roll(10) {
+            0..2 => _ = rows.remove(&key),
+            2 => _ = rows.insert(key, format!("refuse me {}", dice.roll(2))),
+            // Few values: they go and come back.
+            _ => _ = rows.insert(key, format!("v{}", dice.roll(3))),
+        }
+    }
+}
+
+fn faults(dice: &mut Dice, seed: u64) -> (Faults, bool) {
+    let kinds = [Fault::ServerError, Fault::ResetBefore, Fault::ResetAfter, Fault::Stall(1_500), Fault::TooMany(0)];
+    let mut rates = Vec::new();
+    for kind in kinds {
+        if dice.chance(40) {
+            let most = if matches!(kind, Fault::Stall(_)) { 60 } else { 250 };
+            rates.push((kind, dice.roll(most) as u32));
+        }
+    }
+    let loses = rates.iter().any(|(kind, rate)| *rate > 0 && matches!(kind, Fault::ResetAfter | Fault::Stall(_)));
+    (Faults { rates, seed, ..Faults::default() }, loses)
+}
+
+/// Runs the history of `seed`; returns how often the process died.
+pub(crate) async fn run(seed: u64) -> Result<u64> {
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let options = Options { whole_batch_errors: dice.chance(30), ..Options::default() };
+    let lab = Lab::new(options).await?;
+    let chunk = 1 + dice.roll(12);
+    let sync = format!(
+        "mode: mirror\nguard: {{ max_removes_percent: 100, allow_empty_model: true }}\ndelivery: {{ tries: 2, chunk_rows: {chunk} }}"
+    );
+    lab.people(&sync, "  name: name\n")?;
+    let (mut rows, mut deaths) = (Rows::new(), 0);
+    for turn in 0..3 + dice.roll(4) {
+        change(&mut rows, &mut dice);
+        write(&lab, &rows)?;
+        let (faults, loses) = faults(&mut dice, seed ^ turn);
+        lab.portal.set_faults(faults);
+        lab.portal.forget_writes();
+        let died = life(&lab, &mut dice).await.with_context(|| format!("turn {turn}"))?;
+        deaths += u64::from(died);
+        if !died && !loses {
+            once_each(&lab).with_context(|| format!("turn {turn}"))?;
+        }
+    }
+    lab.portal.set_faults(Faults::default());
+    // The first run may only finish what an earlier life left; the second is the clean one.
+    for _ in 0..2 {
+        let finished = lab.run("people").await?.run;
+        ensure!(finished.state.is_end(), "a run stayed {:?}", finished.state);
+        ensure!(finished.tally.total().deferred == 0, "{:?}", finished.tally);
+    }
+    equal(&lab, &rows)?;
+    Ok(deaths)
+}
+
+fn write(lab: &Lab, rows: &Rows) -> Result<()> {
+    lab.rows(&rows.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect::<Vec<_>>())
+}
+
+/// One life of the process; true where it died.
+async fn life(lab: &Lab, dice: &mut Dice) -> Result<bool> {
+    let start = lab.start("people", RunOptions::default())?;
+    let death = dice.chance(50).then(|| Death::at(dice.roll(24) as i64, dice.chance(50)));
+    let engines = Arc::new(lab.engines(&start, death.clone()).await?);
+    let trouble = (dice.roll(10), dice.roll(25));
+    let disturb = async {
+        // After so many records have arrived, a user cancels or interrupts.
+        while lab.portal.writes().len() < trouble.1 as usize {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        match trouble.0 {
+            0 => {
+                let run = lab.newest("people").await?;
+                let cancel = RunPatch { cancel: true, ..RunPatch::default() };
+                // It may have moved on meanwhile; then there is nothing to cancel.
+                _ = lab.ledger().await?.patch(&run.id, run.state, cancel).await;
+            }
+            1 => _ = engines.signal.send(Signal::Interrupt),
+            _ => {}
+        }
+        std::future::pending::<Result<()>>().await
+    };
+    let dies = async {
+        match &death {
+            Some(death) => death.wait().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        finished = engines.execute(&start) => {
+            let run = finished?.run;
+            let stopped = run.state.is_end() || run.state == RunState::Interrupted;
+            ensure!(stopped, "a run stayed {:?}", run.state);
+            if run.state.is_end() {
+                run.tally.closes().map_err(anyhow::Error::msg)?;
+            }
+            Ok(false)
+        }
+        () = dies => Ok(true),
+        disturbed = disturb => disturbed.map(|()| false),
+    }
+}
+
+/// No record was written twice in a run that neither died nor lost an answer.
+fn once_each(lab: &Lab) -> Result<()> {
+    let mut seen = BTreeMap::new();
+    for write in lab.portal.writes() {
+        *seen.entry(write.key).or_insert(0) += 1;
+    }
+    let twice: Vec<_> = seen.iter().filter(|(_, count)| **count > 1).collect();
+    ensure!(twice.is_empty(), "written more than once: {twice:?}");
+    Ok(())
+}
+
+/// The destination equals the model, but for rows that it refuses: of these it has what it last accepted, or nothing.
+fn equal(lab: &Lab, rows: &Rows) -> Result<()> {
+    let there: Rows = lab.contacts("name").into_iter().collect();
+    for (key, value) in rows.iter().filter(|(_, value)| !value.starts_with("refuse me")) {
+        ensure!(there.get(key) == Some(value), "{key} should be {value}, is {:?}", there.get(key));
+    }
+    for key in there.keys() {
+        ensure!(rows.contains_key(key), "{key} should have been removed");
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! The accounting law over random histories, judged by the destination's own record of what arrived.
+
+mod history;
+
+use anyhow::{Result, ensure};
+use outflow_tests::{Case, Need};
+
+const CASES: &[Case] = &[("the_law_holds_over_random_histories", Need::Nothing, histories)];
+
+fn main() -> std::process::ExitCode {
+    outflow_tests::run(CASES)
+}
+
+/// How many histories, and from which seed: `HISTORIES` and `HISTORY_SEED`.
+#[expect(clippy::disallowed_methods, reason = "tests take their size from the environment")]
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn histories() -> Result<()> {
+    let (count, first) = (setting("HISTORIES", 24), setting("HISTORY_SEED", 1));
+    let mut deaths = 0;
+    for seed in first..first + count {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let outcome = runtime.block_on(history::run(seed));
+        deaths += outcome
+            .map_err(|error| error.context(format!("history {seed}; again with HISTORIES=1 HISTORY_SEED={seed}")))?;
+        runtime.shutdown_background();
+    }
+    ensure!(count < 10 || deaths > 0, "no history died; the deaths are not tried");
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! What delivery does when the destination does not simply say yes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use outflow_model::outcome::Status;
+use outflow_model::port::ledger::{Chunks, RunOptions};
+use outflow_model::run::RunState;
+use outflow_simulators::{Fault, Faults, Options};
+use outflow_tests::Lab;
+
+const UPSERT: &str = "mode: upsert";
+const NAME: &str = "  name: name\n";
+
+fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
+}
+
+/// A hundred people, of whom numbers 3, 50 and 99 are refused.
+fn hundred() -> Vec<(String, String)> {
+    let name = |n: u32| if [3, 50, 99].contains(&n) { format!("refuse me {n}") } else { format!("Person {n}") };
+    (0..100).map(|n| (format!("p{n}@x.io"), name(n))).collect()
+}
+
+fn borrowed(rows: &[(String, String)]) -> Vec<(&str, &str)> {
+    rows.iter().map(|(email, name)| (email.as_str(), name.as_str())).collect()
+}
+
+async fn bad_rows(options: Options, requests: u64) -> Result<()> {
+    let lab = Lab::new(options).await?;
+    lab.people(UPSERT, NAME)?;
+    lab.rows(&borrowed(&hundred()))?;
+    let run = lab.run("people").await?.run;
+    ensure!(run.state == RunState::Partial, "{:?}", run.state);
+    ensure!((run.tally.add.succeeded, run.tally.add.rejected) == (97, 3), "{:?}", run.tally);
+    ensure!(lab.contacts("name").len() == 97);
+    ensure!(lab.portal.requests().0 == requests, "{:?} requests", lab.portal.requests());
+    let problems = lab.ledger().await?.problems(&run.id, 10).await?;
+    ensure!(problems.len() == 3);
+    for problem in problems {
+        ensure!(problem.status == Some(Status::Rejected));
+        ensure!(problem.refusal.message.contains("refuse me"), "{}", problem.refusal.message);
+        ensure!(["p3@x.io", "p50@x.io", "p99@x.io"].contains(&problem.key.as_str()), "{}", problem.key);
+    }
+    Ok(())
+}
+
+pub(crate) fn per_record_errors() -> Result<()> {
+    block(bad_rows(Options::default(), 1))
+}
+
+pub(crate) fn whole_batch_errors() -> Result<()> {
+    // Halving a hundred down to three bad rows; the portal's own count of requests is the figure.
+    block(bad_rows(Options { whole_batch_errors: true, ..Options::default() }, 35))
+}
+
+pub(crate) fn withheld() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people(UPSERT, NAME)?;
+        lab.rows(&[("a@x.io", "refuse me"), ("b@x.io", "B")])?;
+        lab.run("people").await?;
+        let asked = lab.portal.requests().0;
+        let run = lab.run("people").await?.run;
+        ensure!((run.tally.withheld, run.tally.unchanged) == (1, 1), "{:?}", run.tally);
+        ensure!(lab.portal.requests().0 == asked, "an unchanged refused row was sent again");
+        let retry = RunOptions { retry_rejected: true, ..RunOptions::default() };
+        let run = lab.run_with("people", retry).await?.run;
+        ensure!(run.tally.add.rejected == 1, "{:?}", run.tally);
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B")])?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.add.succeeded == 1, "{:?}", run.tally);
+        ensure!(lab.contacts("name").len() == 2);
+        Ok(())
+    })
+}
+
+pub(crate) fn deferred() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: upsert\ndelivery: { tries: 1 }", NAME)?;
+        lab.rows(&[("a@x.io", "A")])?;
+        lab.portal.set_faults(Faults { rates: vec![(Fault::ServerError, 1_000)], ..Faults::default() });
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Partial && run.tally.add.deferred == 1, "{:?}", run.tally);
+        lab.portal.set_faults(Faults::default());
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.total().succeeded == 1, "{:?}", run.tally);
+        ensure!(lab.contacts("name") == [("a@x.io".to_owned(), "A".to_owned())]);
+        Ok(())
+    })
+}
+
+pub(crate) fn paused() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options { limit: Some((1_000, Duration::from_secs(1))), ..Options::default() }).await?;
+        lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;
+        let rows: Vec<_> = (0..20).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
+        lab.rows(&borrowed(&rows))?;
+        lab.portal.set_faults(Faults { script: [Fault::TooMany(2)].into(), ..Faults::default() });
+        let began = Instant::now();
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Succeeded, "{:?}", run.tally);
+        // What was on its way when the 429 came may arrive; all else waits for the two seconds.
+        let early =
+            lab.portal.accepted_at().iter().filter(|at| at.duration_since(began) < Duration::from_secs(2)).count();
+        ensure!(early <= 7, "{early} requests were sent during the pause");
+        ensure!(lab.portal.requests().1 == 1, "more than the scripted 429");
+        Ok(())
+    })
+}
+
+pub(crate) fn limited() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options { limit: Some((19, Duration::from_secs(1))), ..Options::default() }).await?;
+        lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;
+        let outflow = std::fs::read_to_string(lab.path().join("outflow.yml"))?;
+        lab.write("outflow.yml", &outflow.replace("limits: {}", "limits: { windows: [{ limit: 19, per_ms: 1000 }] }"))?;
+        let rows: Vec<_> = (0..100).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
+        lab.rows(&borrowed(&rows))?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.add.succeeded == 100, "{:?}", run.tally);
+        ensure!(lab.portal.requests() == (100, 0), "{:?} requests and 429s", lab.portal.requests());
+        Ok(())
+    })
+}
+
+pub(crate) fn unauthorized() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options { token: Some("other".to_owned()), ..Options::default() }).await?;
+        lab.people(UPSERT, NAME)?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B")])?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Failed && run.tally.add.aborted == 2, "{:?} {:?}", run.state, run.tally);
+        ensure!(run.reason.as_deref().is_some_and(|reason| reason.contains("OF-3001")), "{:?}", run.reason);
+        let outflow = std::fs::read_to_string(lab.path().join("outflow.yml"))?;
+        lab.write("outflow.yml", &outflow.replace("token: t", "token: other"))?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Succeeded && run.tally.total().succeeded == 2, "{:?}", run.tally);
+        Ok(())
+    })
+}
+
+pub(crate) fn unknown() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: create", NAME)?;
+        lab.rows(&[("a@x.io", "A")])?;
+        lab.portal.set_faults(Faults { script: [Fault::ResetAfter].into(), ..Faults::default() });
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.add.unknown == 1, "{:?}", run.tally);
+        let asked = lab.portal.requests().0;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.withheld == 1, "{:?}", run.tally);
+        ensure!(lab.portal.requests().0 == asked, "an undecided record was sent again");
+        Ok(())
+    })
+}
+
+pub(crate) fn interrupted() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options { latency: Duration::from_millis(20), ..Options::default() }).await?;
+        lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;
+        let rows: Vec<_> = (0..200).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
+        lab.rows(&borrowed(&rows))?;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let stop = async {
+            while lab.portal.written() < 20 {
+                tokio::task::yield_now().await;
+            }
+            engines.signal.send(outflow_coordinator::Signal::Interrupt)
+        };
+        let (finished, _) = tokio::join!(engines.execute(&start), stop);
+        let first = finished?.run;
+        ensure!(first.state == RunState::Interrupted, "{:?}", first.state);
+        let before = lab.portal.written();
+        ensure!(before < 200, "the run was not interrupted");
+        let second = lab.run("people").await?.run;
+        ensure!(second.id == first.id && second.state == RunState::Succeeded, "{:?}", second.state);
+        ensure!(second.tally.add.succeeded == 200);
+        ensure!(lab.portal.written() == 200, "{} records were written, 200 are due", lab.portal.written());
+        Ok(())
+    })
+}

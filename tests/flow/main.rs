@@ -1,0 +1,32 @@
+//! Every flow of a run, end to end: a real source, the real engine, and a destination that knows what arrived.
+
+mod delivery;
+mod modes;
+mod warehouse;
+
+use outflow_tests::{Case, Need};
+
+const CASES: &[Case] = &[
+    ("a_batch_with_bad_rows_delivers_the_others", Need::Nothing, delivery::per_record_errors),
+    ("a_batch_refused_as_a_whole_is_split", Need::Nothing, delivery::whole_batch_errors),
+    ("a_refused_row_is_withheld_until_it_changes", Need::Nothing, delivery::withheld),
+    ("deferred_rows_go_out_in_the_next_run", Need::Nothing, delivery::deferred),
+    ("a_pause_stops_every_request_of_the_account", Need::Nothing, delivery::paused),
+    ("a_strict_limit_is_never_exceeded", Need::Nothing, delivery::limited),
+    ("wrong_credentials_stop_the_run_and_lose_nothing", Need::Nothing, delivery::unauthorized),
+    ("a_create_without_an_answer_is_unknown_and_withheld", Need::Nothing, delivery::unknown),
+    ("an_interrupted_run_goes_on_where_it_stopped", Need::Nothing, delivery::interrupted),
+    ("mirror_removes_what_we_sent_and_nothing_else", Need::Nothing, modes::mirror),
+    ("an_empty_model_is_never_everything_removed", Need::Nothing, modes::empty),
+    ("null_and_duplicate_keys_are_invalid", Need::Nothing, modes::invalid),
+    ("a_changed_mapping_sends_every_row", Need::Nothing, modes::mapping),
+    ("another_key_is_refused_and_removes_nothing", Need::Nothing, modes::other_key),
+    ("a_manifest_of_the_users_own_delivers", Need::Nothing, modes::own_manifest),
+    ("chinook_customers_arrive_exactly", Need::Chinook, warehouse::chinook),
+    ("every_postgres_type_survives", Need::Postgres, warehouse::types),
+    ("a_source_that_breaks_off_plans_nothing", Need::Postgres, warehouse::broken),
+];
+
+fn main() -> std::process::ExitCode {
+    outflow_tests::run(CASES)
+}

@@ -1,0 +1,145 @@
+//! What modes, guard and mapping do to rows that come, change and go.
+
+use anyhow::{Result, ensure};
+use outflow_model::port::ledger::Chunks;
+use outflow_model::run::RunState;
+use outflow_simulators::Options;
+use outflow_tests::Lab;
+
+const MIRROR: &str = "mode: mirror\nremove: archive";
+const NAME: &str = "  name: name\n";
+
+fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
+}
+
+pub(crate) fn mirror() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people(MIRROR, NAME)?;
+        let five = [("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D"), ("e@x.io", "E")];
+        lab.rows(&five)?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.add.succeeded == 5 && run.tally.remove.planned == 0, "{:?}", run.tally);
+        lab.portal.forget_writes();
+        lab.rows(&[("b@x.io", "B2"), ("c@x.io", "C"), ("d@x.io", "D"), ("e@x.io", "E"), ("f@x.io", "F")])?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Succeeded, "{:?}", run.tally);
+        let mut writes: Vec<_> =
+            lab.portal.writes().into_iter().map(|w| format!("{} {}", w.operation, w.key)).collect();
+        writes.sort();
+        ensure!(writes == ["archive a@x.io", "create f@x.io", "update b@x.io"], "{writes:?}");
+        lab.portal.forget_writes();
+        lab.run("people").await?;
+        ensure!(lab.portal.writes().is_empty(), "a removed row was removed again");
+        Ok(())
+    })
+}
+
+pub(crate) fn empty() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people(MIRROR, NAME)?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B")])?;
+        lab.run("people").await?;
+        lab.rows(&[])?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Held, "{:?}", run.state);
+        ensure!(lab.contacts("name").len() == 2);
+        // The rows return before anyone approves: the held plan is cancelled, and removes nothing.
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B")])?;
+        let start = lab.start("people", run.options)?;
+        let engines = lab.engines(&start, None).await?;
+        let cancelled = engines.engine.cancel(&run.id, &start).await?.run;
+        ensure!(cancelled.state == RunState::Cancelled && cancelled.tally.remove.aborted == 2, "{:?}", cancelled.tally);
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.unchanged == 2 && run.requests == 0, "{:?}", run.tally);
+        Ok(())
+    })
+}
+
+pub(crate) fn invalid() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people(MIRROR, NAME)?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B")])?;
+        lab.run("people").await?;
+        lab.rows(&[("A@x.io", "A2"), ("a@x.io", "A"), ("", "nobody"), ("b@x.io", "B")])?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.invalid == 3 && run.tally.unchanged == 1, "{:?}", run.tally);
+        ensure!(run.tally.missing == 0, "a duplicate's key counts as present: {:?}", run.tally);
+        let mut codes: Vec<_> =
+            lab.ledger().await?.problems(&run.id, 9).await?.into_iter().map(|p| p.refusal.code).collect();
+        codes.sort();
+        ensure!(codes == ["OF-5002", "OF-5003", "OF-5003"], "{codes:?}");
+        Ok(())
+    })
+}
+
+pub(crate) fn mapping() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people(MIRROR, NAME)?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B")])?;
+        lab.run("people").await?;
+        lab.people(MIRROR, "  name: { template: \"Dr. {{ name }}\" }\n")?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.change.succeeded == 2, "{:?}", run.tally);
+        ensure!(lab.contacts("name")[0].1 == "Dr. A", "{:?}", lab.contacts("name"));
+        Ok(())
+    })
+}
+
+pub(crate) fn other_key() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people(MIRROR, NAME)?;
+        lab.rows(&[("a@x.io", "A")])?;
+        lab.run("people").await?;
+        lab.write("models/people.yml", "source: files\nkey: name\nfiles: people.csv\n")?;
+        lab.write(
+            "syncs/people.yml",
+            "model: people\ndestination: crm\nobject: contacts\nmode: mirror\nidentity: [name]\nmapping: { name: name }\n",
+        )?;
+        let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(error.contains("another key (email text, now name text)"), "{error}");
+        ensure!(error.contains("outflow state reset people"), "{error}");
+        ensure!(lab.contacts("name").len() == 1);
+        Ok(())
+    })
+}
+
+pub(crate) fn own_manifest() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: upsert", NAME)?;
+        lab.write(
+            "outflow.yml",
+            "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm:\n    type: http\n    \
+             manifest: crm.toml\n    base_url: PORTAL\n    allow_private_addresses: true\n",
+        )?;
+        lab.write(
+            "crm.toml",
+            r#"
+            name = "own"
+            title = "Our own CRM"
+            style = { text = true }
+            [objects.contacts]
+            identity = ["email"]
+            modes = ["upsert"]
+            [operations.upsert]
+            method = "POST"
+            path = "/api/{object}/batch/upsert"
+            records = 3
+            body = { inputs = "$records" }
+            record = { id = "$identity", idProperty = "email", objectWriteTraceId = "$index", properties = "$fields" }
+            answer = { by = "index", errors = "/errors", error_key = "/context/objectWriteTraceId", error_message = "/message" }
+            "#,
+        )?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "refuse me"), ("c@x.io", "C"), ("d@x.io", "D")])?;
+        let run = lab.run("people").await?.run;
+        ensure!((run.tally.add.succeeded, run.tally.add.rejected) == (3, 1), "{:?}", run.tally);
+        ensure!(run.requests == 2, "{}", run.requests);
+        Ok(())
+    })
+}

@@ -1,0 +1,171 @@
+//! A project in a folder of its own, with a HubSpot simulator as its destination.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use outflow_backends::{MemoryLimiter, MemoryQueue, ObjectStore, SqliteLedger, SystemClock, resolve};
+use outflow_coordinator::project::{Project, resolve as resolve_sync};
+use outflow_coordinator::{Engine, EngineError, Finished, Progress, Signal, Start};
+use outflow_model::id::Lane;
+use outflow_model::port::ledger::{Ledger, RunOptions, Runs};
+use outflow_model::port::limiter::Limiter;
+use outflow_model::port::queue::Queue;
+use outflow_model::secret::Reference;
+use outflow_simulators::{HubSpot, Options, Running, start};
+use outflow_worker::{Accounts, Worker, serve};
+use tokio::sync::watch;
+
+use crate::mortal::{Death, MortalLedger};
+
+/// A project, its simulator, and what survives a crash of the engine.
+pub struct Lab {
+    folder: tempfile::TempDir,
+    /// The destination, which knows what really arrived.
+    pub portal: Arc<HubSpot>,
+    running: Running,
+}
+
+/// The engine and its worker: one life of the process.
+pub struct Engines {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Interrupts it.
+    pub signal: watch::Sender<Signal>,
+    signals: watch::Receiver<Signal>,
+    worker: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        self.worker.abort();
+    }
+}
+
+impl Lab {
+    /// A lab whose portal behaves as `options` say.
+    pub async fn new(options: Options) -> Result<Self> {
+        let portal = Arc::new(HubSpot::new(options));
+        let running = start(portal.clone(), 0).await?;
+        Ok(Self { folder: tempfile::tempdir()?, portal, running })
+    }
+
+    /// The project's folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file of the project.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+        Ok(std::fs::write(path, text.replace("PORTAL", &self.running.url()))?)
+    }
+
+    /// Writes a project that reads `people.csv` (columns email, name, and others) and mirrors it into contacts.
+    pub fn people(&self, extra: &str, mapping: &str) -> Result<()> {
+        self.write(
+            "outflow.yml",
+            "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm:\n    type: hubspot\n    \
+             base_url: PORTAL\n    allow_private_addresses: true\n    timeout_seconds: 1\n    settings: { token: t }\n    \
+             limits: {}\n",
+        )?;
+        self.write("models/people.yml", "source: files\nkey: email\nfiles: people.csv\n")?;
+        self.write(
+            "syncs/people.yml",
+            &format!("model: people\ndestination: crm\nobject: contacts\n{extra}\nmapping:\n  email: email\n{mapping}"),
+        )
+    }
+
+    /// Writes the model's rows.
+    pub fn rows(&self, rows: &[(&str, &str)]) -> Result<()> {
+        let mut text = String::from("email,name\n");
+        for (email, name) in rows {
+            text.push_str(&format!("{email},{name}\n"));
+        }
+        self.write("data/people.csv", &text)
+    }
+
+    /// A sync made ready.
+    pub fn start(&self, name: &str, options: RunOptions) -> Result<Start> {
+        let problems = |problems: Vec<outflow_coordinator::project::Problem>| {
+            anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        };
+        let project = Project::load(self.path()).map_err(problems)?;
+        let sync = resolve_sync(&project, name).map_err(problems)?;
+        let written = project.syncs.get(name).cloned().context("the sync was resolved")?;
+        let source = outflow_sources::open(&sync.source, self.path());
+        Ok(Start { sync, written, source, options })
+    }
+
+    /// The ledger.
+    pub async fn ledger(&self) -> Result<Arc<SqliteLedger>> {
+        let state = self.path().join(".outflow");
+        std::fs::create_dir_all(&state)?;
+        Ok(Arc::new(SqliteLedger::open(&state.join("ledger.db")).await?))
+    }
+
+    /// Begins a life of the process; with `death`, it ends there.
+    pub async fn engines(&self, start: &Start, death: Option<Arc<Death>>) -> Result<Engines> {
+        let state = self.path().join(".outflow");
+        let clock = Arc::new(SystemClock::default());
+        let inner: Arc<dyn Ledger> = self.ledger().await?;
+        let ledger: Arc<dyn Ledger> = match death {
+            Some(death) => Arc::new(MortalLedger { inner, death }),
+            None => inner,
+        };
+        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
+        let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), self.ledger().await?));
+        let root: PathBuf = self.path().to_owned();
+        let accounts = Accounts::new(Arc::new(move |reference: Reference<'_>| resolve(reference, &root)));
+        let worker = Arc::new(Worker::new("test".to_owned(), accounts, queue.clone(), limiter.clone(), clock.clone()));
+        let lane = Lane(start.sync.account.name.clone());
+        let worker = tokio::spawn(serve(worker, lane, start.sync.concurrency as usize));
+        let store = Arc::new(ObjectStore::local(&state.join("store"))?);
+        let (progress, _) = watch::channel(Progress::default());
+        let folder = state.join("tmp");
+        std::fs::create_dir_all(&folder)?;
+        let engine = Arc::new(Engine { ledger, store, queue, limiter, clock, folder, progress });
+        let (signal, signals) = watch::channel(Signal::Run);
+        Ok(Engines { engine, signal, signals, worker })
+    }
+
+    /// Runs a sync in a life of its own.
+    pub async fn run(&self, name: &str) -> Result<Finished> {
+        self.run_with(name, RunOptions::default()).await
+    }
+
+    /// Runs a sync with options.
+    pub async fn run_with(&self, name: &str, options: RunOptions) -> Result<Finished> {
+        let start = self.start(name, options)?;
+        let engines = self.engines(&start, None).await?;
+        Ok(engines.execute(&start).await?)
+    }
+
+    /// The newest run of a sync.
+    pub async fn newest(&self, name: &str) -> Result<outflow_model::port::ledger::Run> {
+        self.ledger().await?.runs(Some(name), 1).await?.pop().context("there is no run")
+    }
+
+    /// Names and values of a contact's property, as the portal has them.
+    pub fn contacts(&self, property: &str) -> Vec<(String, String)> {
+        let records = self.portal.records("contacts", "email");
+        records
+            .into_iter()
+            .map(|(email, record)| (email, record.properties.get(property).cloned().unwrap_or_default()))
+            .collect()
+    }
+
+    /// The sample data beside the project, where it is there.
+    pub fn chinook() -> Option<PathBuf> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/chinook/chinook_postgres.sql");
+        path.exists().then_some(path)
+    }
+}
+
+impl Engines {
+    /// Executes a sync.
+    pub async fn execute(&self, start: &Start) -> Result<Finished, EngineError> {
+        self.engine.execute(start, self.signals.clone()).await
+    }
+}
