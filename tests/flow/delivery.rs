@@ -51,7 +51,7 @@ pub(crate) fn per_record_errors() -> Result<()> {
 
 pub(crate) fn whole_batch_errors() -> Result<()> {
     // Halving a hundred down to three bad rows; the portal's own count of requests is the figure.
-    block(bad_rows(Options { whole_batch_errors: true, ..Options::default() }, 35))
+    block(bad_rows(Options { whole_batch_errors: true, ..Options::default() }, 33))
 }
 
 pub(crate) fn withheld() -> Result<()> {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{SqliteLedger, corrupt, doing};
+use super::{SqliteLedger, WRITE, corrupt, doing};
 
 const READ: &str = "SELECT number, change, operation, records, start, length, attempt, tries, not_before, parked, merged \
                     FROM chunks WHERE run = ?1";
@@ -112,7 +112,7 @@ fn join(chunk: &mut Chunk, report: &ReportV1, now: Micros) {
 #[async_trait]
 impl Chunks for SqliteLedger {
     async fn plan(&self, run: &RunId, chunks: &[Chunk]) -> Result<()> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot write the plan"))?;
+        let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot write the plan"))?;
         sqlx::query("DELETE FROM chunks WHERE run = ?")
             .bind(run.as_str())
             .execute(&mut *transaction)
@@ -134,7 +134,7 @@ impl Chunks for SqliteLedger {
     }
 
     async fn published(&self, run: &RunId, chunks: &[ChunkNo]) -> Result<()> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot count an attempt"))?;
+        let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot count an attempt"))?;
         for number in chunks {
             sqlx::query("UPDATE chunks SET attempt = attempt + 1 WHERE run = ? AND number = ?")
                 .bind(run.as_str())
@@ -147,7 +147,7 @@ impl Chunks for SqliteLedger {
     }
 
     async fn settle(&self, reports: &[ReportV1], now: Micros) -> Result<Vec<(RunId, Chunk)>> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot settle"))?;
+        let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot settle"))?;
         let mut touched: BTreeMap<(RunId, ChunkNo), Chunk> = BTreeMap::new();
         let mut requests: BTreeMap<RunId, i64> = BTreeMap::new();
         for report in reports {
@@ -179,7 +179,7 @@ impl Chunks for SqliteLedger {
     }
 
     async fn add_problems(&self, run: &RunId, problems: &[Problem]) -> Result<()> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot write the problems"))?;
+        let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot write the problems"))?;
         sqlx::query("DELETE FROM problems WHERE run = ?")
             .bind(run.as_str())
             .execute(&mut *transaction)

@@ -6,13 +6,13 @@ use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::sqlite::SqlitePool;
 use sqlx::{AssertSqlSafe, Executor};
 
-use super::doing;
+use super::{WRITE, doing};
 
 /// Every step, in order; a step that has been released is never changed.
 const STEPS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_ledger.sql")];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<()> {
-    let mut transaction = pool.begin().await.map_err(doing("Cannot begin to update the ledger"))?;
+    let mut transaction = pool.begin_with(WRITE).await.map_err(doing("Cannot begin to update the ledger"))?;
     let (version,): (i64,) = sqlx::query_as("PRAGMA user_version")
         .fetch_one(&mut *transaction)
         .await

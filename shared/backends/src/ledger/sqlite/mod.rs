@@ -40,6 +40,9 @@ impl SqliteLedger {
     }
 }
 
+/// How transactions begin: with the write lock, since one that has read cannot take it while another process writes.
+const WRITE: &str = "BEGIN IMMEDIATE";
+
 fn trouble(context: &str, error: sqlx::Error) -> PortError {
     let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
     let kind = match code.as_deref() {

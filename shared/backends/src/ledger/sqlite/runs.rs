@@ -7,7 +7,7 @@ use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::run::RunState;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{SqliteLedger, corrupt, doing};
+use super::{SqliteLedger, WRITE, corrupt, doing};
 
 type Row = (String, String, i64, Option<i64>, i64);
 
@@ -56,7 +56,7 @@ fn conflict(id: &RunId, from: RunState) -> PortError {
 #[async_trait]
 impl Runs for SqliteLedger {
     async fn request(&self, run: &Run) -> Result<Requested> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot queue a run"))?;
+        let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot queue a run"))?;
         let queued: Option<(String,)> = sqlx::query_as("SELECT id FROM runs WHERE sync = ? AND state = 'queued'")
             .bind(&run.sync)
             .fetch_optional(&mut *transaction)
@@ -94,7 +94,7 @@ impl Runs for SqliteLedger {
     }
 
     async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot write a run"))?;
+        let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot write a run"))?;
         let mut run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;
         let RunPatch { state, started, planned, tally, settings, plan, base, cancel, failed, reason } = patch;
         if let Some(state) = state {
@@ -117,7 +117,7 @@ impl Runs for SqliteLedger {
     }
 
     async fn close(&self, id: &RunId, from: RunState, closing: Closing) -> Result<()> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot close a run"))?;
+        let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot close a run"))?;
         let mut run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;
         let Closing { state, tally, snapshot, reason, ended } = closing;
         if run.state != from || !state.is_end() || !from.may_become(state) {
