@@ -1,5 +1,6 @@
 //! A project in a folder of its own, with a HubSpot simulator as its destination.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,7 +82,7 @@ impl Lab {
     pub fn rows(&self, rows: &[(&str, &str)]) -> Result<()> {
         let mut text = String::from("email,name\n");
         for (email, name) in rows {
-            text.push_str(&format!("{email},{name}\n"));
+            writeln!(text, "{email},{name}")?;
         }
         self.write("data/people.csv", &text)
     }

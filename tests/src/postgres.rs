@@ -107,9 +107,10 @@ fn as_user(program: &Path) -> Command {
 }
 
 fn command(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("Cannot start {:?}", command.get_program()))?;
+    let program = command.get_program().display().to_string();
+    let output = command.output().with_context(|| format!("Cannot start {program}"))?;
     if !output.status.success() {
-        bail!("{:?} failed: {}", command.get_program(), String::from_utf8_lossy(&output.stderr));
+        bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The structure of the house: what may import what, how large files may be, what may be named where.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

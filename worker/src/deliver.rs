@@ -167,7 +167,10 @@ impl<'a> Delivery<'a> {
         };
         loop {
             step = match step {
-                Ok(Step::Done(outcomes)) => return self.done(&group.rows, outcomes),
+                Ok(Step::Done(outcomes)) => {
+                    self.done(&group.rows, outcomes);
+                    return Ok(());
+                }
                 Ok(Step::Wait { after, state }) => {
                     let parked = Some(ParkedV1 { version: VERSION, rows: group.rows, state });
                     return Err(Stop::Next(Next::Again { after, counted: false, parked, class: ErrorClass::Backoff }));
@@ -344,13 +347,13 @@ impl<'a> Delivery<'a> {
         Ok(())
     }
 
-    fn done(&mut self, rows: &[u32], outcomes: Vec<Outcome>) -> Result<(), Stop> {
+    fn done(&mut self, rows: &[u32], outcomes: Vec<Outcome>) {
         if outcomes.len() != rows.len() {
             let message = format!("{} outcomes for {} records", outcomes.len(), rows.len());
             let refusal = Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message };
             self.note(rows, &refusal);
             self.again.extend(rows);
-            return Ok(());
+            return;
         }
         for (row, outcome) in rows.iter().zip(outcomes) {
             match outcome {
@@ -369,7 +372,6 @@ impl<'a> Delivery<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     fn set(&mut self, row: u32, status: Status) {

@@ -42,7 +42,7 @@ impl Transport {
             .redirect(redirect::Policy::none())
             .connect_timeout(Duration::from_secs(10))
             .timeout(Duration::from_millis(timeout_ms))
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .tcp_nodelay(true)
             .no_proxy();
         let builder = if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };

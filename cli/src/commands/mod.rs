@@ -55,7 +55,7 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
         Command::Simulate { destination, port, limit, latency_ms, forget } => {
             setup::simulate(ui, *destination, *port, *limit, *latency_ms, *forget).await
         }
-        Command::Schema { file } => setup::schema(ui, *file),
+        Command::Schema { file } => Ok(setup::schema(ui, *file)),
         Command::Completions { shell } => Ok(setup::completions(*shell)),
     }
 }

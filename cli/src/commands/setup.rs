@@ -57,7 +57,7 @@ pub(super) async fn simulate(
     Ok(Exit::Succeeded)
 }
 
-pub(super) fn schema(ui: &Ui, file: SchemaFile) -> Result<Exit> {
+pub(super) fn schema(ui: &Ui, file: SchemaFile) -> Exit {
     let schema = match file {
         SchemaFile::Project => schemars::schema_for!(ProjectConfig),
         SchemaFile::Model => schemars::schema_for!(ModelConfig),
@@ -65,7 +65,7 @@ pub(super) fn schema(ui: &Ui, file: SchemaFile) -> Result<Exit> {
         SchemaFile::Manifest => schemars::schema_for!(Manifest),
     };
     ui.json(&schema);
-    Ok(Exit::Succeeded)
+    Exit::Succeeded
 }
 
 pub(super) fn completions(shell: Shell) -> Exit {

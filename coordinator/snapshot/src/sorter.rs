@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_goes_through_the_file() -> Result<(), SnapshotError> {
-        let records: Vec<_> = (0..20_000_u128).map(|n| (n % 4 << 126 | n, vec![7; 100])).collect();
+        let records: Vec<_> = (0..20_000_u128).map(|n| ((n % 4) << 126 | n, vec![7; 100])).collect();
         let mut expected = records.clone();
         expected.sort_by_key(|(hash, _)| *hash);
         assert!(sorted(&records, 0)? == expected);

@@ -1,5 +1,7 @@
 //! The diff and the fold against a naive model, over random histories: what a `HashMap` would say is what they say.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;

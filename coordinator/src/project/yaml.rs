@@ -168,11 +168,11 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_its_place_and_the_nearest_name() {
         let wrong = SYNC.replace("mode:", "mod:");
-        let problem = Document::read::<SyncConfig>("syncs/a.yml", &wrong, 0).err().expect("a problem");
+        let problem = Document::read::<SyncConfig>("syncs/a.yml", &wrong, 0).expect_err("a problem");
         assert_eq!((problem.line, problem.column), (4, 1), "{problem}");
         assert!(problem.reason.contains("Did you mean \"mode\"?") || problem.reason.contains("\"model\""), "{problem}");
         let wrong = SYNC.replace("upsert", "upsrt");
-        let problem = Document::read::<SyncConfig>("syncs/a.yml", &wrong, 0).err().expect("a problem");
+        let problem = Document::read::<SyncConfig>("syncs/a.yml", &wrong, 0).expect_err("a problem");
         assert_eq!(problem.line, 4, "{problem}");
         assert!(problem.reason.contains("Did you mean \"upsert\"?"), "{problem}");
     }

@@ -219,10 +219,8 @@ impl<'a> Partition<'a> {
     fn sample(&mut self, change: Change, table: &Table) {
         let known = self.samples.iter().filter(|sample| sample.change == change).count();
         for row in 0..(table.rows as usize).min(SAMPLES.saturating_sub(known)) {
-            let value = |field: &Field| match field.sensitive {
-                true => "***".to_owned(),
-                false => field.column.cell(row).to_text(),
-            };
+            let value =
+                |field: &Field| if field.sensitive { "***".to_owned() } else { field.column.cell(row).to_text() };
             let fields = table.fields.iter().map(|field| (field.path.clone(), value(field))).collect();
             self.samples.push(Sample { change, key: table.identity_text(row), fields });
         }

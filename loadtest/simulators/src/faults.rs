@@ -38,7 +38,7 @@ pub struct Faults {
 
 impl Faults {
     /// The fault of the next request.
-    pub fn next(&mut self) -> Fault {
+    pub fn draw(&mut self) -> Fault {
         if let Some(fault) = self.script.pop_front() {
             return fault;
         }

@@ -176,7 +176,7 @@ impl HubSpot {
             return self.control(&mut state, method, call, body);
         }
         state.requests += 1;
-        let mut fault = state.faults.next();
+        let mut fault = state.faults.draw();
         let authorized =
             self.options.token.as_ref().is_none_or(|wanted| token == Some(format!("Bearer {wanted}").as_str()));
         if !authorized {
@@ -410,9 +410,9 @@ impl HubSpot {
         }
         for (name, value) in properties {
             if value.is_empty() {
-                _ = record.properties.remove(&name)
+                _ = record.properties.remove(&name);
             } else {
-                _ = record.properties.insert(name, value)
+                _ = record.properties.insert(name, value);
             }
         }
         writes.push(Write { operation: if existing.is_none() { "create" } else { "update" }, key: value });

@@ -180,7 +180,7 @@ fn is_json_number(digits: &str) -> bool {
 }
 
 fn write_date(days: i64, out: &mut String) {
-    let date = i32::try_from(days).ok().and_then(|days| NaiveDate::from_epoch_days(days));
+    let date = i32::try_from(days).ok().and_then(NaiveDate::from_epoch_days);
     match date {
         Some(date) => _ = write!(out, "{date}"),
         None => _ = write!(out, "{days} days from 1970-01-01"),

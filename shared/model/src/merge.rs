@@ -130,7 +130,7 @@ mod tests {
                 let intents = intents.into_iter().map(|(number, _)| (number, vec![number % ROWS])).collect();
                 let refusal = Refusal::rejected(format!("code {attempt}"), "");
                 let refusals = vec![RowRefusal { row: attempt % ROWS, refusal }];
-                ReportV1 { statuses, intents, resolved, refusals, ..ReportV1::empty(id, ROWS, Next::Done) }
+                ReportV1 { statuses, refusals, intents, resolved, ..ReportV1::empty(id, ROWS, Next::Done) }
             },
         )
     }

@@ -86,9 +86,8 @@ impl Mode {
             (Self::Delete, Change::Add) => Some(Operation::Delete),
             (Self::Members, Change::Add) => Some(Operation::AddMember),
             (Self::Members, Change::Remove) => Some(Operation::RemoveMember),
-            (Self::Upsert | Self::Update, Change::Remove)
+            (Self::Upsert | Self::Update | Self::Append, Change::Remove)
             | (Self::Create | Self::Delete, Change::Change | Change::Remove)
-            | (Self::Append, Change::Remove)
             | (Self::Members, Change::Change) => None,
         }
     }

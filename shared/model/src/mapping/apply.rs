@@ -45,7 +45,7 @@ struct Plan {
 enum Source {
     Column(usize),
     Constant(Column),
-    Template { template: Template, columns: Vec<usize> },
+    Template { template: Box<Template>, columns: Vec<usize> },
     Array(Vec<usize>),
 }
 
@@ -223,7 +223,7 @@ fn plan(path: &str, rule: &FieldRule, columns: &[SourceColumn]) -> Result<Plan, 
         Origin::Template(source) => {
             let template = Template::compile(source).map_err(|reason| (Some("template"), reason))?;
             let columns = template.columns().iter().map(|name| find("template", name)).collect::<Result<_, _>>()?;
-            (Source::Template { template, columns }, Kind::Text)
+            (Source::Template { template: Box::new(template), columns }, Kind::Text)
         }
         Origin::Array(names) => {
             let columns = names.iter().map(|name| find("array", name)).collect::<Result<_, _>>()?;

@@ -35,7 +35,7 @@ pub(super) fn coerce(cell: Cell<'_>, kind: Kind, out: &mut Column) -> Result<(),
         }
         (Kind::Decimal, Cell::Int(_)) => out.push_text_with(|text| cell.write_text(text)),
         (Kind::Decimal, Cell::Decimal(text) | Cell::Text(text)) if is_decimal(text.trim()) => {
-            out.push_text(text.trim())
+            out.push_text(text.trim());
         }
         (Kind::Date, Cell::Date(days)) => out.push_int(days),
         (Kind::Date, Cell::Timestamp(micros) | Cell::TimestampTz(micros)) => {

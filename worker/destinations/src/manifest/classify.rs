@@ -12,7 +12,7 @@ use crate::protocol::{Failure, Response};
 pub const fn status_class(status: u16) -> ErrorClass {
     match status {
         401 => ErrorClass::RefreshAuth,
-        402 | 403 | 404 | 405 => ErrorClass::FatalConfig,
+        402..=405 => ErrorClass::FatalConfig,
         429 => ErrorClass::Throttled,
         408 | 420 | 423 | 425 | 477 | 500..=599 => ErrorClass::Backoff,
         400..=499 => ErrorClass::SplitBatch,
@@ -23,7 +23,7 @@ pub const fn status_class(status: u16) -> ErrorClass {
 /// How long `Retry-After` says to wait, where it is a number of seconds.
 pub fn retry_after(response: &Response) -> Option<Micros> {
     let seconds: f64 = response.header("retry-after")?.trim().parse().ok()?;
-    (0.0..=86_400.0).contains(&seconds).then(|| (seconds * 1e6) as Micros)
+    (0.0..=86_400.0).contains(&seconds).then_some((seconds * 1e6) as Micros)
 }
 
 /// The failure that `response` is.

@@ -44,7 +44,7 @@ impl SqliteLedger {
 const WRITE: &str = "BEGIN IMMEDIATE";
 
 fn trouble(context: &str, error: sqlx::Error) -> PortError {
-    let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(std::borrow::Cow::into_owned);
     let kind = match code.as_deref() {
         Some("13") => Trouble::Full,
         Some("11" | "26") => Trouble::Corrupt,

@@ -1,0 +1,213 @@
+//! Cases of the ledger.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use outflow_model::change::{Change, Operation};
+use outflow_model::id::{AttemptId, RunId};
+use outflow_model::merge::Merged;
+use outflow_model::outcome::{Refusal, Status};
+use outflow_model::policy::ErrorClass;
+use outflow_model::port::Trouble;
+use outflow_model::port::ledger::{Chunk, Closing, Ledger, Problem, Run, RunOptions, RunPatch};
+use outflow_model::run::RunState;
+use outflow_model::tally::Tally;
+use outflow_model::wire::{Next, ReportV1};
+
+use crate::Case;
+
+/// Every case.
+pub const LEDGER: &[Case<dyn Ledger>] = &[
+    ("repeated_triggers_return_the_same_follow_up", |ledger| Box::pin(follow_up(ledger))),
+    ("of_one_sync_one_run_is_under_way", |ledger| Box::pin(one_active(ledger))),
+    ("a_state_changes_only_from_where_it_stands", |ledger| Box::pin(compare_and_set(ledger))),
+    ("closing_writes_state_totals_and_snapshot_at_once", |ledger| Box::pin(closing(ledger))),
+    ("settling_twice_changes_nothing", |ledger| Box::pin(settling(ledger))),
+    ("a_late_report_of_an_older_attempt_moves_no_clock", |ledger| Box::pin(late(ledger))),
+    ("planning_again_replaces_the_plan", |ledger| Box::pin(replanning(ledger))),
+    ("problems_read_back", |ledger| Box::pin(problems(ledger))),
+    ("the_daily_use_never_shrinks", |ledger| Box::pin(quotas(ledger))),
+    ("old_runs_expire_but_for_the_snapshots_own", |ledger| Box::pin(expiry(ledger))),
+];
+
+fn run(number: u32) -> Run {
+    Run {
+        id: RunId::new(u64::from(number), number),
+        sync: "people".to_owned(),
+        destination: "crm".to_owned(),
+        state: RunState::Queued,
+        options: RunOptions::default(),
+        requested: i64::from(number),
+        started: None,
+        planned: None,
+        ended: None,
+        tally: Tally::default(),
+        requests: 0,
+        settings: String::new(),
+        plan: Some(format!("plans/{number}")),
+        base: None,
+        cancel: false,
+        failed: false,
+        reason: None,
+    }
+}
+
+fn to(state: RunState) -> RunPatch {
+    RunPatch { state: Some(state), ..RunPatch::default() }
+}
+
+fn chunk(number: u32) -> Chunk {
+    Chunk {
+        number,
+        change: Change::Add,
+        operation: Operation::Upsert,
+        rows: 2,
+        offset: 8,
+        length: 100,
+        attempt: 0,
+        tries: 0,
+        not_before: 0,
+        parked: None,
+        merged: Merged::new(2),
+    }
+}
+
+fn report(run: &Run, attempt: u32, statuses: [Status; 2], next: Next) -> ReportV1 {
+    let id = AttemptId { run: run.id.clone(), chunk: 0, attempt };
+    let statuses = statuses.map(|status| status as u8).to_vec();
+    ReportV1 { statuses, requests: 1, ..ReportV1::empty(id, 2, next) }
+}
+
+/// A queued run that has begun to plan.
+async fn planning(ledger: &Arc<dyn Ledger>, number: u32) -> Result<Run> {
+    let run = run(number);
+    ledger.request(&run).await?;
+    ledger.patch(&run.id, RunState::Queued, to(RunState::Planning)).await?;
+    Ok(run)
+}
+
+fn closing_at(ended: i64, snapshot: Option<&str>) -> Closing {
+    let tally = Tally { extracted: 1, unchanged: 1, ..Tally::default() };
+    Closing { state: RunState::Succeeded, tally, snapshot: snapshot.map(str::to_owned), reason: None, ended }
+}
+
+async fn end(ledger: &Arc<dyn Ledger>, run: &Run, ended: i64, snapshot: Option<&str>) -> Result<()> {
+    ledger.patch(&run.id, RunState::Planning, to(RunState::Folding)).await?;
+    Ok(ledger.close(&run.id, RunState::Folding, closing_at(ended, snapshot)).await?)
+}
+
+async fn follow_up(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let first = planning(&ledger, 1).await?;
+    let queued = ledger.request(&run(2)).await?;
+    ensure!(queued.fresh && queued.run != first.id);
+    let again = ledger.request(&run(3)).await?;
+    ensure!(!again.fresh && again.run == queued.run);
+    ensure!(ledger.runs(Some("people"), 9).await?.len() == 2);
+    Ok(())
+}
+
+async fn one_active(ledger: Arc<dyn Ledger>) -> Result<()> {
+    planning(&ledger, 1).await?;
+    let second = run(2);
+    ledger.request(&second).await?;
+    let error = ledger.patch(&second.id, RunState::Queued, to(RunState::Planning)).await.err();
+    ensure!(error.is_some_and(|error| error.trouble == Trouble::Conflict));
+    Ok(())
+}
+
+async fn compare_and_set(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let run = planning(&ledger, 1).await?;
+    for (from, next) in [(RunState::Held, RunState::Delivering), (RunState::Planning, RunState::Interrupted)] {
+        let error = ledger.patch(&run.id, from, to(next)).await.err();
+        ensure!(error.is_some_and(|error| error.trouble == Trouble::Conflict), "{from:?} to {next:?}");
+    }
+    ensure!(ledger.run(&run.id).await?.context("it is there")?.state == RunState::Planning);
+    Ok(())
+}
+
+async fn closing(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let run = planning(&ledger, 1).await?;
+    let early = ledger.close(&run.id, RunState::Delivering, closing_at(5, Some("s"))).await.err();
+    ensure!(early.is_some_and(|error| error.trouble == Trouble::Conflict));
+    ensure!(ledger.snapshot("people").await?.is_none(), "half of a refused closing was written");
+    end(&ledger, &run, 5, Some("snapshots/people/1")).await?;
+    let ended = ledger.run(&run.id).await?.context("it is there")?;
+    ensure!((ended.state, ended.ended, ended.tally.extracted) == (RunState::Succeeded, Some(5), 1));
+    ensure!(ledger.snapshot("people").await?.as_deref() == Some("snapshots/people/1"));
+    ledger.reset("people").await?;
+    ensure!(ledger.snapshot("people").await?.is_none());
+    Ok(())
+}
+
+async fn settling(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let run = planning(&ledger, 1).await?;
+    ledger.plan(&run.id, &[chunk(0), chunk(1)]).await?;
+    ledger.published(&run.id, &[0]).await?;
+    let report = report(&run, 1, [Status::Succeeded, Status::Rejected], Next::Done);
+    let once = ledger.settle(std::slice::from_ref(&report), 7).await?;
+    let twice = ledger.settle(&[report.clone(), report], 7).await?;
+    ensure!(once == twice && once.len() == 1);
+    let chunks = ledger.chunks(&run.id).await?;
+    ensure!(chunks.len() == 2 && chunks[0] == once[0].1 && chunks[0].merged.is_final() && chunks[0].attempt == 1);
+    ensure!(chunks[1] == chunk(1));
+    Ok(())
+}
+
+async fn late(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let run = planning(&ledger, 1).await?;
+    ledger.plan(&run.id, &[chunk(0)]).await?;
+    ledger.published(&run.id, &[0]).await?;
+    ledger.published(&run.id, &[0]).await?;
+    let again = Next::Again { after: 50, counted: true, parked: None, class: ErrorClass::Backoff };
+    let statuses = [Status::Succeeded, Status::Remaining];
+    let older = ledger.settle(&[report(&run, 1, statuses, again.clone())], 100).await?;
+    let chunk = &older.first().context("it was joined")?.1;
+    ensure!(chunk.not_before == 0 && chunk.tries == 0, "an older attempt moved the clock");
+    ensure!(chunk.merged.remaining() == [1], "its outcomes count all the same");
+    let newer = ledger.settle(&[report(&run, 2, statuses, again)], 100).await?;
+    let chunk = &newer.first().context("it was joined")?.1;
+    ensure!((chunk.not_before, chunk.tries) == (150, 1));
+    Ok(())
+}
+
+async fn replanning(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let run = planning(&ledger, 1).await?;
+    ledger.plan(&run.id, &[chunk(0), chunk(1)]).await?;
+    ledger.plan(&run.id, &[chunk(0)]).await?;
+    ensure!(ledger.chunks(&run.id).await? == [chunk(0)]);
+    Ok(())
+}
+
+async fn problems(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let run = planning(&ledger, 1).await?;
+    let problem = |key: &str| Problem {
+        change: Some(Change::Remove),
+        key: key.to_owned(),
+        status: Some(Status::Rejected),
+        refusal: Refusal::rejected("NO", "O'Brien says \"no\""),
+    };
+    ledger.add_problems(&run.id, &[problem("old")]).await?;
+    ledger.add_problems(&run.id, &[problem("a"), problem("b")]).await?;
+    ensure!(ledger.problems(&run.id, 9).await? == [problem("a"), problem("b")]);
+    ensure!(ledger.problems(&run.id, 1).await?.len() == 1);
+    Ok(())
+}
+
+async fn quotas(ledger: Arc<dyn Ledger>) -> Result<()> {
+    ledger.set_daily("crm", 5, 10).await?;
+    ledger.set_daily("crm", 5, 7).await?;
+    ensure!(ledger.daily("crm", 5).await? == 10);
+    ensure!(ledger.daily("crm", 6).await? == 0 && ledger.daily("erp", 5).await? == 0);
+    Ok(())
+}
+
+async fn expiry(ledger: Arc<dyn Ledger>) -> Result<()> {
+    for (number, snapshot) in [(1, None), (2, Some("s/2")), (3, None)] {
+        let run = planning(&ledger, number).await?;
+        end(&ledger, &run, i64::from(number), snapshot).await?;
+    }
+    let plans = ledger.expire(3).await?;
+    ensure!(plans == ["plans/1"], "{plans:?}");
+    ensure!(ledger.runs(None, 9).await?.len() == 2);
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Cases of the limiter.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use outflow_model::id::{AttemptId, RunId};
+use outflow_model::limit::{Cause, Limits, Unit, Window};
+use outflow_model::port::limiter::{Ended, Limiter, Request, Verdict};
+
+use crate::Case;
+
+/// Every case.
+pub const LIMITER: &[Case<dyn Limiter>] = &[
+    ("a_gate_that_was_never_opened_is_closed", |limiter| Box::pin(unopened(limiter))),
+    ("a_gate_closes_when_told_or_when_nobody_renews_it", |limiter| Box::pin(gate(limiter))),
+    ("a_claim_belongs_to_one_worker_until_it_lapses", |limiter| Box::pin(claim(limiter))),
+    ("a_pause_stops_the_account_and_is_never_shortened", |limiter| Box::pin(pause(limiter))),
+    ("in_flight_is_bounded_and_given_back", |limiter| Box::pin(in_flight(limiter))),
+    ("no_window_sees_more_than_its_limit", |limiter| Box::pin(window(limiter))),
+    ("a_learned_daily_use_counts", |limiter| Box::pin(daily(limiter))),
+];
+
+const SECOND: i64 = 1_000_000;
+
+fn attempt() -> AttemptId {
+    AttemptId { run: RunId::new(1, 1), chunk: 0, attempt: 1 }
+}
+
+fn request<'a>(limits: &'a Limits, attempt: Option<&'a AttemptId>, worker: &'a str) -> Request<'a> {
+    Request { account: "crm", limits, attempt, worker, records: 1, cost: 1, urgent: false, sync: "s", weight: 1 }
+}
+
+async fn unopened(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let (limits, attempt) = (Limits::default(), attempt());
+    limiter.claim(&attempt, "w", SECOND).await?;
+    ensure!(limiter.permit(&request(&limits, Some(&attempt), "w")).await? == Verdict::Closed);
+    Ok(())
+}
+
+async fn gate(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let (limits, attempt) = (Limits::default(), attempt());
+    limiter.claim(&attempt, "w", 60 * SECOND).await?;
+    let ask = request(&limits, Some(&attempt), "w");
+    limiter.open_gate(&attempt.run, 60 * SECOND).await?;
+    ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    limiter.close_gate(&attempt.run).await?;
+    ensure!(limiter.permit(&ask).await? == Verdict::Closed);
+    limiter.open_gate(&attempt.run, 1).await?;
+    let lapsed = async {
+        while limiter.permit(&ask).await? != Verdict::Closed {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::time::timeout(Duration::from_secs(5), lapsed).await?
+}
+
+async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let (limits, attempt) = (Limits::default(), attempt());
+    limiter.open_gate(&attempt.run, 60 * SECOND).await?;
+    ensure!(limiter.claim(&attempt, "one", 60 * SECOND).await?);
+    ensure!(limiter.claim(&attempt, "one", 60 * SECOND).await?, "one's own claim is renewed");
+    ensure!(!limiter.claim(&attempt, "two", 60 * SECOND).await?, "another's claim is respected");
+    ensure!(limiter.permit(&request(&limits, Some(&attempt), "two")).await? == Verdict::Lost);
+    let other = AttemptId { attempt: 2, ..attempt };
+    ensure!(limiter.claim(&other, "one", 1).await?);
+    let taken = async {
+        while !limiter.claim(&other, "two", 60 * SECOND).await? {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::time::timeout(Duration::from_secs(5), taken).await?
+}
+
+async fn pause(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let limits = Limits::default();
+    limiter.pause("crm", 60 * SECOND).await?;
+    limiter.pause("crm", SECOND).await?;
+    let verdict = limiter.permit(&request(&limits, None, "w")).await?;
+    let Verdict::Later { wait, cause: Cause::Paused } = verdict else {
+        anyhow::bail!("{verdict:?}");
+    };
+    ensure!(wait > 50 * SECOND, "the pause was shortened to {wait}");
+    Ok(())
+}
+
+async fn in_flight(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let limits = Limits { in_flight: Some(1), ..Limits::default() };
+    let ask = request(&limits, None, "w");
+    ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    ensure!(matches!(limiter.permit(&ask).await?, Verdict::Later { cause: Cause::InFlight, .. }));
+    limiter.end("crm", Ended::Sent).await?;
+    ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    Ok(())
+}
+
+async fn window(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let window = Window { unit: Unit::Requests, limit: 20, per_ms: 500 };
+    let limits = Limits { windows: vec![window], ..Limits::default() };
+    let (began, mut sent) = (Instant::now(), Vec::new());
+    while began.elapsed() < Duration::from_millis(1_500) {
+        match limiter.permit(&request(&limits, None, "w")).await? {
+            Verdict::Go => {
+                sent.push(Instant::now());
+                limiter.end("crm", Ended::Sent).await?;
+            }
+            Verdict::Later { wait, .. } => tokio::time::sleep(Duration::from_micros(wait as u64)).await,
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+    let over = sent.windows(21).filter(|span| span[20].duration_since(span[0]) < Duration::from_millis(500)).count();
+    ensure!(over == 0, "{over} stretches of half a second saw more than 20 requests");
+    ensure!(sent.len() >= 45, "only {} of 60 allowed requests left", sent.len());
+    Ok(())
+}
+
+async fn daily(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let limits = Limits { daily: Some(10), ..Limits::default() };
+    limiter.learn_daily("crm", 9).await?;
+    let ask = request(&limits, None, "w");
+    ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    ensure!(matches!(limiter.permit(&ask).await?, Verdict::Later { cause: Cause::Daily, .. }));
+    Ok(())
+}
