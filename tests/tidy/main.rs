@@ -24,7 +24,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("redis", &["outflow-backends"]),
     ("object_store", &["outflow-backends"]),
     ("reqwest", &["outflow-worker"]),
-    ("sqlx", &["outflow-backends", "outflow-sources", "outflow", "outflow-tests"]),
+    ("sqlx", &["outflow-backends", "outflow-sources", "outflow", "outflow-tests", "outflow-loadtest"]),
     ("datafusion", &[]),
     (
         "tokio",

@@ -2,9 +2,12 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{Datelike, NaiveDate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
 
 /// What a column holds. Numbers, decimals and times keep their type until the destination's own form is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -91,7 +94,7 @@ impl Cell<'_> {
         match *self {
             Self::Null => {}
             Self::Bool(value) => out.push_str(if value { "true" } else { "false" }),
-            Self::Int(value) => _ = write!(out, "{value}"),
+            Self::Int(value) => out.push_str(itoa::Buffer::new().format(value)),
             Self::Float(value) => _ = write!(out, "{value}"),
             Self::Date(days) => write_date(days, out),
             Self::Time(micros) => write_time(micros, out),
@@ -180,30 +183,47 @@ fn is_json_number(digits: &str) -> bool {
 }
 
 fn write_date(days: i64, out: &mut String) {
-    let date = i32::try_from(days).ok().and_then(NaiveDate::from_epoch_days);
-    match date {
+    match i32::try_from(days).ok().and_then(NaiveDate::from_epoch_days) {
+        Some(date) if (0..10_000).contains(&date.year()) => {
+            push_digits(date.year() as u32, 4, out);
+            out.push('-');
+            push_digits(date.month(), 2, out);
+            out.push('-');
+            push_digits(date.day(), 2, out);
+        }
         Some(date) => _ = write!(out, "{date}"),
         None => _ = write!(out, "{days} days from 1970-01-01"),
     }
 }
 
+/// Writes `HH:MM:SS`, and the fraction with three or six digits where there is one.
 fn write_time(micros: i64, out: &mut String) {
-    let (seconds, rest) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
-    match NaiveTime::from_num_seconds_from_midnight_opt(seconds as u32, rest as u32 * 1_000) {
-        Some(time) => _ = write!(out, "{time}"),
-        None => _ = write!(out, "24:00:00"),
+    let (seconds, fraction) = (micros.div_euclid(1_000_000) as u32, micros.rem_euclid(1_000_000) as u32);
+    push_digits(seconds / 3_600, 2, out);
+    out.push(':');
+    push_digits(seconds / 60 % 60, 2, out);
+    out.push(':');
+    push_digits(seconds % 60, 2, out);
+    if fraction > 0 {
+        out.push('.');
+        let millis = fraction.is_multiple_of(1_000);
+        push_digits(if millis { fraction / 1_000 } else { fraction }, if millis { 3 } else { 6 }, out);
     }
 }
 
 fn write_timestamp(micros: i64, zone: bool, out: &mut String) {
-    let Some(time) = DateTime::from_timestamp_micros(micros) else {
-        _ = write!(out, "{micros} microseconds from 1970-01-01");
-        return;
-    };
-    let time: NaiveDateTime = time.naive_utc();
-    _ = write!(out, "{}T{}", time.date(), time.time());
+    write_date(micros.div_euclid(DAY), out);
+    out.push('T');
+    write_time(micros.rem_euclid(DAY), out);
     if zone {
         out.push('Z');
+    }
+}
+
+/// Writes the last `width` digits of `value`, with leading zeros.
+fn push_digits(value: u32, width: u32, out: &mut String) {
+    for place in (0..width).rev() {
+        out.push(char::from(b'0' + (value / 10_u32.pow(place) % 10) as u8));
     }
 }
 

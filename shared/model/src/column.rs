@@ -197,9 +197,9 @@ struct Packed {
 impl Serialize for Column {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (numbers, text) = match &self.data {
-            Data::Ints(values) => (values.iter().flat_map(|value| value.to_le_bytes()).collect(), ""),
-            Data::Floats(values) => (values.iter().flat_map(|value| value.to_le_bytes()).collect(), ""),
-            Data::Texts { text, ends } => (ends.iter().flat_map(|end| end.to_le_bytes()).collect(), text.as_str()),
+            Data::Ints(values) => (bytes(values, i64::to_le_bytes), ""),
+            Data::Floats(values) => (bytes(values, f64::to_le_bytes), ""),
+            Data::Texts { text, ends } => (bytes(ends, u32::to_le_bytes), text.as_str()),
         };
         Packed { kind: self.kind, valid: self.valid.clone(), numbers, text: text.to_owned() }.serialize(serializer)
     }
@@ -223,6 +223,13 @@ impl<'de> Deserialize<'de> for Column {
         column.valid = packed.valid;
         Ok(column)
     }
+}
+
+/// `values` one after the other.
+fn bytes<T: Copy, const N: usize>(values: &[T], of: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(values.len() * N);
+    values.iter().for_each(|value| out.extend_from_slice(&of(*value)));
+    out
 }
 
 /// The first `N` bytes of `bytes`, whose length `chunks_exact` has already made `N`.

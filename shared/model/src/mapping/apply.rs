@@ -103,7 +103,8 @@ impl Mapper {
             };
             let column = plan.column(input, rows, &mut refuse);
             let is_identity = fields.len() < self.identity as usize;
-            for row in 0..rows {
+            let checked = is_identity || column.kind() == Kind::Float;
+            for row in (0..rows).filter(|_| checked) {
                 match column.cell(row) {
                     Cell::Null if is_identity => refuse(row, "the value that addresses the record is null"),
                     Cell::Text("") if is_identity => refuse(row, "the value that addresses the record is empty"),
