@@ -63,19 +63,26 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
     let mut worst = Exit::Succeeded;
     let mut done = Vec::new();
     for start in &starts {
-        let finished = watched(ui, &embedded, start, embedded.engine.execute(start, signal.clone())).await;
-        let finished = match finished {
-            Ok(finished) => finished,
-            Err(error) if starts.len() == 1 => return Err(error),
-            Err(error) => {
-                ui.error(&error.context(format!("Sync {}", start.sync.name)));
-                worst = worst.max(Exit::Trouble);
-                continue;
+        loop {
+            let work = embedded.engine.execute(start, signal.clone());
+            let finished = match watched(ui, &embedded, start, work).await {
+                Ok(finished) => finished,
+                Err(error) if starts.len() == 1 => return Err(error),
+                Err(error) => {
+                    ui.error(&error.context(format!("Sync {}", start.sync.name)));
+                    worst = worst.max(Exit::Trouble);
+                    break;
+                }
+            };
+            worst = worst.max(Exit::of_state(finished.run.state));
+            report(ui, &finished);
+            done.push(run_json(&finished.run));
+            // What another process has asked for meanwhile is this one's to do.
+            let follow_up = finished.run.state.is_end() && embedded.engine.is_queued(&start.sync.name).await?;
+            if !follow_up || *signal.borrow() == Signal::Interrupt {
+                break;
             }
-        };
-        worst = worst.max(Exit::of_state(finished.run.state));
-        report(ui, &finished);
-        done.push(run_json(&finished.run));
+        }
         if *signal.borrow() == Signal::Interrupt {
             break;
         }

@@ -130,6 +130,12 @@ impl Engine {
         Ok(runs.into_iter().find(|run| !run.state.is_end() && run.state != RunState::Queued))
     }
 
+    /// True where a follow-up of a sync is queued.
+    pub async fn is_queued(&self, sync: &str) -> Result<bool, EngineError> {
+        let runs = self.ledger.runs(Some(sync), 20).await?;
+        Ok(runs.iter().any(|run| run.state == RunState::Queued))
+    }
+
     /// Executes a sync: finishes what an earlier start left, then runs what is queued, else a new run.
     pub async fn execute(&self, start: &Start, signal: watch::Receiver<Signal>) -> Result<Finished, EngineError> {
         if let Some(run) = self.active(&start.sync.name).await? {
