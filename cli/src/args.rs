@@ -115,6 +115,20 @@ pub(crate) enum Command {
         /// The sync.
         sync: String,
     },
+    /// Lists records that were sent without an answer where sending twice could do harm, and decides about them.
+    Unknown {
+        /// The sync.
+        sync: String,
+        /// They arrived: take them as acknowledged.
+        #[arg(long, conflicts_with = "resend")]
+        sent: bool,
+        /// They did not arrive: the next run sends them.
+        #[arg(long)]
+        resend: bool,
+        /// Only the record with this key.
+        #[arg(long)]
+        key: Option<String>,
+    },
     /// What Outflow remembers of a sync.
     State {
         #[command(subcommand)]

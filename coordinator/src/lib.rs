@@ -3,5 +3,6 @@
 pub mod project;
 mod run;
 pub use run::{
-    Engine, EngineError, Finished, Plan, Progress, Sample, Signal, SnapshotCounts, Start, count_snapshot, new_run,
+    Decision, Engine, EngineError, Finished, Plan, Progress, Sample, Signal, SnapshotCounts, Start, count_snapshot,
+    new_run,
 };

@@ -153,6 +153,12 @@ pub(crate) fn unknown() -> Result<()> {
         let run = lab.run("people").await?.run;
         ensure!(run.tally.withheld == 1, "{:?}", run.tally);
         ensure!(lab.portal.requests().0 == asked, "an undecided record was sent again");
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let keys = engines.engine.unknown("people", None, Some(outflow_coordinator::Decision::Sent)).await?;
+        ensure!(keys == ["a@x.io"], "{keys:?}");
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.unchanged == 1 && lab.portal.requests().0 == asked, "{:?}", run.tally);
         Ok(())
     })
 }

@@ -79,8 +79,8 @@ impl Runs for MortalLedger {
         self.inner.snapshot(sync).await
     }
 
-    async fn reset(&self, sync: &str) -> Result<()> {
-        self.death.write(self.inner.reset(sync)).await
+    async fn point(&self, sync: &str, snapshot: Option<&str>) -> Result<()> {
+        self.death.write(self.inner.point(sync, snapshot)).await
     }
 }
 

@@ -37,9 +37,6 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
         }
         match start.source.columns(&start.sync.query).await {
             Ok(columns) => {
-                for key in start.sync.key.iter().filter(|key| !columns.iter().any(|column| column.name == **key)) {
-                    trouble.insert(format!("{name}: the model has no key column \"{key}\""));
-                }
                 problems.extend(start.sync.mapper(&columns, &start.written).err().unwrap_or_default());
             }
             Err(error) => _ = trouble.insert(format!("{name}: {error}")),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use outflow_backends::ObjectStore;
+use outflow_coordinator::Decision;
 use outflow_model::change::Change;
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Chunks, Run, Runs};
@@ -124,13 +125,36 @@ pub(super) async fn errors(ui: &Ui, root: &Path, run: &str, limit: u32) -> Resul
     Ok(Exit::Succeeded)
 }
 
+pub(super) async fn unknown(
+    ui: &Ui,
+    root: &Path,
+    sync: &str,
+    key: Option<&str>,
+    decision: Option<Decision>,
+) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let _lock = compose::lock(&project).await?;
+    let keys = compose::embed(&project).await?.engine.unknown(sync, key, decision).await?;
+    if ui.is_json() {
+        ui.json(&keys);
+        return Ok(Exit::Succeeded);
+    }
+    keys.iter().for_each(|key| ui.line(key));
+    ui.line(match decision {
+        None => format!("{} record(s) are undecided; decide with --sent or --resend.", keys.len()),
+        Some(Decision::Sent) => format!("{} record(s) are taken as acknowledged.", keys.len()),
+        Some(Decision::Resend) => format!("{} record(s) go out with the next run.", keys.len()),
+    });
+    Ok(Exit::Succeeded)
+}
+
 pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<Exit> {
     let project = compose::project(root)?;
     let ledger = compose::ledger(&project).await?;
     match action {
         StateAction::Reset { sync } => {
             let _lock = compose::lock(&project).await?;
-            ledger.reset(sync).await?;
+            ledger.point(sync, None).await?;
             ui.line(format!("{sync}: what was acknowledged is forgotten; the next run sends every row."));
         }
         StateAction::Show { sync } => {

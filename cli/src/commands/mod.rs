@@ -8,6 +8,7 @@ mod setup;
 use std::fmt;
 
 use anyhow::Result;
+use outflow_coordinator::Decision;
 use outflow_coordinator::project::Problem;
 use outflow_model::port::ledger::RunOptions;
 
@@ -51,6 +52,10 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
         Command::Runs { sync, limit } => inspect::runs(ui, root, sync.as_deref(), *limit).await,
         Command::Show { run } => inspect::show(ui, root, run).await,
         Command::Errors { run, limit } => inspect::errors(ui, root, run, *limit).await,
+        Command::Unknown { sync, sent, resend, key } => {
+            let decision = sent.then_some(Decision::Sent).or(resend.then_some(Decision::Resend));
+            inspect::unknown(ui, root, sync, key.as_deref(), decision).await
+        }
         Command::State { action } => inspect::state(ui, root, action).await,
         Command::Simulate { destination, port, limit, latency_ms, forget } => {
             setup::simulate(ui, *destination, *port, *limit, *latency_ms, *forget).await

@@ -52,6 +52,12 @@ impl ResolvedSync {
         self.manifest.operation(operation).is_none_or(|spec| spec.repeatable)
     }
 
+    /// Whether the snapshot keeps the keys' values: where removed rows are addressed, or unknown ones are decided.
+    pub fn keeps_keys(&self) -> bool {
+        let writes = [Change::Add, Change::Change].into_iter().filter_map(|change| self.operation(change));
+        self.config.mode.removes() || !writes.into_iter().all(|operation| self.repeatable(operation))
+    }
+
     /// The mapping's text, of which the row hashes' seed is made.
     pub fn mapping_text(&self) -> String {
         let mapping = serde_json::to_string(&self.config.mapping).unwrap_or_default();
@@ -68,6 +74,13 @@ impl ResolvedSync {
     /// Checks the mapping against the model's columns.
     pub fn mapper(&self, columns: &[SourceColumn], sync: &Sync) -> Result<Mapper, Vec<Problem>> {
         let identity: Vec<&str> = self.identity.iter().map(String::as_str).collect();
+        let names = || columns.iter().map(|column| column.name.as_str());
+        if let Some(key) = self.key.iter().find(|key| !names().any(|name| name == **key)) {
+            let hint = did_you_mean(key, names());
+            let reason =
+                format!("The model \"{}\" has no column \"{key}\", which is its key.{hint}", self.config.model);
+            return Err(vec![sync.document.problem("model", reason)]);
+        }
         Mapper::new(&self.config.mapping, &identity, columns).map_err(|problems| {
             let place = |field: &str, key: Option<&str>| match key {
                 Some(key) => format!("mapping.{field}.{key}"),

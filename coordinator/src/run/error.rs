@@ -13,7 +13,7 @@ use crate::project::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The project has mistakes.
-    #[error("The sync's files have mistakes")]
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Project(Vec<Problem>),
     /// The source could not be read.
     #[error(transparent)]

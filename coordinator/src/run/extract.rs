@@ -84,7 +84,7 @@ pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64))
 
     let identity: BTreeSet<&String> = sync.identity.iter().collect();
     let cleared = sync.config.mapping.keys().filter(|field| !identity.contains(field)).cloned().collect();
-    let keeps_keys = sync.config.mode.removes();
+    let keeps_keys = sync.keeps_keys();
     let chunk_rows = sync.config.delivery.chunk_rows as usize;
     let mut partition =
         Partition::new(mapper, &columns, sync.key.len(), cleared, keeps_keys, chunk_rows, PlanWriter::create(plan)?);

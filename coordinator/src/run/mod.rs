@@ -31,7 +31,7 @@ use crate::project::{ResolvedSync, Sync};
 
 pub use error::EngineError;
 pub use partition::Sample;
-pub use upkeep::{SnapshotCounts, count_snapshot};
+pub use upkeep::{Decision, SnapshotCounts, count_snapshot};
 
 /// What a user asks of a run under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

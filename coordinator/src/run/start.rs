@@ -121,6 +121,9 @@ impl Engine {
         let folder = tempfile::Builder::new().prefix(name).tempdir_in(&self.folder).map_err(|source| {
             outflow_snapshot::SnapshotError::Io { action: "make a folder in", path: self.folder.clone(), source }
         })?;
+        // Checked before anything is read, so that a wrong name is told with its place in the sync's file.
+        let columns = start.source.columns(&sync.query).await?;
+        sync.mapper(&columns, &start.written).map_err(EngineError::Project)?;
         let extraction = start.source.extract(&sync.query, &sync.columns).await?;
         let mapper = sync.mapper(&extraction.columns, &start.written).map_err(EngineError::Project)?;
         header.key =

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use outflow_model::limit::Micros;
-use outflow_snapshot::{SnapshotError, SnapshotReader};
+use outflow_snapshot::{Entry, SnapshotError, SnapshotReader, SnapshotWriter, key_text};
 use serde::Serialize;
 
 use super::{Engine, EngineError};
@@ -39,7 +39,47 @@ pub fn count_snapshot(path: &Path) -> Result<SnapshotCounts, SnapshotError> {
     Ok(counts)
 }
 
+/// What a user decides of records that were sent without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// They arrived: take them as acknowledged.
+    Sent,
+    /// They did not: plan them again.
+    Resend,
+}
+
 impl Engine {
+    /// The keys of a sync's unknown records, or of the one with this key; where there is a decision, it is written.
+    pub async fn unknown(
+        &self,
+        sync: &str,
+        key: Option<&str>,
+        decision: Option<Decision>,
+    ) -> Result<Vec<String>, EngineError> {
+        let Some(snapshot) = self.ledger.snapshot(sync).await? else { return Ok(Vec::new()) };
+        let copy = self.store.local(&snapshot).await?;
+        let mut reader = SnapshotReader::open(&copy.path)?;
+        let path = self.folder.join("decided.snapshot");
+        let mut writer = SnapshotWriter::create(&path, reader.header())?;
+        let mut keys = Vec::new();
+        while let Some(mut entry) = reader.next()? {
+            let name = entry.key.as_deref().map(key_text).unwrap_or_default();
+            if entry.unknown.is_some() && key.is_none_or(|key| key == name) {
+                keys.push(name);
+                decide(&mut entry, decision);
+            }
+            writer.push(&entry)?;
+        }
+        writer.finish()?;
+        if decision.is_some() && !keys.is_empty() {
+            let decided = format!("snapshots/{sync}/decided-{:016x}.snapshot", self.clock.now());
+            self.store.put(&decided, &path).await?;
+            self.ledger.point(sync, Some(&decided)).await?;
+            self.store.delete(&snapshot).await?;
+        }
+        Ok(keys)
+    }
+
     /// Forgets runs that ended more than `days` ago, their plans, and snapshots that no sync points to.
     pub async fn expire(&self, days: u32) -> Result<(), EngineError> {
         let before = self.clock.now() - Micros::from(days) * 86_400_000_000;
@@ -54,5 +94,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+fn decide(entry: &mut Entry, decision: Option<Decision>) {
+    match decision {
+        Some(Decision::Sent) => entry.acknowledged = entry.unknown.take(),
+        Some(Decision::Resend) => entry.unknown = None,
+        None => {}
     }
 }

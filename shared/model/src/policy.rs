@@ -111,7 +111,7 @@ impl ErrorClass {
                 "Correct the credentials, the object or the field that the message names, run `outflow check`, then run again."
             }
             Self::Unknown => {
-                "Look at the destination whether it arrived, then decide with `outflow unknown --sent` or `--resend`."
+                "Look at the destination whether it arrived, then decide with `outflow unknown SYNC --sent` or `--resend`."
             }
             Self::BrokenAnswer => {
                 "The destination's answer was not understood: the next run sends these records again. If it stays, report it with the code."

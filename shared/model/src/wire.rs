@@ -251,4 +251,85 @@ mod tests {
         assert!(matches!(unpack(&packed, 8), Err(WireError::Payload(_))));
         Ok(())
     }
+
+    fn golden_table() -> Table {
+        let mut name = Column::new(Kind::Text);
+        name.push_text("Zoë");
+        name.push_null();
+        let mut spent = Column::new(Kind::Decimal);
+        spent.push_text("12.50");
+        spent.push_text("0");
+        let mut since = Column::new(Kind::TimestampTz);
+        since.push_int(1_500_000);
+        since.push_int(-1);
+        let field = |path: &str, null, column| Field { path: path.to_owned(), null, sensitive: false, column };
+        Table {
+            rows: 2,
+            fields: vec![
+                field("name", NullPolicy::Skip, name),
+                field("spent", NullPolicy::Send, spent),
+                field("since", NullPolicy::Clear, since),
+            ],
+            identity: 1,
+            record_ids: None,
+        }
+    }
+
+    /// A change here is a change of contract: it needs a new version and a reader for the old one.
+    #[test]
+    fn the_bytes_that_travel_are_the_golden_ones() -> Result<(), Box<dyn std::error::Error>> {
+        let id = AttemptId { run: RunId::new(1, 2), chunk: 3, attempt: 4 };
+        let parked = ParkedV1 { version: VERSION, rows: vec![0, 1], state: b"job".to_vec() };
+        let chunk = ChunkV1 {
+            version: VERSION,
+            id: id.clone(),
+            sync: "people".to_owned(),
+            weight: 2,
+            urgent: true,
+            account: AccountV1 {
+                name: "crm".to_owned(),
+                kind: "hubspot".to_owned(),
+                manifest: None,
+                base_url: Some("https://crm.example.com".to_owned()),
+                settings: BTreeMap::from([("token".to_owned(), "${env:TOKEN}".to_owned())]),
+                allow_private_addresses: false,
+                timeout_ms: 60_000,
+                limits: Limits { daily: Some(5), ..Limits::default() },
+            },
+            object: "contacts".to_owned(),
+            operation: Operation::Upsert,
+            repeatable: true,
+            wants_ids: true,
+            rows: 2,
+            only: Some(vec![1]),
+            tries: 1,
+            parked: Some(parked.clone()),
+            traceparent: None,
+            // Uncompressed: what zstd makes of it may differ from version to version, and still reads back.
+            payload: rmp_serde::to_vec_named(&golden_table())?,
+        };
+        let report = ReportV1 {
+            statuses: vec![Status::Succeeded as u8, Status::Rejected as u8],
+            refusals: vec![RowRefusal { row: 1, refusal: Refusal::rejected("NO", "no") }],
+            intents: vec![(1, vec![0])],
+            resolved: vec![1],
+            checkpoint: Some(parked.clone()),
+            requests: 2,
+            ..ReportV1::empty(
+                id,
+                2,
+                Next::Again { after: 7, counted: true, parked: Some(parked), class: ErrorClass::Quota },
+            )
+        };
+        for (name, bytes) in [("chunk_v1.bin", chunk.encode()?), ("report_v1.bin", report.encode()?)] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                std::fs::write(&path, &bytes)?;
+            }
+            assert!(std::fs::read(&path)? == bytes, "differs from {}", path.display());
+        }
+        assert_eq!(ChunkV1::decode(&chunk.encode()?)?, chunk);
+        assert_eq!(ReportV1::decode(&report.encode()?)?, report);
+        Ok(())
+    }
 }

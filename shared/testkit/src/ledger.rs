@@ -134,7 +134,9 @@ async fn closing(ledger: Arc<dyn Ledger>) -> Result<()> {
     let ended = ledger.run(&run.id).await?.context("it is there")?;
     ensure!((ended.state, ended.ended, ended.tally.extracted) == (RunState::Succeeded, Some(5), 1));
     ensure!(ledger.snapshot("people").await?.as_deref() == Some("snapshots/people/1"));
-    ledger.reset("people").await?;
+    ledger.point("people", Some("snapshots/people/2")).await?;
+    ensure!(ledger.snapshot("people").await?.as_deref() == Some("snapshots/people/2"));
+    ledger.point("people", None).await?;
     ensure!(ledger.snapshot("people").await?.is_none());
     Ok(())
 }

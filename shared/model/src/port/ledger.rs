@@ -172,8 +172,8 @@ pub trait Runs: Send + Sync {
     async fn close(&self, id: &RunId, from: RunState, closing: Closing) -> Result<()>;
     /// The snapshot that a sync's last ended run left.
     async fn snapshot(&self, sync: &str) -> Result<Option<String>>;
-    /// Forgets a sync's snapshot.
-    async fn reset(&self, sync: &str) -> Result<()>;
+    /// Points a sync to another snapshot, or to none: what was acknowledged is then forgotten.
+    async fn point(&self, sync: &str, snapshot: Option<&str>) -> Result<()>;
 }
 
 /// Chunks and what their records came to.

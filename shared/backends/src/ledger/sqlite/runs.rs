@@ -150,12 +150,12 @@ impl Runs for SqliteLedger {
         Ok(row.map(|(key,)| key))
     }
 
-    async fn reset(&self, sync: &str) -> Result<()> {
-        sqlx::query("DELETE FROM snapshots WHERE sync = ?")
-            .bind(sync)
-            .execute(&self.pool)
-            .await
-            .map_err(doing("Cannot forget the snapshot"))?;
+    async fn point(&self, sync: &str, snapshot: Option<&str>) -> Result<()> {
+        let query = match snapshot {
+            Some(key) => sqlx::query("UPDATE snapshots SET key = ?2 WHERE sync = ?1").bind(sync).bind(key),
+            None => sqlx::query("DELETE FROM snapshots WHERE sync = ?").bind(sync),
+        };
+        query.execute(&self.pool).await.map_err(doing("Cannot point to another snapshot"))?;
         Ok(())
     }
 }
