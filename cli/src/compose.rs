@@ -15,7 +15,7 @@ use outflow_model::secret::{Reference, expand};
 use outflow_worker::{Accounts, Secrets, Worker, serve};
 use tokio::sync::watch;
 
-use crate::commands::Mistakes;
+use crate::mistakes::Mistakes;
 
 /// The engine with a worker beside it.
 pub(crate) struct Embedded {

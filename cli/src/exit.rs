@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use outflow_coordinator::EngineError;
 use outflow_model::run::RunState;
 
-use crate::commands::Mistakes;
+use crate::mistakes::Mistakes;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

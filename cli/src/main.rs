@@ -5,6 +5,7 @@ mod commands;
 mod compose;
 mod example;
 mod exit;
+mod mistakes;
 mod progress;
 mod telemetry;
 mod ui;

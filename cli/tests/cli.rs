@@ -191,7 +191,7 @@ fn a_killed_run_goes_on_and_loses_nothing() {
     let mut child = outflow(project.path(), &["run"]).stdout(Stdio::null()).spawn().expect("it starts");
     let began = Instant::now();
     while simulator.get("/_simulator/stats")["records"].as_u64() < Some(200) {
-        assert!(began.elapsed() < Duration::from_secs(60), "nothing arrives");
+        assert!(began.elapsed() < Duration::from_mins(1), "nothing arrives");
     }
     // SIGKILL: no handler runs.
     child.kill().expect("it runs");

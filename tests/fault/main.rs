@@ -1,11 +1,15 @@
 //! The accounting law over random histories, judged by the destination's own record of what arrived.
 
+mod creates;
 mod history;
 
 use anyhow::{Result, ensure};
 use outflow_tests::{Case, Need};
 
-const CASES: &[Case] = &[("the_law_holds_over_random_histories", Need::Nothing, histories)];
+const CASES: &[Case] = &[
+    ("what_cannot_be_repeated_is_never_sent_twice", Need::Nothing, creates::every_death),
+    ("the_law_holds_over_random_histories", Need::Nothing, histories),
+];
 
 fn main() -> std::process::ExitCode {
     outflow_tests::run(CASES)

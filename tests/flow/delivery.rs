@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use outflow_model::outcome::Status;
-use outflow_model::port::ledger::{Chunks, RunOptions};
+use outflow_model::port::ledger::{Chunks, RunOptions, Runs};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults, Options};
 use outflow_tests::Lab;
@@ -163,29 +163,50 @@ pub(crate) fn unknown() -> Result<()> {
     })
 }
 
+/// Begins a run of two hundred chunks, and interrupts it when some have arrived.
+async fn interrupt(lab: &Lab) -> Result<outflow_model::port::ledger::Run> {
+    lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;
+    let rows: Vec<_> = (0..200).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
+    lab.rows(&borrowed(&rows))?;
+    let start = lab.start("people", RunOptions::default())?;
+    let engines = lab.engines(&start, None).await?;
+    let stop = async {
+        while lab.portal.written() < 20 {
+            tokio::task::yield_now().await;
+        }
+        engines.signal.send(outflow_coordinator::Signal::Interrupt)
+    };
+    let (finished, _) = tokio::join!(engines.execute(&start), stop);
+    let run = finished?.run;
+    ensure!(run.state == RunState::Interrupted, "{:?}", run.state);
+    ensure!(lab.portal.written() < 200, "the run was not interrupted");
+    Ok(run)
+}
+
 pub(crate) fn interrupted() -> Result<()> {
     block(async {
         let lab = Lab::new(Options { latency: Duration::from_millis(20), ..Options::default() }).await?;
-        lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;
-        let rows: Vec<_> = (0..200).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
-        lab.rows(&borrowed(&rows))?;
-        let start = lab.start("people", RunOptions::default())?;
-        let engines = lab.engines(&start, None).await?;
-        let stop = async {
-            while lab.portal.written() < 20 {
-                tokio::task::yield_now().await;
-            }
-            engines.signal.send(outflow_coordinator::Signal::Interrupt)
-        };
-        let (finished, _) = tokio::join!(engines.execute(&start), stop);
-        let first = finished?.run;
-        ensure!(first.state == RunState::Interrupted, "{:?}", first.state);
-        let before = lab.portal.written();
-        ensure!(before < 200, "the run was not interrupted");
+        let first = interrupt(&lab).await?;
         let second = lab.run("people").await?.run;
         ensure!(second.id == first.id && second.state == RunState::Succeeded, "{:?}", second.state);
         ensure!(second.tally.add.succeeded == 200);
         ensure!(lab.portal.written() == 200, "{} records were written, 200 are due", lab.portal.written());
+        Ok(())
+    })
+}
+
+pub(crate) fn other_object() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options { latency: Duration::from_millis(20), ..Options::default() }).await?;
+        let first = interrupt(&lab).await?;
+        let sync = std::fs::read_to_string(lab.path().join("syncs/people.yml"))?;
+        lab.write("syncs/people.yml", &sync.replace("object: contacts", "object: companies\nidentity: [email]"))?;
+        // What was delivered is folded under the object that it went to, so the new run is told of the difference.
+        let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(error.contains("another object (contacts, now companies)"), "{error}");
+        let folded = lab.ledger().await?.run(&first.id).await?;
+        ensure!(folded.is_some_and(|run| run.state == RunState::Cancelled && run.tally.add.succeeded >= 20));
+        ensure!(lab.portal.records("companies", "email").is_empty());
         Ok(())
     })
 }

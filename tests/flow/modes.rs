@@ -109,6 +109,25 @@ pub(crate) fn other_key() -> Result<()> {
     })
 }
 
+pub(crate) fn keyless() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        // Upsert sends no removes, so its snapshot keeps no keys.
+        lab.people("mode: upsert", NAME)?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D")])?;
+        lab.run("people").await?;
+        lab.people(MIRROR, NAME)?;
+        lab.rows(&[("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D")])?;
+        lab.portal.forget_writes();
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.remove.planned == 0 && run.tally.missing_ignored == 1, "{:?}", run.tally);
+        ensure!(lab.portal.writes().is_empty(), "a guess was sent: {:?}", lab.portal.writes());
+        let problems = lab.ledger().await?.problems(&run.id, 9).await?;
+        ensure!(problems.len() == 1 && problems[0].refusal.code == "OF-5004", "{problems:?}");
+        Ok(())
+    })
+}
+
 pub(crate) fn own_manifest() -> Result<()> {
     block(async {
         let lab = Lab::new(Options::default()).await?;

@@ -31,6 +31,15 @@ pub(crate) struct Added {
     pub(crate) generation: u64,
 }
 
+/// Why there is no token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoToken {
+    /// Time may cure it.
+    Later(String),
+    /// The credentials are refused, or cannot be used.
+    Refused(String),
+}
+
 #[derive(Deserialize)]
 struct Token {
     access_token: String,
@@ -46,7 +55,7 @@ impl Credentials {
     }
 
     /// What `request` needs, sent at `now` (seconds since 1970).
-    pub(crate) async fn add(&self, transport: &Transport, request: &Request, now: i64) -> Result<Added, String> {
+    pub(crate) async fn add(&self, transport: &Transport, request: &Request, now: i64) -> Result<Added, NoToken> {
         let header = |name: &str, value: String| Added { headers: vec![(name.to_owned(), value)], ..Added::default() };
         Ok(match &self.auth {
             Auth::None => Added::default(),
@@ -60,7 +69,7 @@ impl Credentials {
                 Added { query: Some((name.clone(), self.value(value).to_owned())), ..Added::default() }
             }
             Auth::Hmac { header: name, secret } => {
-                let signature = sign(self.value(secret), now, &request.body)?;
+                let signature = sign(self.value(secret), now, &request.body).map_err(NoToken::Refused)?;
                 header(name, format!("t={now},v1={signature}"))
             }
             Auth::ClientCredentials { .. } | Auth::RefreshToken { .. } => {
@@ -86,7 +95,7 @@ impl Credentials {
         true
     }
 
-    async fn fetch(&self, transport: &Transport) -> Result<Secret, String> {
+    async fn fetch(&self, transport: &Transport) -> Result<Secret, NoToken> {
         let (url, form) = match &self.auth {
             Auth::ClientCredentials { token_url, client_id, client_secret } => (
                 token_url,
@@ -105,7 +114,7 @@ impl Credentials {
                     ("refresh_token", self.value(refresh_token)),
                 ],
             ),
-            _ => return Err("these credentials have no token".to_owned()),
+            _ => return Err(NoToken::Refused("these credentials have no token".to_owned())),
         };
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let request = Request {
@@ -115,12 +124,14 @@ impl Credentials {
             body: Bytes::from(body),
             cost: 1,
         };
-        let answer = transport.send(&request, &[], None).await.map_err(|lost| lost.reason)?;
+        let answer = transport.send(&request, &[], None).await.map_err(|lost| NoToken::Later(lost.reason))?;
         if answer.status != 200 {
-            return Err(format!("the token endpoint answered HTTP {}", answer.status));
+            let reason = format!("the token endpoint answered HTTP {}", answer.status);
+            let later = matches!(answer.status, 408 | 429 | 500..=599);
+            return Err(if later { NoToken::Later(reason) } else { NoToken::Refused(reason) });
         }
         let token: Token = serde_json::from_slice(&answer.body)
-            .map_err(|_| "the token endpoint's answer has no access_token".to_owned())?;
+            .map_err(|_| NoToken::Refused("the token endpoint's answer has no access_token".to_owned()))?;
         Ok(Secret::new(token.access_token))
     }
 }

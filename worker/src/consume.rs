@@ -49,28 +49,33 @@ impl Worker {
             }
         };
         let span = info_span!("deliver", run = %chunk.id.run, chunk = chunk.id.chunk, attempt = chunk.id.attempt);
-        let report = self.deliver(&chunk, message.redelivered).instrument(span).await?;
+        let report = self.deliver(&chunk, message.redelivered).instrument(span).await;
         let body =
             report.encode().map_err(|error| PortError::caused(Trouble::Corrupt, "Cannot write a report", error))?;
         self.tools.queue.report(body.into()).await?;
         message.ack().await
     }
 
-    async fn deliver(&self, chunk: &ChunkV1, redelivered: u32) -> Result<ReportV1> {
+    async fn deliver(&self, chunk: &ChunkV1, redelivered: u32) -> ReportV1 {
         let stop = |code: &str, message: String| {
             let refusal = Refusal { class: ErrorClass::FatalConfig, code: code.to_owned(), message };
             ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Stop { refusal })
         };
         if redelivered >= POISON {
-            return Ok(stop("POISON", format!("The chunk was delivered {redelivered} times without a report")));
+            return stop("POISON", format!("The chunk was delivered {redelivered} times without a report"));
+        }
+        if redelivered > 0 && !chunk.repeatable {
+            // Somebody began this delivery and may have sent: the coordinator decides what was announced, and publishes
+            // the rest anew.
+            return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Done);
         }
         let account = match self.accounts.get(&chunk.account) {
             Ok(account) => account,
-            Err(error) => return Ok(stop("ACCOUNT", error.to_string())),
+            Err(error) => return stop("ACCOUNT", error.to_string()),
         };
         let table = match unpack(&chunk.payload, CHUNK_CAP) {
             Ok(table) => table,
-            Err(error) => return Ok(stop("PAYLOAD", error.to_string())),
+            Err(error) => return stop("PAYLOAD", error.to_string()),
         };
         Delivery::new(&self.tools, &account, chunk, &table).run().await
     }
@@ -84,7 +89,12 @@ pub async fn serve(worker: Arc<Worker>, lane: Lane, concurrency: usize) {
         tasks.spawn(async move {
             loop {
                 let handled = match worker.tools.queue.next_chunk(&lane).await {
-                    Ok(message) => worker.handle(message).await,
+                    // A task of its own: should it panic, the message is handed back and this consumer goes on.
+                    Ok(message) => {
+                        let worker = worker.clone();
+                        let task = AbortOnDrop(tokio::spawn(async move { worker.handle(message).await }));
+                        task.join().await
+                    }
                     Err(error) => Err(error),
                 };
                 if let Err(error) = handled {
@@ -97,4 +107,22 @@ pub async fn serve(worker: Arc<Worker>, lane: Lane, concurrency: usize) {
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// A task that ends with the one that waits for it.
+struct AbortOnDrop(tokio::task::JoinHandle<Result<()>>);
+
+impl AbortOnDrop {
+    async fn join(mut self) -> Result<()> {
+        match (&mut self.0).await {
+            Ok(result) => result,
+            Err(error) => Err(PortError::caused(Trouble::Corrupt, "A delivery broke off", error)),
+        }
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }

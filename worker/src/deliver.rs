@@ -17,9 +17,10 @@ use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
 use outflow_model::port::queue::Queue;
 use outflow_model::table::Table;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, RowRefusal, VERSION};
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, debug, info_span, warn};
 
 use crate::account::Account;
+use crate::auth::NoToken;
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
 const HOLD: Micros = 30_000_000;
@@ -69,6 +70,48 @@ impl From<port::PortError> for Stop {
     }
 }
 
+/// A permitted request. Dropped before it has ended, it gives its budget back: a worker that is stopped leaks nothing.
+struct Slot {
+    limiter: Arc<dyn Limiter>,
+    account: String,
+    ended: bool,
+}
+
+impl Slot {
+    fn new(tools: &Tools, account: &Account) -> Self {
+        Self { limiter: tools.limiter.clone(), account: account.name.clone(), ended: false }
+    }
+
+    async fn end(mut self, ended: Ended) -> port::Result<()> {
+        self.ended = true;
+        self.limiter.end(&self.account, ended).await
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let (false, Ok(runtime)) = (self.ended, tokio::runtime::Handle::try_current()) {
+            let (limiter, account) = (self.limiter.clone(), std::mem::take(&mut self.account));
+            runtime.spawn(async move { limiter.end(&account, Ended::Sent).await });
+        }
+    }
+}
+
+/// Names a request's records; the same when they are sent again, another for any other set of records.
+fn token(chunk: &ChunkV1, rows: &[u32]) -> String {
+    // FNV-1a: the token must be the same in every version.
+    let digest = rows
+        .iter()
+        .flat_map(|row| row.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{}-{}-{digest:016x}", chunk.id.run, chunk.id.chunk)
+}
+
+/// True where a request that got this status may have been carried out, in part or whole.
+const fn may_be_done(status: u16) -> bool {
+    matches!(status, 200..=299 | 500..=502 | 504..=599)
+}
+
 /// A group of records on its way, with what to resume it with.
 struct Group {
     rows: Vec<u32>,
@@ -93,7 +136,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Delivers what is pending; the report says what came of it.
-    pub(crate) async fn run(mut self) -> port::Result<ReportV1> {
+    pub(crate) async fn run(mut self) -> ReportV1 {
         let next = match self.passes().await {
             Ok(()) if self.again.is_empty() => Next::Done,
             Ok(()) => {
@@ -101,11 +144,14 @@ impl<'a> Delivery<'a> {
                 Next::Again { after, counted: true, parked: None, class: self.class }
             }
             Err(Stop::Next(next)) => next,
-            Err(Stop::Port(error)) => return Err(error),
+            Err(Stop::Port(error)) => {
+                warn!(error = %error, "A delivery stops half-way; what is known of it is reported");
+                Next::Again { after: HAND_BACK, counted: true, parked: None, class: ErrorClass::Backoff }
+            }
         };
         self.report.next = next;
         self.report.ids = self.ids();
-        Ok(self.report)
+        self.report
     }
 
     fn ids(&mut self) -> Option<Column> {
@@ -148,7 +194,7 @@ impl<'a> Delivery<'a> {
 
     /// Delivers one group. What must be sent in smaller groups goes to the front of `groups`.
     async fn group(&mut self, group: Group, groups: &mut VecDeque<Group>) -> Result<(), Stop> {
-        let token = format!("{}-{}-{}", self.chunk.id.run, self.chunk.id.chunk, group.rows.first().unwrap_or(&0));
+        let token = token(self.chunk, &group.rows);
         let (chunk, account) = (self.chunk, self.account);
         let batch = Batch {
             operation: chunk.operation,
@@ -161,6 +207,8 @@ impl<'a> Delivery<'a> {
         };
         let destination = account.destination.as_ref();
         let mut renewed = false;
+        // The status of the last answer to what was sent.
+        let mut answered = None;
         let mut step = match &group.state {
             Some(state) => destination.resume(&batch, state, Event::Elapsed),
             None => destination.start(&batch),
@@ -176,28 +224,28 @@ impl<'a> Delivery<'a> {
                     return Err(Stop::Next(Next::Again { after, counted: false, parked, class: ErrorClass::Backoff }));
                 }
                 Ok(Step::Send { request, state, checkpoint }) => {
-                    if checkpoint {
-                        self.announce(&group.rows, &state).await?;
-                    }
-                    let added = match account
-                        .credentials
-                        .add(&account.transport, &request, self.tools.clock.now() / 1_000_000)
-                        .await
-                    {
+                    let now = self.tools.clock.now() / 1_000_000;
+                    let added = match account.credentials.add(&account.transport, &request, now).await {
                         Ok(added) => added,
-                        Err(reason) => {
-                            let refusal = Refusal {
-                                class: ErrorClass::RefreshAuth,
-                                code: "NO_TOKEN".to_owned(),
-                                message: reason,
-                            };
+                        Err(NoToken::Later(reason)) => {
+                            step = Err(Failure::Transient(Refusal::transient("NO_TOKEN", reason)));
+                            continue;
+                        }
+                        Err(NoToken::Refused(reason)) => {
+                            let code = "NO_TOKEN".to_owned();
+                            let refusal = Refusal { class: ErrorClass::RefreshAuth, code, message: reason };
                             return Err(Stop::Next(Next::Stop { refusal }));
                         }
                     };
-                    self.permit(group.rows.len(), request.cost).await?;
-                    let sent = self.send(&request, &added).await?;
+                    let slot = self.permit(group.rows.len(), request.cost).await?;
+                    // Announced last: what was announced either leaves or is unknown.
+                    if checkpoint {
+                        self.announce(&group.rows, &state).await?;
+                    }
+                    let sent = self.send(&request, &added, slot).await?;
                     match sent {
                         Ok(response) => {
+                            answered = Some(response.status);
                             self.resolve(checkpoint);
                             if response.status == 401 && !renewed && account.credentials.renew(added.generation).await {
                                 renewed = true;
@@ -234,6 +282,13 @@ impl<'a> Delivery<'a> {
                         parked: None,
                         class: ErrorClass::Quota,
                     }));
+                }
+                Err(Failure::Transient(refusal) | Failure::Broken(refusal) | Failure::Split(refusal))
+                    if !chunk.repeatable && answered.is_some_and(may_be_done) =>
+                {
+                    let refusal = Refusal { class: ErrorClass::Unknown, ..refusal };
+                    self.mark(&group.rows, Status::Unknown, &refusal);
+                    return Ok(());
                 }
                 Err(Failure::Transient(refusal) | Failure::Broken(refusal)) => {
                     self.class = refusal.class;
@@ -282,7 +337,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Waits until the next request may leave.
-    async fn permit(&self, records: usize, cost: u64) -> Result<(), Stop> {
+    async fn permit(&self, records: usize, cost: u64) -> Result<Slot, Stop> {
         let chunk = self.chunk;
         let request = Permit {
             account: &self.account.name,
@@ -301,7 +356,7 @@ impl<'a> Delivery<'a> {
                 return Err(Stop::Next(Next::Done));
             }
             match self.tools.limiter.permit(&request).await? {
-                Verdict::Go => return Ok(()),
+                Verdict::Go => return Ok(Slot::new(self.tools, self.account)),
                 Verdict::Closed | Verdict::Lost => return Err(Stop::Next(Next::Done)),
                 Verdict::Later { wait, .. } if held + wait > HOLD => {
                     let class = ErrorClass::Throttled;
@@ -319,6 +374,7 @@ impl<'a> Delivery<'a> {
         &mut self,
         request: &Request,
         added: &crate::auth::Added,
+        slot: Slot,
     ) -> Result<Result<Response, crate::transport::NoAnswer>, Stop> {
         let span =
             info_span!("request", method = request.method, account = self.account.name, status = tracing::field::Empty);
@@ -328,7 +384,7 @@ impl<'a> Delivery<'a> {
             Err(lost) if !lost.may_have_arrived => Ended::Unsent,
             _ => Ended::Sent,
         };
-        self.tools.limiter.end(&self.account.name, ended).await?;
+        slot.end(ended).await?;
         self.report.requests += 1;
         if let Ok(response) = &sent {
             span.record("status", response.status);

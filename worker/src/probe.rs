@@ -6,6 +6,7 @@ use outflow_model::wire::AccountV1;
 use serde_json::Value;
 
 use crate::account::{Account, AccountError, Secrets};
+use crate::auth::NoToken;
 
 /// What a destination says of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +67,11 @@ pub async fn probe(
 async fn get(account: &Account, path: &str, now: i64) -> Result<Response, ProbeError> {
     let no_answer = |reason: String| ProbeError::NoAnswer { account: account.name.clone(), reason };
     let request = Request { method: "GET", path: path.to_owned(), headers: Vec::new(), body: Bytes::new(), cost: 1 };
-    let added = account.credentials.add(&account.transport, &request, now).await.map_err(no_answer)?;
+    let added = account
+        .credentials
+        .add(&account.transport, &request, now)
+        .await
+        .map_err(|(NoToken::Later(reason) | NoToken::Refused(reason))| no_answer(reason))?;
     let query = added.query.as_ref().map(|(name, value)| (name.as_str(), value.as_str()));
     let answer =
         account.transport.send(&request, &added.headers, query).await.map_err(|lost| no_answer(lost.reason))?;

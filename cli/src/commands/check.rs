@@ -10,9 +10,9 @@ use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::RunOptions;
 use outflow_worker::probe;
 
-use super::Mistakes;
 use crate::compose;
 use crate::exit::Exit;
+use crate::mistakes::Mistakes;
 use crate::ui::Ui;
 
 pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool) -> Result<Exit> {

@@ -5,29 +5,13 @@ mod inspect;
 mod run;
 mod setup;
 
-use std::fmt;
-
 use anyhow::Result;
 use outflow_coordinator::Decision;
-use outflow_coordinator::project::Problem;
 use outflow_model::port::ledger::RunOptions;
 
 use crate::args::{Args, Command};
 use crate::exit::Exit;
 use crate::ui::Ui;
-
-/// Mistakes in a project's files.
-#[derive(Debug)]
-pub(crate) struct Mistakes(pub(crate) Vec<Problem>);
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
-
-impl std::error::Error for Mistakes {}
 
 /// Does what the command line asks.
 pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {

@@ -126,7 +126,7 @@ impl Engine {
         board: &mut Board,
     ) -> Result<(), EngineError> {
         let window = (start.sync.concurrency as usize * 4).max(8);
-        let (mut renewed, mut looked) = (Micros::MIN, tokio::time::Instant::now());
+        let (mut renewed, mut looked): (_, Option<tokio::time::Instant>) = (Micros::MIN, None);
         self.decide_lost(&run.id, board).await?;
         loop {
             let now = self.clock.now();
@@ -134,8 +134,8 @@ impl Engine {
                 self.limiter.open_gate(&run.id, GATE).await?;
                 renewed = now;
             }
-            if looked.elapsed() >= LOOK {
-                looked = tokio::time::Instant::now();
+            if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+                looked = Some(tokio::time::Instant::now());
                 if self.ledger.run(&run.id).await?.is_some_and(|run| run.cancel) {
                     self.stop(&run.id, board, Stopped::Cancelled).await?;
                 }

@@ -9,7 +9,7 @@ use outflow_model::run::RunState;
 use outflow_model::table::Table;
 use outflow_model::tally::Tally;
 use outflow_model::wire::unpack;
-use outflow_snapshot::{Fold, Learned, SnapshotReader};
+use outflow_snapshot::{Fold, Header, Learned, SnapshotReader};
 use tracing::info;
 
 use super::partition::NAMED;
@@ -29,7 +29,12 @@ impl Engine {
     ) -> Result<Finished, EngineError> {
         let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
         self.show(|progress| progress.state = Some(RunState::Folding));
-        let chunks = self.ledger.chunks(id).await?;
+        let mut chunks = self.ledger.chunks(id).await?;
+        for chunk in &mut chunks {
+            // Announced, and the answer was lost with its process: nobody will hear of it again.
+            let lost = chunk.merged.undecided();
+            chunk.merged.give_up(&lost);
+        }
         let aborted = run.cancel || run.failed;
         let mut tally = run.tally;
         for change in Change::ALL {
@@ -40,7 +45,6 @@ impl Engine {
         problems.retain(|problem| problem.status.is_none() && problem.change.is_none());
         let mut fold = Fold::new(&self.folder, MEMORY);
         let mut learned = 0_u64;
-        let mut header = Self::header(start, id.as_str());
         for chunk in &chunks {
             let plan = run.plan.as_deref().unwrap_or_default();
             let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
@@ -65,8 +69,7 @@ impl Engine {
             }
         }
         tally.closes().map_err(EngineError::Accounting)?;
-        let snapshot =
-            if learned > 0 { Some(self.write_snapshot(&run, start, fold, &mut header).await?) } else { None };
+        let snapshot = if learned > 0 { Some(self.write_snapshot(&run, fold).await?) } else { None };
         self.ledger.add_problems(id, &problems).await?;
         let state = end_state(&run, &tally);
         info!(run = %id, state = state.name(), succeeded = tally.total().succeeded, "The run has ended");
@@ -81,34 +84,26 @@ impl Engine {
         self.finished(id, warnings).await
     }
 
-    async fn write_snapshot(
-        &self,
-        run: &Run,
-        start: &Start,
-        fold: Fold,
-        header: &mut outflow_snapshot::Header,
-    ) -> Result<String, EngineError> {
+    async fn write_snapshot(&self, run: &Run, fold: Fold) -> Result<String, EngineError> {
         let base = match &run.base {
             Some(key) => Some(self.store.local(key).await?),
             None => None,
         };
         let reader = base.as_ref().map(|copy| SnapshotReader::open(&copy.path)).transpose()?;
-        header.key = match &reader {
-            Some(reader) => reader.header().key.clone(),
-            None => {
-                let columns = start.source.columns(&start.sync.query).await?;
-                let kind = |name: &String| columns.iter().find(|column| column.name == *name).map(|column| column.kind);
-                start.sync.key.iter().filter_map(|name| Some((name.clone(), kind(name)?))).collect()
-            }
-        };
+        // As it was planned: the project may name another account or object by now.
+        let header: Header = run
+            .header
+            .as_deref()
+            .and_then(|header| serde_json::from_str(header).ok())
+            .ok_or_else(|| EngineError::Accounting(format!("{} has a plan without a header", run.id)))?;
         std::fs::create_dir_all(&self.folder).map_err(|source| outflow_snapshot::SnapshotError::Io {
             action: "make",
             path: self.folder.clone(),
             source,
         })?;
         let path = self.folder.join(format!("{}.snapshot", run.id));
-        let (target, wanted) = (path.clone(), header.clone());
-        let written = tokio::task::spawn_blocking(move || fold.write(reader, &target, &wanted));
+        let target = path.clone();
+        let written = tokio::task::spawn_blocking(move || fold.write(reader, &target, &header));
         written.await.map_err(|error| EngineError::Task(error.to_string()))??;
         let key = format!("snapshots/{}/{}.snapshot", run.sync, run.id);
         self.store.put(&key, &path).await?;

@@ -161,6 +161,10 @@ impl Engine {
                 }
                 self.deliver(run, start, signal, Vec::new()).await
             }
+            RunState::Held if run.cancel || self.is_outdated(&run, start) => {
+                self.abandon(run, start, "The held plan is too old, was cancelled, or the sync's settings have changed")
+                    .await
+            }
             RunState::Folding => self.finish(&run.id, start, Vec::new()).await,
             _ => Ok(Finished { run, warnings: Vec::new() }),
         }
@@ -242,6 +246,7 @@ pub fn new_run(start: &Start, clock: &dyn Clock) -> Run {
         settings: String::new(),
         plan: None,
         base: None,
+        header: None,
         cancel: false,
         failed: false,
         reason: None,

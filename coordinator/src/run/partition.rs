@@ -140,9 +140,19 @@ impl<'a> Partition<'a> {
 
     /// Adds a row to remove.
     pub(super) fn remove(&mut self, entry: &Entry, operation: Operation) -> Result<(), EngineError> {
+        let Some(key) = entry.key.as_deref() else {
+            // Acknowledged while the sync's mode kept no keys: it cannot be addressed, and must not be guessed.
+            self.refused[Change::Remove as usize] += 1;
+            if self.problems.len() < NAMED {
+                let message =
+                    "The snapshot does not have this removed row's key, since the mode kept none when it was sent";
+                let refusal = Refusal::rejected("OF-5004", message);
+                self.problems.push(Problem { change: None, key: String::new(), status: None, refusal });
+            }
+            return Ok(());
+        };
         let room = self.chunk_rows;
         let pending = self.pending(Change::Remove, operation);
-        let key = entry.key.as_deref().unwrap_or_default();
         decode_key(key, &mut pending.columns);
         pending
             .ids

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outflow_model::port::ledger::{Closing, Run, RunPatch};
+use outflow_model::port::ledger::{Closing, Run, RunOptions, RunPatch};
 use outflow_model::port::store::LocalCopy;
 use outflow_model::run::RunState;
 use outflow_snapshot::{ENCODING, Header, SnapshotReader};
@@ -108,6 +108,7 @@ impl Engine {
     async fn draft(
         &self,
         start: &Start,
+        options: RunOptions,
         header: &mut Header,
         base_key: Option<&str>,
         name: &str,
@@ -133,7 +134,7 @@ impl Engine {
         let inputs = Inputs {
             sync: sync.clone(),
             mapper,
-            options: start.options,
+            options,
             base: base.as_ref().map(|copy| copy.path.clone()),
             folder: folder.path().to_owned(),
             plan: plan.clone(),
@@ -166,7 +167,8 @@ impl Engine {
     async fn make_plan(&self, run: &Run, start: &Start) -> Result<(Run, Vec<String>), EngineError> {
         let mut header = Self::header(start, run.id.as_str());
         let base_key = self.ledger.snapshot(&run.sync).await?;
-        let (drafted, folder, plan) = self.draft(start, &mut header, base_key.as_deref(), run.id.as_str()).await?;
+        let (drafted, folder, plan) =
+            self.draft(start, run.options, &mut header, base_key.as_deref(), run.id.as_str()).await?;
         let Drafted { planned, tally, known } = drafted;
         let guard = &start.sync.config.guard;
         let breach = breach(guard, &tally, known, base_key.is_none());
@@ -200,6 +202,7 @@ impl Engine {
             settings: Some(fingerprint(start)),
             plan: (!planned.chunks.is_empty()).then_some(plan_key),
             base: base_key,
+            header: serde_json::to_string(&header).ok(),
             reason: breach.filter(|_| state == RunState::Held),
             ..RunPatch::default()
         };
@@ -213,7 +216,8 @@ impl Engine {
     pub async fn preview(self: &Arc<Self>, start: &Start) -> Result<Plan, EngineError> {
         let mut header = Self::header(start, "preview");
         let base_key = self.ledger.snapshot(&start.sync.name).await?;
-        let (drafted, _folder, _plan) = self.draft(start, &mut header, base_key.as_deref(), "preview").await?;
+        let (drafted, _folder, _plan) =
+            self.draft(start, start.options, &mut header, base_key.as_deref(), "preview").await?;
         let Drafted { planned, tally, known } = drafted;
         let per_request = |operation| {
             let spec = start.sync.manifest.operation(operation);

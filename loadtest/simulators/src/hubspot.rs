@@ -444,8 +444,13 @@ impl HubSpot {
             Some(json!({ "id": id.to_string(), "properties": record.properties }))
         };
         let results: Vec<_> = batch.inputs.iter().filter_map(found).collect();
-        let status = if results.len() == batch.inputs.len() { 200 } else { 207 };
-        plain(status, json!({ "status": "COMPLETE", "results": results }).to_string())
+        if results.len() == batch.inputs.len() {
+            return plain(200, json!({ "status": "COMPLETE", "results": results }).to_string());
+        }
+        let missing = batch.inputs.iter().filter(|input| found(input).is_none());
+        let ids: Vec<_> = missing.filter_map(|input| input.id.as_deref()).collect();
+        let error = json!({ "status": "error", "category": "OBJECT_NOT_FOUND", "context": { "ids": ids } });
+        plain(207, json!({ "status": "COMPLETE", "results": results, "numErrors": 1, "errors": [error] }).to_string())
     }
 }
 

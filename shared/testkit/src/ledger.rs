@@ -46,6 +46,7 @@ fn run(number: u32) -> Run {
         settings: String::new(),
         plan: Some(format!("plans/{number}")),
         base: None,
+        header: None,
         cancel: false,
         failed: false,
         reason: None,

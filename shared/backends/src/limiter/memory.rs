@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::{AttemptId, RunId};
-use outflow_model::limit::{Answer, Ask, Micros, Usage};
+use outflow_model::limit::{Answer, Ask, Cause, Micros, Usage};
 use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
@@ -69,14 +69,34 @@ impl MemoryLimiter {
             let known = state.accounts.get_mut(account)?;
             let (day, used) = known.usage.daily(now);
             let stale = known.written.0 != day || used > known.written.1;
-            stale.then(|| {
-                known.written = (day, used + WRITE_EVERY);
-                known.written
-            })
+            stale.then_some((day, used + WRITE_EVERY))
         });
-        match due {
-            Some((day, used)) => self.quotas.set_daily(account, day, used).await,
-            None => Ok(()),
+        let Some((day, used)) = due else { return Ok(()) };
+        self.quotas.set_daily(account, day, used).await?;
+        self.with(|state| {
+            if let Some(known) = state.accounts.get_mut(account) {
+                known.written = known.written.max((day, used));
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Budget that was booked for a request that has not left yet.
+struct Booked<'a> {
+    limiter: &'a MemoryLimiter,
+    account: &'a str,
+    kept: bool,
+}
+
+impl Drop for Booked<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.limiter.with(|state| {
+                if let Some(account) = state.accounts.get_mut(self.account) {
+                    account.usage.cancel();
+                }
+            });
         }
     }
 }
@@ -134,24 +154,21 @@ impl Limiter for MemoryLimiter {
             Ok(Answer::Later { at, cause }) => return Ok(Verdict::Later { wait: at - now, cause }),
             Ok(Answer::Send { at }) => at,
         };
+        // Gives the booked budget back where this future ends before the request may leave.
+        let mut booked = Booked { limiter: self, account: request.account, kept: false };
         if request.limits.daily.is_some() {
             self.write(request.account).await?;
         }
         if at > now {
             tokio::time::sleep(Duration::from_micros((at - now) as u64)).await;
             let now = self.clock.now();
-            let paused = self.with(|state| {
-                let usage = &mut state.accounts.get_mut(request.account)?.usage;
-                let until = usage.paused_until();
-                (until > now).then(|| {
-                    usage.cancel();
-                    until - now
-                })
-            });
-            if let Some(wait) = paused {
-                return Ok(Verdict::Later { wait, cause: outflow_model::limit::Cause::Paused });
+            let until =
+                self.with(|state| state.accounts.get(request.account).map_or(0, |known| known.usage.paused_until()));
+            if until > now {
+                return Ok(Verdict::Later { wait: until - now, cause: Cause::Paused });
             }
         }
+        booked.kept = true;
         Ok(Verdict::Go)
     }
 

@@ -54,6 +54,8 @@ pub struct Run {
     pub plan: Option<String>,
     /// The snapshot that it was planned against.
     pub base: Option<String>,
+    /// The header of the snapshot that it will leave.
+    pub header: Option<String>,
     /// A user wants it stopped.
     pub cancel: bool,
     /// The destination made it impossible to go on.
@@ -88,6 +90,8 @@ pub struct RunPatch {
     pub plan: Option<String>,
     /// The snapshot that it was planned against.
     pub base: Option<String>,
+    /// The header of the snapshot that it will leave.
+    pub header: Option<String>,
     /// A user wants it stopped.
     pub cancel: bool,
     /// The destination made it impossible to go on.

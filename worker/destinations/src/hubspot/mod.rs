@@ -1,6 +1,6 @@
 //! HubSpot: its manifest, and the look-up of record ids before an archive, which takes nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use outflow_model::cell::write_json_string;
@@ -33,8 +33,18 @@ enum State {
 
 #[derive(Deserialize)]
 struct Read {
-    #[serde(default)]
     results: Vec<Record>,
+    #[serde(default)]
+    errors: Vec<Missing>,
+}
+
+/// Why records were not read: ids in the words of the request.
+#[derive(Deserialize)]
+struct Missing {
+    #[serde(default)]
+    category: String,
+    #[serde(default)]
+    context: HashMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -116,16 +126,30 @@ impl Destination for HubSpot {
                     .into_iter()
                     .filter_map(|mut record| Some((record.properties.remove(name)??.to_lowercase(), record.id)))
                     .collect();
-                let id = |row: &u32| {
+                let gone: HashSet<String> = read
+                    .errors
+                    .into_iter()
+                    .filter(|missing| missing.category == "OBJECT_NOT_FOUND")
+                    .flat_map(|missing| missing.context.into_values().flatten())
+                    .map(|id| id.to_lowercase())
+                    .collect();
+                let mut ids = Vec::with_capacity(batch.rows.len());
+                for row in batch.rows {
+                    let identity = batch.table.identity_text(*row as usize).to_lowercase();
                     let known = batch.table.record_id(*row as usize).map(str::to_owned);
-                    known.or_else(|| found.get(&batch.table.identity_text(*row as usize).to_lowercase()).cloned())
-                };
-                Ok(Self::archive(batch, batch.rows.iter().map(id).collect()))
+                    let id = known.or_else(|| found.get(&identity).cloned());
+                    if id.is_none() && !gone.contains(&identity) {
+                        return Err(broken("The look-up before the archive leaves a record out".to_owned()));
+                    }
+                    ids.push(id);
+                }
+                Ok(Self::archive(batch, ids))
             }
             (Ok(State::Archive { ids }), 204) if ids.len() == batch.rows.len() => {
                 Ok(Step::Done(vec![Outcome::Succeeded { id: None }; ids.len()]))
             }
             (Ok(_), 204) => Err(broken("The archive was answered for other records".to_owned())),
+            (Ok(_), 200..=299) => Err(broken(format!("HTTP {} was not expected here", response.status))),
             (Ok(_), _) => self.0.resume(batch, &[], event),
             (Err(error), _) => Err(broken(error.to_string())),
         }

@@ -63,6 +63,12 @@ impl Runs for SqliteLedger {
             .await
             .map_err(doing("Cannot look for a queued run"))?;
         if let Some(id) = queued.and_then(|(id,)| RunId::parse(&id)) {
+            // One run stands for all that was asked for.
+            let mut waiting = load(&mut transaction, &id).await?.ok_or_else(|| conflict(&id, RunState::Queued))?;
+            waiting.options.full |= run.options.full;
+            waiting.options.retry_rejected |= run.options.retry_rejected;
+            store(&mut transaction, &waiting, RunState::Queued).await?;
+            transaction.commit().await.map_err(doing("Cannot queue a run"))?;
             return Ok(Requested { run: id, fresh: false });
         }
         sqlx::query("INSERT INTO runs (id, sync, state, requested, document) VALUES (?, ?, 'queued', ?, ?)")
@@ -96,7 +102,7 @@ impl Runs for SqliteLedger {
     async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()> {
         let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot write a run"))?;
         let mut run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;
-        let RunPatch { state, started, planned, tally, settings, plan, base, cancel, failed, reason } = patch;
+        let RunPatch { state, started, planned, tally, settings, plan, base, header, cancel, failed, reason } = patch;
         if let Some(state) = state {
             if run.state != from || !from.may_become(state) {
                 return Err(conflict(id, from));
@@ -109,6 +115,7 @@ impl Runs for SqliteLedger {
         run.settings = settings.unwrap_or(run.settings);
         run.plan = plan.or(run.plan);
         run.base = base.or(run.base);
+        run.header = header.or(run.header);
         run.cancel |= cancel;
         run.failed |= failed;
         run.reason = reason.or(run.reason);
