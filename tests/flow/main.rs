@@ -1,6 +1,7 @@
 //! Every flow of a run, end to end: a real source, the real engine, and a destination that knows what arrived.
 
 mod delivery;
+mod files;
 mod modes;
 mod warehouse;
 
@@ -24,6 +25,7 @@ const CASES: &[Case] = &[
     ("another_key_is_refused_and_removes_nothing", Need::Nothing, modes::other_key),
     ("a_removed_row_without_a_key_is_not_guessed", Need::Nothing, modes::keyless),
     ("a_manifest_of_the_users_own_delivers", Need::Nothing, modes::own_manifest),
+    ("ndjson_files_keep_every_digit", Need::Nothing, files::ndjson),
     ("chinook_customers_arrive_exactly", Need::Chinook, warehouse::chinook),
     ("every_postgres_type_survives", Need::Postgres, warehouse::types),
     ("a_source_that_breaks_off_plans_nothing", Need::Postgres, warehouse::broken),
