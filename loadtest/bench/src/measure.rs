@@ -19,6 +19,12 @@ fn cpu(usage: &Usage) -> f64 {
     seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
+/// CPU seconds and peak memory of this process so far.
+pub(crate) fn so_far() -> Result<(f64, f64)> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    Ok((cpu(&usage), usage.max_rss() as f64 / 1024.0))
+}
+
 /// Measures `work` in this process (`RUSAGE_SELF`) or in the children that it waits for (`RUSAGE_CHILDREN`). Peak memory
 /// is that of the largest so far.
 pub(crate) fn measure<T>(who: UsageWho, work: impl FnOnce() -> Result<T>) -> Result<(T, Cost)> {

@@ -9,7 +9,7 @@ use nix::sys::resource::UsageWho::RUSAGE_CHILDREN;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use crate::measure::{Cost, figures, measure, round};
+use crate::measure::{Cost, figures, measure, round, so_far};
 
 const COLUMNS: &str = "id, email, first_name, last_name, ltv, churn_risk, updated_at";
 const PORT: u16 = 18_097;
@@ -96,7 +96,7 @@ fn write_project(folder: &Path, postgres: &str) -> Result<()> {
 
 /// The rows as the server sends them, thrown away.
 async fn bare_copy(connection: &mut PgConnection) -> Result<Cost> {
-    let began = std::time::Instant::now();
+    let (began, (before, _)) = (std::time::Instant::now(), so_far()?);
     let sql = format!("COPY (SELECT {COLUMNS} FROM outflow_bench) TO STDOUT (FORMAT binary)");
     let mut copy = connection.copy_out_raw(&sql).await?;
     let mut bytes = 0;
@@ -104,7 +104,8 @@ async fn bare_copy(connection: &mut PgConnection) -> Result<Cost> {
         bytes += part?.len();
     }
     ensure!(bytes > 0);
-    Ok(Cost { seconds: began.elapsed().as_secs_f64(), cpu_seconds: 0.0, peak_rss_mb: 0.0 })
+    let (after, peak_rss_mb) = so_far()?;
+    Ok(Cost { seconds: began.elapsed().as_secs_f64(), cpu_seconds: after - before, peak_rss_mb })
 }
 
 fn outflow_run(outflow: &Path, project: &Path, expected: u64) -> Result<Cost> {
