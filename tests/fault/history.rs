@@ -96,11 +96,10 @@ async fn life(lab: &Lab, dice: &mut Dice) -> Result<bool> {
     let death = dice.chance(50).then(|| Death::at(dice.roll(24) as i64, dice.chance(50)));
     let engines = Arc::new(lab.engines(&start, death.clone()).await?);
     let trouble = (dice.roll(10), dice.roll(25));
+    let before = lab.portal.written();
     let disturb = async {
         // After so many records have arrived, a user cancels or interrupts.
-        while lab.portal.writes().len() < trouble.1 as usize {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
+        lab.portal.wait_for(before + trouble.1).await;
         match trouble.0 {
             0 => {
                 let run = lab.newest("people").await?;

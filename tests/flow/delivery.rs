@@ -7,14 +7,10 @@ use outflow_model::outcome::Status;
 use outflow_model::port::ledger::{Chunks, RunOptions, Runs};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults, Options};
-use outflow_tests::Lab;
+use outflow_tests::{Lab, block};
 
 const UPSERT: &str = "mode: upsert";
 const NAME: &str = "  name: name\n";
-
-fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
-}
 
 /// A hundred people, of whom numbers 3, 50 and 99 are refused.
 fn hundred() -> Vec<(String, String)> {
@@ -171,9 +167,7 @@ async fn interrupt(lab: &Lab) -> Result<outflow_model::port::ledger::Run> {
     let start = lab.start("people", RunOptions::default())?;
     let engines = lab.engines(&start, None).await?;
     let stop = async {
-        while lab.portal.written() < 20 {
-            tokio::task::yield_now().await;
-        }
+        lab.portal.wait_for(20).await;
         engines.signal.send(outflow_coordinator::Signal::Interrupt)
     };
     let (finished, _) = tokio::join!(engines.execute(&start), stop);

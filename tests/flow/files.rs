@@ -2,11 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use outflow_simulators::Options;
-use outflow_tests::Lab;
-
-fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
-}
+use outflow_tests::{Lab, block};
 
 pub(crate) fn ndjson() -> Result<()> {
     block(async {

@@ -4,14 +4,10 @@ use anyhow::{Result, ensure};
 use outflow_model::port::ledger::Chunks;
 use outflow_model::run::RunState;
 use outflow_simulators::Options;
-use outflow_tests::Lab;
+use outflow_tests::{Lab, block};
 
 const MIRROR: &str = "mode: mirror\nremove: archive";
 const NAME: &str = "  name: name\n";
-
-fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
-}
 
 pub(crate) fn mirror() -> Result<()> {
     block(async {

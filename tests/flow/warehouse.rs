@@ -3,12 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use outflow_model::run::RunState;
 use outflow_simulators::Options;
-use outflow_tests::{Lab, Postgres};
+use outflow_tests::{Lab, Postgres, block};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
-
-fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
-}
 
 /// A database of the case's own.
 async fn database(server: &Postgres, name: &str) -> Result<(String, PgConnection)> {

@@ -8,4 +8,4 @@ mod trials;
 pub use lab::{Engines, Lab};
 pub use mortal::{Death, MortalLedger};
 pub use postgres::Postgres;
-pub use trials::{Case, Need, run};
+pub use trials::{Case, Need, block, run};

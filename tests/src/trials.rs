@@ -19,6 +19,11 @@ pub enum Need {
 /// A case: its name, what it needs, and what it does.
 pub type Case = (&'static str, Need, fn() -> Result<()>);
 
+/// Runs a case's work on a runtime of its own.
+pub fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
+}
+
 /// Runs the cases.
 pub fn run(cases: &[Case]) -> ExitCode {
     _ = rustls::crypto::ring::default_provider().install_default();

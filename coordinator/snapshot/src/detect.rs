@@ -27,8 +27,6 @@ pub struct Rules {
     pub ignore_changes: bool,
     /// Removed rows are sent.
     pub removes: bool,
-    /// Rows that the base knows are taken as acknowledged whatever their hash.
-    pub rebase: bool,
 }
 
 /// Why a row is invalid.
@@ -55,8 +53,6 @@ pub trait Sink {
     fn removed(&mut self, entry: Entry) -> Result<(), SnapshotError>;
     /// The row pushed as number `ordinal` is a copy of a duplicate.
     fn duplicate(&mut self, ordinal: u64);
-    /// A known row is taken as acknowledged under another mapping.
-    fn rebased(&mut self, key_hash: u128, row_hash: u128) -> Result<(), SnapshotError>;
 }
 
 /// Which rows of the spool are to be sent, and as what.
@@ -100,7 +96,7 @@ pub struct Detected {
     pub extracted: u64,
     /// Rows equal to what was acknowledged.
     pub unchanged: u64,
-    /// Changed rows that are not sent, and rebased ones.
+    /// Changed rows that are not sent.
     pub ignored: u64,
     /// Rows refused or unknown before, and still so.
     pub withheld: u64,
@@ -223,7 +219,7 @@ impl Detector {
                 sink.duplicate(row.ordinal);
                 found.invalid += copies;
             } else {
-                compare(row, known.as_ref(), rules, &mut found, sink)?;
+                compare(row, known.as_ref(), rules, &mut found);
             }
         }
         base.pass_rest(rules, &mut found, sink)?;
@@ -246,30 +242,20 @@ fn next_row(rows: &mut crate::sorter::Sorted) -> Result<Option<Row>, SnapshotErr
     }))
 }
 
-fn compare(
-    row: Row,
-    known: Option<&Entry>,
-    rules: Rules,
-    found: &mut Detected,
-    sink: &mut impl Sink,
-) -> Result<(), SnapshotError> {
+fn compare(row: Row, known: Option<&Entry>, rules: Rules, found: &mut Detected) {
     let change = match known {
         None => Change::Add,
         Some(entry) if entry.unknown.is_some() => {
             found.withheld += 1;
-            return Ok(());
-        }
-        Some(entry) if rules.rebase && entry.acknowledged.is_some() => {
-            found.ignored += 1;
-            return sink.rebased(row.key, row.hash);
+            return;
         }
         Some(entry) if entry.acknowledged == Some(row.hash) && !entry.doubtful && !rules.full => {
             found.unchanged += 1;
-            return Ok(());
+            return;
         }
         Some(entry) if entry.refused == Some(row.hash) && !rules.retry_refused && !rules.full => {
             found.withheld += 1;
-            return Ok(());
+            return;
         }
         // A mode that ignores changes has not sent a doubtful row for good yet.
         Some(entry) if entry.may_be_there() && !(rules.ignore_changes && entry.doubtful) => Change::Change,
@@ -286,7 +272,6 @@ fn compare(
             Selection::set(&mut found.selection.changes, row.ordinal);
         }
     }
-    Ok(())
 }
 
 /// The base, one entry ahead.

@@ -66,10 +66,6 @@ impl Sink for Found {
     fn duplicate(&mut self, ordinal: u64) {
         self.duplicates.insert(ordinal);
     }
-
-    fn rebased(&mut self, _: u128, _: u128) -> Result<(), SnapshotError> {
-        Ok(())
-    }
 }
 
 fn batch(rows: &[(Option<u8>, i64)]) -> RecordBatch {

@@ -61,10 +61,6 @@ impl Sink for Found<'_, '_> {
             self.duplicates.insert(ordinal);
         }
     }
-
-    fn rebased(&mut self, _: u128, _: u128) -> Result<(), SnapshotError> {
-        Ok(())
-    }
 }
 
 /// Drafts the plan. Blocks; `batches` are awaited.
@@ -95,7 +91,6 @@ pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64))
         retry_refused: options.retry_rejected || sync.config.retry_rejected == RetryRejected::EveryRun,
         ignore_changes: sync.operation(Change::Change).is_none(),
         removes: sync.operation(Change::Remove).is_some(),
-        rebase: false,
     };
     let operation = sync.operation(Change::Remove);
     let mut found = Found { partition: &mut partition, operation, duplicates: BTreeSet::new(), error: None };

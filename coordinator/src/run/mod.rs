@@ -231,26 +231,8 @@ impl Engine {
 /// A run of a sync that nobody has asked for yet.
 pub fn new_run(start: &Start, clock: &dyn Clock) -> Run {
     let now = clock.now();
-    Run {
-        id: RunId::new((now / 1_000) as u64, clock.entropy() as u32),
-        sync: start.sync.name.clone(),
-        destination: start.sync.account.name.clone(),
-        state: RunState::Queued,
-        options: start.options,
-        requested: now,
-        started: None,
-        planned: None,
-        ended: None,
-        tally: Tally::default(),
-        requests: 0,
-        settings: String::new(),
-        plan: None,
-        base: None,
-        header: None,
-        cancel: false,
-        failed: false,
-        reason: None,
-    }
+    let id = RunId::new((now / 1_000) as u64, clock.entropy() as u32);
+    Run::queued(id, &start.sync.name, &start.sync.account.name, start.options, now)
 }
 
 /// Fingerprint of the settings that a plan depends on.

@@ -23,10 +23,6 @@ impl Sink for Ignore {
     }
 
     fn duplicate(&mut self, _: u64) {}
-
-    fn rebased(&mut self, _: u128, _: u128) -> Result<(), SnapshotError> {
-        Ok(())
-    }
 }
 
 /// Measures `work` only while it runs: making rows is not part of the figure.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 
 use crate::faults::{Fault, Faults};
 use crate::limits::SlidingWindow;
@@ -68,6 +69,7 @@ pub struct Write {
 pub struct HubSpot {
     options: Options,
     state: Mutex<State>,
+    written: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -124,7 +126,11 @@ impl HubSpot {
     /// An empty portal.
     pub fn new(options: Options) -> Self {
         let window = options.limit.map(|(limit, per)| SlidingWindow::new(limit, per));
-        Self { options, state: Mutex::new(State { window, next_id: 1_000, ..State::default() }) }
+        Self {
+            options,
+            state: Mutex::new(State { window, next_id: 1_000, ..State::default() }),
+            written: watch::Sender::new(0),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -167,6 +173,12 @@ impl HubSpot {
     /// Records that were written.
     pub fn written(&self) -> u64 {
         self.state().records
+    }
+
+    /// Waits until so many records were written.
+    pub async fn wait_for(&self, written: u64) {
+        // The sender is this portal's own, so the wait cannot fail.
+        _ = self.written.subscribe().wait_for(|now| *now >= written).await;
     }
 
     /// Answers a request.
@@ -212,6 +224,7 @@ impl HubSpot {
             state.accepted_at.push(now);
         }
         let mut answer = self.route(&mut state, method, path, body);
+        self.written.send_replace(state.records);
         answer.delay += self.options.latency;
         if let Some(daily) = self.options.daily {
             let left = daily.saturating_sub(state.accepted_at.len() as u64);

@@ -67,9 +67,4 @@ impl Operation {
             Self::RemoveMember => "remove_member",
         }
     }
-
-    /// True where the record's identity is all that is sent.
-    pub const fn addresses_only(self) -> bool {
-        matches!(self, Self::Delete | Self::Archive | Self::RemoveMember)
-    }
 }

@@ -64,15 +64,6 @@ impl Column {
         self.len() == 0
     }
 
-    /// Bytes that its values take in memory.
-    pub const fn byte_size(&self) -> usize {
-        match &self.data {
-            Data::Ints(values) => values.len() * 8,
-            Data::Floats(values) => values.len() * 8,
-            Data::Texts { text, ends } => text.len() + ends.len() * 4,
-        }
-    }
-
     /// The value in `row`; null past the end.
     pub fn cell(&self, row: usize) -> Cell<'_> {
         if self.valid.get(row).is_some_and(|valid| *valid == 0) {

@@ -1,4 +1,5 @@
-//! What Outflow does about each class of error, and what a user can do: one table, no default arm.
+//! The classes of errors, their stable codes, and what a user can do: one table, no default arm. What Outflow does by
+//! itself is the worker's delivery loop, documented beside each code.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,27 +25,6 @@ pub enum ErrorClass {
     Unknown,
     /// The answer does not fit what was asked; nothing can be concluded from it.
     BrokenAnswer,
-}
-
-/// What Outflow does by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Directive {
-    /// Get a fresh token and send again, once.
-    RefreshOnce,
-    /// Send again after a growing pause, within the run's retry budget.
-    RetryLater,
-    /// Close the whole account's gate until the destination's time, then send again. Not counted as a try.
-    PauseAccount,
-    /// Park what remains until the quota is renewed. Not counted as a try.
-    ParkUntilRenewed,
-    /// Record the refusal; send again when row or mapping changes.
-    Withhold,
-    /// Halve the request until the bad records stand alone.
-    Halve,
-    /// Stop the run; the rest is aborted and found by the next run.
-    StopRun,
-    /// Leave the record undecided until a user or `on_unknown` decides.
-    Hold,
 }
 
 impl ErrorClass {
@@ -73,20 +53,6 @@ impl ErrorClass {
             Self::RejectRecord => "OF-2001",
             Self::SplitBatch => "OF-2002",
             Self::Unknown => "OF-4001",
-        }
-    }
-
-    /// What Outflow does about it.
-    pub const fn directive(self) -> Directive {
-        match self {
-            Self::RefreshAuth => Directive::RefreshOnce,
-            Self::Backoff | Self::BrokenAnswer => Directive::RetryLater,
-            Self::Throttled => Directive::PauseAccount,
-            Self::Quota => Directive::ParkUntilRenewed,
-            Self::RejectRecord => Directive::Withhold,
-            Self::SplitBatch => Directive::Halve,
-            Self::FatalConfig => Directive::StopRun,
-            Self::Unknown => Directive::Hold,
         }
     }
 

@@ -31,26 +31,9 @@ pub const LEDGER: &[Case<dyn Ledger>] = &[
 ];
 
 fn run(number: u32) -> Run {
-    Run {
-        id: RunId::new(u64::from(number), number),
-        sync: "people".to_owned(),
-        destination: "crm".to_owned(),
-        state: RunState::Queued,
-        options: RunOptions::default(),
-        requested: i64::from(number),
-        started: None,
-        planned: None,
-        ended: None,
-        tally: Tally::default(),
-        requests: 0,
-        settings: String::new(),
-        plan: Some(format!("plans/{number}")),
-        base: None,
-        header: None,
-        cancel: false,
-        failed: false,
-        reason: None,
-    }
+    let id = RunId::new(u64::from(number), number);
+    let queued = Run::queued(id, "people", "crm", RunOptions::default(), i64::from(number));
+    Run { plan: Some(format!("plans/{number}")), ..queued }
 }
 
 fn to(state: RunState) -> RunPatch {

@@ -64,6 +64,32 @@ pub struct Run {
     pub reason: Option<String>,
 }
 
+impl Run {
+    /// A run that was asked for and has not begun.
+    pub fn queued(id: RunId, sync: &str, destination: &str, options: RunOptions, requested: Micros) -> Self {
+        Self {
+            id,
+            sync: sync.to_owned(),
+            destination: destination.to_owned(),
+            state: RunState::Queued,
+            options,
+            requested,
+            started: None,
+            planned: None,
+            ended: None,
+            tally: Tally::default(),
+            requests: 0,
+            settings: String::new(),
+            plan: None,
+            base: None,
+            header: None,
+            cancel: false,
+            failed: false,
+            reason: None,
+        }
+    }
+}
+
 /// A request for a run, answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requested {
