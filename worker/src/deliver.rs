@@ -48,7 +48,6 @@ pub(crate) struct Delivery<'a> {
     chunk: &'a ChunkV1,
     table: &'a Table,
     report: ReportV1,
-    ids: Option<Column>,
     told: Vec<Option<String>>,
     intents: u32,
     /// Records that transient trouble left, and why.
@@ -127,7 +126,6 @@ impl<'a> Delivery<'a> {
             chunk,
             table,
             report: ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Done),
-            ids: None,
             told,
             intents: 0,
             again: Vec::new(),
@@ -154,9 +152,10 @@ impl<'a> Delivery<'a> {
         self.report
     }
 
-    fn ids(&mut self) -> Option<Column> {
+    /// The record ids that were told, one per record of the chunk.
+    fn ids(&self) -> Option<Column> {
         if self.told.iter().all(Option::is_none) {
-            return self.ids.take();
+            return None;
         }
         let mut column = Column::with_capacity(Kind::Text, self.told.len());
         self.told.iter().for_each(|id| column.push(id.as_deref().map_or(Cell::Null, Cell::Text)));

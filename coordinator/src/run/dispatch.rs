@@ -34,8 +34,6 @@ struct Board {
     in_flight: BTreeMap<ChunkNo, u32>,
     /// Not final, and not in flight.
     waiting: BTreeSet<ChunkNo>,
-    /// Given up: their remaining records are deferred.
-    deferred: BTreeSet<ChunkNo>,
     stopped: Option<Stopped>,
     settled: u64,
 }
@@ -45,7 +43,7 @@ impl Board {
         let waiting = chunks.iter().filter(|chunk| !chunk.merged.is_final()).map(|chunk| chunk.number).collect();
         let settled = chunks.iter().map(settled).sum();
         let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
-        Self { chunks, in_flight: BTreeMap::new(), waiting, deferred: BTreeSet::new(), stopped: None, settled }
+        Self { chunks, in_flight: BTreeMap::new(), waiting, stopped: None, settled }
     }
 
     /// The waiting chunks that may be published now, at most `room`.
@@ -126,13 +124,13 @@ impl Engine {
         board: &mut Board,
     ) -> Result<(), EngineError> {
         let window = (start.sync.concurrency as usize * 4).max(8);
-        let (mut renewed, mut looked): (_, Option<tokio::time::Instant>) = (Micros::MIN, None);
+        let (mut renewed, mut looked): (Option<Micros>, Option<tokio::time::Instant>) = (None, None);
         self.decide_lost(&run.id, board).await?;
         loop {
             let now = self.clock.now();
-            if board.stopped.is_none() && now - renewed.max(0) > GATE_RENEWAL {
+            if board.stopped.is_none() && renewed.is_none_or(|renewed| now - renewed > GATE_RENEWAL) {
                 self.limiter.open_gate(&run.id, GATE).await?;
-                renewed = now;
+                renewed = Some(now);
             }
             if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
                 looked = Some(tokio::time::Instant::now());
@@ -299,9 +297,9 @@ impl Engine {
         match report.next {
             Next::Again { after, counted, .. } => {
                 let too_long = after > Micros::from(delivery.max_wait_seconds) * 1_000_000;
-                if (counted && chunk.tries >= delivery.tries) || too_long {
-                    board.deferred.insert(number);
-                } else {
+                let given_up = (counted && chunk.tries >= delivery.tries) || too_long;
+                // A chunk that neither waits nor is in flight is given up: its remaining records are deferred.
+                if !given_up {
                     board.waiting.insert(number);
                 }
             }
