@@ -135,23 +135,7 @@ pub(crate) enum Command {
         action: StateAction,
     },
     /// Starts a stand-in for a destination on this machine.
-    Simulate {
-        /// Which one.
-        #[arg(value_enum)]
-        destination: Simulator,
-        /// Where it listens on 127.0.0.1; 0 takes a free port.
-        #[arg(long, default_value_t = 18_091)]
-        port: u16,
-        /// Requests allowed per 10 seconds; 0 is unlimited.
-        #[arg(long, default_value_t = 190)]
-        limit: usize,
-        /// Time that an answer takes, in milliseconds.
-        #[arg(long, default_value_t = 0)]
-        latency_ms: u64,
-        /// Only counts what arrives.
-        #[arg(long)]
-        forget: bool,
-    },
+    Simulate(Simulate),
     /// Prints the JSON Schema of a file, for editors.
     Schema {
         /// Which file.
@@ -186,10 +170,35 @@ pub(crate) enum StateAction {
     },
 }
 
+/// How a simulator behaves.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Simulate {
+    /// Which one.
+    #[arg(value_enum)]
+    pub(crate) destination: Simulator,
+    /// Where it listens on 127.0.0.1; 0 takes a free port.
+    #[arg(long, default_value_t = 18_091)]
+    pub(crate) port: u16,
+    /// Requests allowed per 10 seconds; 0 is unlimited.
+    #[arg(long, default_value_t = 190)]
+    pub(crate) limit: usize,
+    /// Time that an answer takes, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) latency_ms: u64,
+    /// Only counts what arrives.
+    #[arg(long)]
+    pub(crate) forget: bool,
+    /// The field that is an external id, in Salesforce.
+    #[arg(long, default_value = "Ext__c")]
+    pub(crate) external_id: String,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Simulator {
     /// A HubSpot portal.
     Hubspot,
+    /// A Salesforce org.
+    Salesforce,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

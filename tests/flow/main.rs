@@ -3,6 +3,7 @@
 mod delivery;
 mod files;
 mod modes;
+mod salesforce;
 mod warehouse;
 
 use outflow_tests::{Case, Need};
@@ -26,6 +27,17 @@ const CASES: &[Case] = &[
     ("a_removed_row_without_a_key_is_not_guessed", Need::Nothing, modes::keyless),
     ("a_manifest_of_the_users_own_delivers", Need::Nothing, modes::own_manifest),
     ("ndjson_files_keep_every_digit", Need::Nothing, files::ndjson),
+    ("salesforce_collections_answer_for_each_record", Need::Nothing, salesforce::collections),
+    ("salesforce_mirror_deletes_by_id_and_looks_up_what_it_lacks", Need::Nothing, salesforce::mirror),
+    ("salesforce_update_skips_what_is_not_there", Need::Nothing, salesforce::update),
+    ("salesforce_bulk_tells_every_row_apart", Need::Nothing, salesforce::bulk),
+    ("salesforce_bulk_keeps_values_and_nulls", Need::Nothing, salesforce::bulk_values),
+    ("a_job_whose_id_is_known_is_never_uploaded_again", Need::Nothing, salesforce::bulk_deaths),
+    ("a_job_survives_every_lost_answer", Need::Nothing, salesforce::bulk_lost_answers),
+    ("a_cancelled_run_does_not_wait_for_its_job", Need::Nothing, salesforce::cancelled_job),
+    ("a_days_quota_defers_what_is_left", Need::Nothing, salesforce::quota),
+    ("salesforce_logs_in_three_ways", Need::Nothing, salesforce::logins),
+    ("salesforce_requests_are_the_published_ones", Need::SalesforceSpecs, salesforce::requests),
     ("chinook_customers_arrive_exactly", Need::Chinook, warehouse::chinook),
     ("every_postgres_type_survives", Need::Postgres, warehouse::types),
     ("a_source_that_breaks_off_plans_nothing", Need::Postgres, warehouse::broken),

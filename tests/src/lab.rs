@@ -1,4 +1,4 @@
-//! A project in a folder of its own, with a HubSpot simulator as its destination.
+//! A project in a folder of its own, with a simulator as its destination.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -13,17 +13,17 @@ use outflow_model::port::ledger::{Ledger, RunOptions, Runs};
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::secret::Reference;
-use outflow_simulators::{HubSpot, Options, Running, start};
+use outflow_simulators::{HubSpot, Options, Running, Simulator, start};
 use outflow_worker::{Accounts, Worker, serve};
 use tokio::sync::watch;
 
 use crate::mortal::{Death, MortalLedger};
 
 /// A project, its simulator, and what survives a crash of the engine.
-pub struct Lab {
+pub struct Lab<S = HubSpot> {
     folder: tempfile::TempDir,
     /// The destination, which knows what really arrived.
-    pub portal: Arc<HubSpot>,
+    pub portal: Arc<S>,
     running: Running,
 }
 
@@ -46,21 +46,7 @@ impl Drop for Engines {
 impl Lab {
     /// A lab whose portal behaves as `options` say.
     pub async fn new(options: Options) -> Result<Self> {
-        let portal = Arc::new(HubSpot::new(options));
-        let running = start(portal.clone(), 0).await?;
-        Ok(Self { folder: tempfile::tempdir()?, portal, running })
-    }
-
-    /// The project's folder.
-    pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Writes a file of the project.
-    pub fn write(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.path().join(name);
-        std::fs::create_dir_all(path.parent().context("a file has a folder")?)?;
-        Ok(std::fs::write(path, text.replace("PORTAL", &self.running.url()))?)
+        Self::with(HubSpot::new(options)).await
     }
 
     /// Writes a project that reads `people.csv` (columns email, name, and others) and mirrors it into contacts.
@@ -76,6 +62,48 @@ impl Lab {
             "syncs/people.yml",
             &format!("model: people\ndestination: crm\nobject: contacts\n{extra}\nmapping:\n  email: email\n{mapping}"),
         )
+    }
+
+    /// Names and values of a contact's property, as the portal has them.
+    pub fn contacts(&self, property: &str) -> Vec<(String, String)> {
+        let records = self.portal.records("contacts", "email");
+        records
+            .into_iter()
+            .map(|(email, record)| (email, record.properties.get(property).cloned().unwrap_or_default()))
+            .collect()
+    }
+
+    /// The public requests of Salesforce beside the project, where they are there.
+    pub fn salesforce_specs() -> Option<PathBuf> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/specs/salesforce");
+        path.exists().then_some(path)
+    }
+
+    /// The sample data beside the project, where it is there.
+    pub fn chinook() -> Option<PathBuf> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/chinook/chinook_postgres.sql");
+        path.exists().then_some(path)
+    }
+}
+
+impl<S: Simulator> Lab<S> {
+    /// A lab with a destination.
+    pub async fn with(destination: S) -> Result<Self> {
+        let portal = Arc::new(destination);
+        let running = start(portal.clone(), 0).await?;
+        Ok(Self { folder: tempfile::tempdir()?, portal, running })
+    }
+
+    /// The project's folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file of the project.
+    pub fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+        Ok(std::fs::write(path, text.replace("PORTAL", &self.running.url()))?)
     }
 
     /// Writes the model's rows.
@@ -146,21 +174,6 @@ impl Lab {
     /// The newest run of a sync.
     pub async fn newest(&self, name: &str) -> Result<outflow_model::port::ledger::Run> {
         self.ledger().await?.runs(Some(name), 1).await?.pop().context("there is no run")
-    }
-
-    /// Names and values of a contact's property, as the portal has them.
-    pub fn contacts(&self, property: &str) -> Vec<(String, String)> {
-        let records = self.portal.records("contacts", "email");
-        records
-            .into_iter()
-            .map(|(email, record)| (email, record.properties.get(property).cloned().unwrap_or_default()))
-            .collect()
-    }
-
-    /// The sample data beside the project, where it is there.
-    pub fn chinook() -> Option<PathBuf> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/chinook/chinook_postgres.sql");
-        path.exists().then_some(path)
     }
 }
 

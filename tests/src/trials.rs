@@ -14,6 +14,8 @@ pub enum Need {
     Postgres,
     /// A PostgreSQL server and the Chinook sample data.
     Chinook,
+    /// The public requests of Salesforce.
+    SalesforceSpecs,
 }
 
 /// A case: its name, what it needs, and what it does.
@@ -37,6 +39,7 @@ pub fn run(cases: &[Case]) -> ExitCode {
             let missing = match need {
                 Need::Nothing => false,
                 Need::Postgres => !super::Postgres::is_found(),
+                Need::SalesforceSpecs => super::Lab::salesforce_specs().is_none(),
                 Need::Chinook => !super::Postgres::is_found() || super::Lab::chinook().is_none(),
             };
             // Sample data is never required.

@@ -63,11 +63,18 @@ impl Account {
             let value = expand(value, |reference| secrets(reference)).map_err(fail)?;
             if field.secret { &mut hidden } else { &mut settings }.insert(name.clone(), value);
         }
+        let chosen =
+            manifest.auth.chosen(|name| hidden.get(name).or_else(|| settings.get(name)).cloned()).map_err(fail)?;
+        if let Some(name) =
+            chosen.settings().into_iter().find(|name| !settings.contains_key(*name) && !hidden.contains_key(*name))
+        {
+            return Err(fail(format!("The setting `{name}` is missing.")));
+        }
         let base_url = account.base_url.as_ref().or(manifest.base_url.as_ref());
         let base_url = base_url.ok_or_else(|| fail("`base_url` is missing.".to_owned()))?;
         let base_url = expand(base_url, |reference| secrets(reference)).map_err(fail)?;
         let transport = Transport::new(&base_url, account.allow_private_addresses, account.timeout_ms).map_err(fail)?;
-        let credentials = Credentials::new(&manifest.auth, &settings, hidden);
+        let credentials = Credentials::new(chosen, &settings, hidden);
         let destination = catalog::open(manifest.clone()).map_err(fail)?;
         Ok(Self {
             name: account.name.clone(),

@@ -11,15 +11,34 @@ use serde::Deserialize;
 use sha2::Sha256;
 use tokio::sync::Mutex;
 
+use crate::jwt::{self, Claims};
 use crate::transport::Transport;
+
+/// An assertion is good for so long.
+const ASSERTION_SECONDS: i64 = 180;
 
 /// Credentials of one account.
 pub(crate) struct Credentials {
     auth: Auth,
     plain: Settings,
     hidden: Settings,
-    /// The current access token and how often it was renewed.
-    token: Mutex<(Option<Secret>, u64)>,
+    token: Mutex<Current>,
+}
+
+/// The current access token.
+#[derive(Default)]
+struct Current {
+    token: Option<Login>,
+    /// How often it was renewed.
+    generation: u64,
+    /// The refresh token that took the configured one's place.
+    rotated: Option<Secret>,
+}
+
+/// What a login gave.
+struct Login {
+    bearer: Secret,
+    base: Option<String>,
 }
 
 /// What credentials add to a request.
@@ -27,6 +46,8 @@ pub(crate) struct Credentials {
 pub(crate) struct Added {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) query: Option<(String, String)>,
+    /// Where the API is, where the login has told.
+    pub(crate) base: Option<String>,
     /// Which token it is, to tell a stale one from a refused one.
     pub(crate) generation: u64,
 }
@@ -41,13 +62,25 @@ pub(crate) enum NoToken {
 }
 
 #[derive(Deserialize)]
-struct Token {
+struct Granted {
     access_token: String,
+    #[serde(default)]
+    instance_url: Option<String>,
+    #[serde(default)]
+    refresh_token: Option<String>,
+}
+
+/// An OAuth 2 error, which holds no secret.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OAuthError {
+    error: String,
+    error_description: String,
 }
 
 impl Credentials {
     pub(crate) fn new(auth: &Auth, plain: &Settings, hidden: Settings) -> Self {
-        Self { auth: auth.clone(), plain: plain.clone(), hidden, token: Mutex::new((None, 0)) }
+        Self { auth: auth.clone(), plain: plain.clone(), hidden, token: Mutex::default() }
     }
 
     fn value(&self, name: &str) -> &str {
@@ -72,30 +105,43 @@ impl Credentials {
                 let signature = sign(self.value(secret), now, &request.body).map_err(NoToken::Refused)?;
                 header(name, format!("t={now},v1={signature}"))
             }
-            Auth::ClientCredentials { .. } | Auth::RefreshToken { .. } => {
-                let mut token = self.token.lock().await;
-                if token.0.is_none() {
-                    *token = (Some(self.fetch(transport).await?), token.1 + 1);
-                }
-                let bearer = token.0.as_ref().map_or("", Secret::expose);
-                Added { generation: token.1, ..header("authorization", format!("Bearer {bearer}")) }
+            Auth::ClientCredentials { .. } | Auth::RefreshToken { .. } | Auth::JwtBearer { .. } => {
+                let mut current = self.token.lock().await;
+                let login = match current.token.take() {
+                    Some(login) => login,
+                    None => {
+                        let token = self.fetch(transport, current.rotated.as_ref(), now).await?;
+                        current.generation += 1;
+                        current.rotated = token.refresh_token.map(Secret::new).or(current.rotated.take());
+                        Login { bearer: Secret::new(token.access_token), base: token.instance_url }
+                    }
+                };
+                let added = Added {
+                    base: login.base.clone(),
+                    generation: current.generation,
+                    ..header("authorization", format!("Bearer {}", login.bearer.expose()))
+                };
+                current.token = Some(login);
+                added
             }
+            Auth::Choice { .. } => return Err(NoToken::Refused("no way to log in was chosen".to_owned())),
         })
     }
 
     /// Drops the token that was refused; false where there is nothing to renew.
     pub(crate) async fn renew(&self, refused: u64) -> bool {
-        let mut token = self.token.lock().await;
+        let mut current = self.token.lock().await;
         if refused == 0 {
             return false;
         }
-        if token.1 == refused {
-            token.0 = None;
+        if current.generation == refused {
+            current.token = None;
         }
         true
     }
 
-    async fn fetch(&self, transport: &Transport) -> Result<Secret, NoToken> {
+    async fn fetch(&self, transport: &Transport, rotated: Option<&Secret>, now: i64) -> Result<Granted, NoToken> {
+        let assertion;
         let (url, form) = match &self.auth {
             Auth::ClientCredentials { token_url, client_id, client_secret } => (
                 token_url,
@@ -111,9 +157,20 @@ impl Credentials {
                     ("grant_type", "refresh_token"),
                     ("client_id", self.value(client_id)),
                     ("client_secret", self.value(client_secret)),
-                    ("refresh_token", self.value(refresh_token)),
+                    ("refresh_token", rotated.map_or(self.value(refresh_token), Secret::expose)),
                 ],
             ),
+            Auth::JwtBearer { token_url, client_id, username, audience, private_key } => {
+                let claims = Claims {
+                    iss: self.value(client_id),
+                    sub: self.value(username),
+                    aud: self.value(audience),
+                    exp: now + ASSERTION_SECONDS,
+                };
+                assertion = jwt::sign(&claims, self.value(private_key)).map_err(NoToken::Refused)?;
+                let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+                (token_url, vec![("grant_type", grant), ("assertion", assertion.as_str())])
+            }
             _ => return Err(NoToken::Refused("these credentials have no token".to_owned())),
         };
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
@@ -124,15 +181,16 @@ impl Credentials {
             body: Bytes::from(body),
             cost: 1,
         };
-        let answer = transport.send(&request, &[], None).await.map_err(|lost| NoToken::Later(lost.reason))?;
+        let answer = transport.send(&request, &Added::default()).await.map_err(|lost| NoToken::Later(lost.reason))?;
         if answer.status != 200 {
-            let reason = format!("the token endpoint answered HTTP {}", answer.status);
+            let OAuthError { error, error_description } = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let reason = format!("the token endpoint answered HTTP {} {error} {error_description}", answer.status);
+            let reason = reason.trim_end().to_owned();
             let later = matches!(answer.status, 408 | 429 | 500..=599);
             return Err(if later { NoToken::Later(reason) } else { NoToken::Refused(reason) });
         }
-        let token: Token = serde_json::from_slice(&answer.body)
-            .map_err(|_| NoToken::Refused("the token endpoint's answer has no access_token".to_owned()))?;
-        Ok(Secret::new(token.access_token))
+        serde_json::from_slice(&answer.body)
+            .map_err(|_| NoToken::Refused("the token endpoint's answer has no access_token".to_owned()))
     }
 }
 

@@ -64,9 +64,9 @@ impl Worker {
         if redelivered >= POISON {
             return stop("POISON", format!("The chunk was delivered {redelivered} times without a report"));
         }
-        if redelivered > 0 && !chunk.repeatable {
-            // Somebody began this delivery and may have sent: the coordinator decides what was announced, and publishes
-            // the rest anew.
+        if redelivered > 0 && (chunk.bulk || !chunk.repeatable) {
+            // Somebody began this delivery and may have sent: the coordinator knows what was announced or checkpointed,
+            // and publishes the rest anew.
             return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Done);
         }
         let account = match self.accounts.get(&chunk.account) {

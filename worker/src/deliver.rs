@@ -1,6 +1,6 @@
 //! Drives a destination through one chunk: step by step, each request inside the limits, one outcome per record.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use outflow_model::backoff::Backoff;
 use outflow_model::cell::{Cell, Kind};
 use outflow_model::column::Column;
 use outflow_model::limit::Micros;
-use outflow_model::outcome::{Outcome, Refusal, Status};
+use outflow_model::outcome::{Again, Outcome, Refusal, Status};
 use outflow_model::policy::ErrorClass;
 use outflow_model::port;
 use outflow_model::port::clock::Clock;
@@ -28,6 +28,8 @@ const HOLD: Micros = 30_000_000;
 const LEASE: Micros = 120_000_000;
 /// Passes over the records that transient trouble left, before they are handed back.
 const PASSES: u32 = 3;
+/// Batches of records that were in each other's way are cut smaller by this power of two.
+const SHRINK: u32 = 3;
 /// A pause where the destination names none.
 const DEFAULT_PAUSE: Micros = 1_000_000;
 const HAND_BACK: Micros = 2_000_000;
@@ -53,6 +55,12 @@ pub(crate) struct Delivery<'a> {
     /// Records that transient trouble left, and why.
     again: Vec<u32>,
     class: ErrorClass,
+    /// Some of them were in each other's way.
+    smaller: bool,
+    /// Batches are cut smaller by this power of two.
+    shrink: u32,
+    /// Records that were given their one more try.
+    retried: BTreeSet<u32>,
 }
 
 /// Why a delivery ends before its records are done.
@@ -111,10 +119,19 @@ const fn may_be_done(status: u16) -> bool {
     matches!(status, 200..=299 | 500..=502 | 504..=599)
 }
 
+/// Reads `used/allowed`, such as `api-usage=44/15000`.
+fn used_of_allowed(text: &str) -> Option<(u64, u64)> {
+    let first = text.split([';', ',']).next()?;
+    let (used, allowed) = first.rsplit_once('=').map_or(first, |(_, value)| value).split_once('/')?;
+    Some((used.trim().parse().ok()?, allowed.trim().parse().ok()?))
+}
+
 /// A group of records on its way, with what to resume it with.
 struct Group {
     rows: Vec<u32>,
-    state: Option<Vec<u8>>,
+    bulk: bool,
+    /// The durable state that it goes on from, in this process or another.
+    durable: Option<Vec<u8>>,
 }
 
 impl<'a> Delivery<'a> {
@@ -130,6 +147,9 @@ impl<'a> Delivery<'a> {
             intents: 0,
             again: Vec::new(),
             class: ErrorClass::Backoff,
+            smaller: false,
+            shrink: 0,
+            retried: BTreeSet::new(),
         }
     }
 
@@ -137,10 +157,7 @@ impl<'a> Delivery<'a> {
     pub(crate) async fn run(mut self) -> ReportV1 {
         let next = match self.passes().await {
             Ok(()) if self.again.is_empty() => Next::Done,
-            Ok(()) => {
-                let after = HAND_BACK << self.chunk.tries.min(6);
-                Next::Again { after, counted: true, parked: None, class: self.class }
-            }
+            Ok(()) => Next::Again { after: self.hand_back(), counted: true, parked: None, class: self.class },
             Err(Stop::Next(next)) => next,
             Err(Stop::Port(error)) => {
                 warn!(error = %error, "A delivery stops half-way; what is known of it is reported");
@@ -167,7 +184,7 @@ impl<'a> Delivery<'a> {
         let mut groups = VecDeque::new();
         if let Some(parked) = &self.chunk.parked {
             rows.retain(|row| !parked.rows.contains(row));
-            groups.push_back(Group { rows: parked.rows.clone(), state: Some(parked.state.clone()) });
+            groups.push_back(Group { rows: parked.rows.clone(), bulk: true, durable: Some(parked.state.clone()) });
         }
         for pass in 1..=PASSES {
             self.cut(&rows, &mut groups);
@@ -179,48 +196,64 @@ impl<'a> Delivery<'a> {
             }
             rows = std::mem::take(&mut self.again);
             rows.sort_unstable();
+            if std::mem::take(&mut self.smaller) {
+                self.shrink += SHRINK;
+            }
             tokio::time::sleep(BACKOFF.after(pass, self.tools.clock.entropy() as u8)).await;
         }
         Ok(())
     }
 
     fn cut(&self, rows: &[u32], groups: &mut VecDeque<Group>) {
-        let limits = self.account.destination.limits(self.chunk.operation, &self.chunk.object, &self.account.settings);
-        for rows in rows.chunks(limits.records.max(1) as usize) {
-            groups.push_back(Group { rows: rows.to_vec(), state: None });
+        let Account { destination, settings, .. } = self.account;
+        let size =
+            |bulk| destination.batch_size(self.chunk.operation, &self.chunk.object, settings, bulk).max(1) as usize;
+        let bulk = self.chunk.bulk && rows.len() > size(false);
+        for rows in rows.chunks((size(bulk) >> self.shrink).max(1)) {
+            groups.push_back(Group { rows: rows.to_vec(), bulk, durable: None });
         }
+    }
+
+    /// How long the next try waits.
+    fn hand_back(&self) -> Micros {
+        HAND_BACK << self.chunk.tries.min(6)
     }
 
     /// Delivers one group. What must be sent in smaller groups goes to the front of `groups`.
     async fn group(&mut self, group: Group, groups: &mut VecDeque<Group>) -> Result<(), Stop> {
-        let token = token(self.chunk, &group.rows);
+        let Group { rows, bulk, mut durable } = group;
+        let token = token(self.chunk, &rows);
         let (chunk, account) = (self.chunk, self.account);
         let batch = Batch {
             operation: chunk.operation,
             object: &chunk.object,
             table: self.table,
-            rows: &group.rows,
+            rows: &rows,
             settings: &account.settings,
             token: &token,
             wants_ids: chunk.wants_ids,
+            bulk,
         };
         let destination = account.destination.as_ref();
-        let mut renewed = false;
-        // The status of the last answer to what was sent.
-        let mut answered = None;
-        let mut step = match &group.state {
+        let parked = |durable: &Option<Vec<u8>>| {
+            durable.clone().map(|state| ParkedV1 { version: VERSION, rows: rows.clone(), state })
+        };
+        let (mut renewed, mut troubles) = (false, 0);
+        // The status of the last answer to what was sent, and the step that sent it.
+        let (mut answered, mut sent) = (None, None);
+        let mut step = match &durable {
             Some(state) => destination.resume(&batch, state, Event::Elapsed),
             None => destination.start(&batch),
         };
         loop {
             step = match step {
                 Ok(Step::Done(outcomes)) => {
-                    self.done(&group.rows, outcomes);
+                    self.done(&rows, outcomes);
                     return Ok(());
                 }
                 Ok(Step::Wait { after, state }) => {
-                    let parked = Some(ParkedV1 { version: VERSION, rows: group.rows, state });
-                    return Err(Stop::Next(Next::Again { after, counted: false, parked, class: ErrorClass::Backoff }));
+                    let class = ErrorClass::Backoff;
+                    return Err(Stop::Next(Next::Again { after, counted: false, parked: parked(&Some(state)), class }));
                 }
                 Ok(Step::Send { request, state, checkpoint }) => {
                     let now = self.tools.clock.now() / 1_000_000;
@@ -236,27 +269,30 @@ impl<'a> Delivery<'a> {
                             return Err(Stop::Next(Next::Stop { refusal }));
                         }
                     };
-                    let slot = self.permit(group.rows.len(), request.cost).await?;
+                    let slot = self.permit(rows.len(), request.cost, || parked(&durable)).await?;
                     // Announced last: what was announced either leaves or is unknown.
                     if checkpoint {
-                        self.announce(&group.rows, &state).await?;
+                        self.announce(&rows, &state).await?;
+                        durable = chunk.repeatable.then(|| state.clone());
                     }
-                    let sent = self.send(&request, &added, slot).await?;
-                    match sent {
+                    let answer = self.send(&request, &added, slot).await?;
+                    match answer {
                         Ok(response) => {
                             answered = Some(response.status);
                             self.resolve(checkpoint);
                             if response.status == 401 && !renewed && account.credentials.renew(added.generation).await {
                                 renewed = true;
-                                destination.start(&batch)
+                                Ok(Step::Send { request, state, checkpoint })
                             } else {
-                                destination.resume(&batch, &state, Event::Answer(&response))
+                                let next = destination.resume(&batch, &state, Event::Answer(&response));
+                                sent = Some(Step::Send { request, state, checkpoint });
+                                next
                             }
                         }
                         Err(lost) if lost.may_have_arrived && !chunk.repeatable => {
                             let message = format!("Sent, but no answer came ({})", lost.reason);
                             let refusal = Refusal { class: ErrorClass::Unknown, code: "NO_ANSWER".to_owned(), message };
-                            self.mark(&group.rows, Status::Unknown, &refusal);
+                            self.mark(&rows, Status::Unknown, &refusal);
                             return Ok(());
                         }
                         Err(lost) => {
@@ -269,43 +305,50 @@ impl<'a> Delivery<'a> {
                     let pause = after.unwrap_or(DEFAULT_PAUSE).max(1_000);
                     debug!(account = account.name, pause_ms = pause / 1_000, "The destination asks for a pause");
                     self.tools.limiter.pause(&account.name, pause).await?;
-                    destination.start(&batch)
+                    // The very request that was refused is sent again.
+                    sent.take().map_or_else(|| destination.start(&batch), Ok)
                 }
                 Err(Failure::Quota { refusal }) => {
-                    self.note(&group.rows, &refusal);
+                    self.note(&rows, &refusal);
                     let day = 86_400_000_000;
                     let after = day - self.tools.clock.now().rem_euclid(day);
-                    return Err(Stop::Next(Next::Again {
-                        after,
-                        counted: false,
-                        parked: None,
-                        class: ErrorClass::Quota,
-                    }));
+                    let (parked, class) = (parked(&durable), ErrorClass::Quota);
+                    return Err(Stop::Next(Next::Again { after, counted: false, parked, class }));
                 }
                 Err(Failure::Transient(refusal) | Failure::Broken(refusal) | Failure::Split(refusal))
                     if !chunk.repeatable && answered.is_some_and(may_be_done) =>
                 {
                     let refusal = Refusal { class: ErrorClass::Unknown, ..refusal };
-                    self.mark(&group.rows, Status::Unknown, &refusal);
+                    self.mark(&rows, Status::Unknown, &refusal);
                     return Ok(());
                 }
                 Err(Failure::Transient(refusal) | Failure::Broken(refusal)) => {
                     self.class = refusal.class;
-                    self.note(&group.rows, &refusal);
-                    self.again.extend(&group.rows);
-                    return Ok(());
+                    self.note(&rows, &refusal);
+                    troubles += 1;
+                    let Some(state) = &durable else {
+                        self.again.extend(&rows);
+                        return Ok(());
+                    };
+                    if troubles >= PASSES {
+                        let (after, class) = (self.hand_back(), refusal.class);
+                        let parked = parked(&durable);
+                        return Err(Stop::Next(Next::Again { after, counted: true, parked, class }));
+                    }
+                    tokio::time::sleep(BACKOFF.after(troubles, self.tools.clock.entropy() as u8)).await;
+                    destination.resume(&batch, state, Event::Elapsed)
                 }
                 Err(Failure::Unauthorized(refusal) | Failure::Config(refusal)) => {
                     return Err(Stop::Next(Next::Stop { refusal }));
                 }
                 Err(Failure::Split(refusal)) => {
-                    if group.rows.len() == 1 {
+                    if let [_] = rows.as_slice() {
                         let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };
-                        self.mark(&group.rows, Status::Rejected, &refusal);
+                        self.mark(&rows, Status::Rejected, &refusal);
                     } else {
-                        let (first, second) = group.rows.split_at(group.rows.len() / 2);
-                        groups.push_front(Group { rows: second.to_vec(), state: None });
-                        groups.push_front(Group { rows: first.to_vec(), state: None });
+                        let (first, second) = rows.split_at(rows.len() / 2);
+                        groups.push_front(Group { rows: second.to_vec(), bulk, durable: None });
+                        groups.push_front(Group { rows: first.to_vec(), bulk, durable: None });
                     }
                     return Ok(());
                 }
@@ -315,7 +358,9 @@ impl<'a> Delivery<'a> {
 
     /// Reports what is about to be sent and waits until that is durable.
     async fn announce(&mut self, rows: &[u32], state: &[u8]) -> Result<(), Stop> {
-        let mut report = ReportV1::empty(self.chunk.id.clone(), self.chunk.rows, Next::Continue);
+        // What is known so far goes with it: a later start goes on from there alone.
+        let (next, ids) = (Next::Continue, self.ids());
+        let mut report = ReportV1 { next, ids, requests: 0, ..self.report.clone() };
         if self.chunk.repeatable {
             report.checkpoint = Some(ParkedV1 { version: VERSION, rows: rows.to_vec(), state: state.to_vec() });
         } else {
@@ -336,7 +381,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Waits until the next request may leave.
-    async fn permit(&self, records: usize, cost: u64) -> Result<Slot, Stop> {
+    async fn permit(&self, records: usize, cost: u64, parked: impl Fn() -> Option<ParkedV1>) -> Result<Slot, Stop> {
         let chunk = self.chunk;
         let request = Permit {
             account: &self.account.name,
@@ -359,7 +404,7 @@ impl<'a> Delivery<'a> {
                 Verdict::Closed | Verdict::Lost => return Err(Stop::Next(Next::Done)),
                 Verdict::Later { wait, .. } if held + wait > HOLD => {
                     let class = ErrorClass::Throttled;
-                    return Err(Stop::Next(Next::Again { after: wait, counted: false, parked: None, class }));
+                    return Err(Stop::Next(Next::Again { after: wait, counted: false, parked: parked(), class }));
                 }
                 Verdict::Later { wait, .. } => {
                     held += wait;
@@ -377,8 +422,7 @@ impl<'a> Delivery<'a> {
     ) -> Result<Result<Response, crate::transport::NoAnswer>, Stop> {
         let span =
             info_span!("request", method = request.method, account = self.account.name, status = tracing::field::Empty);
-        let query = added.query.as_ref().map(|(name, value)| (name.as_str(), value.as_str()));
-        let sent = self.account.transport.send(request, &added.headers, query).instrument(span.clone()).await;
+        let sent = self.account.transport.send(request, added).instrument(span.clone()).await;
         let ended = match &sent {
             Err(lost) if !lost.may_have_arrived => Ended::Unsent,
             _ => Ended::Sent,
@@ -395,9 +439,13 @@ impl<'a> Delivery<'a> {
     /// Takes what the answer's headers say of the day's quota.
     async fn learn(&self, response: &Response) -> Result<(), Stop> {
         let throttle = &self.account.manifest.throttle;
+        let usage = throttle.daily_usage.as_deref().and_then(|name| response.header(name));
+        if let Some((used, allowed)) = usage.and_then(used_of_allowed) {
+            self.tools.limiter.learn_daily(&self.account.name, used, Some(allowed)).await?;
+        }
         let number = |name: &Option<String>| -> Option<u64> { response.header(name.as_deref()?)?.trim().parse().ok() };
         if let (Some(limit), Some(remaining)) = (number(&throttle.daily_limit), number(&throttle.daily_remaining)) {
-            self.tools.limiter.learn_daily(&self.account.name, limit.saturating_sub(remaining)).await?;
+            self.tools.limiter.learn_daily(&self.account.name, limit.saturating_sub(remaining), Some(limit)).await?;
         }
         Ok(())
     }
@@ -420,7 +468,14 @@ impl<'a> Delivery<'a> {
                 }
                 Outcome::Skipped => self.set(*row, Status::Skipped),
                 Outcome::Rejected(refusal) => self.mark(&[*row], Status::Rejected, &refusal),
-                Outcome::Retry(refusal) => {
+                Outcome::Retry { refusal, again: Again::Once } if !self.retried.insert(*row) => {
+                    let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };
+                    self.mark(&[*row], Status::Rejected, &refusal);
+                }
+                Outcome::Retry { refusal, again } => {
+                    if again == Again::Smaller {
+                        self.smaller = true;
+                    }
                     self.class = refusal.class;
                     self.note(&[*row], &refusal);
                     self.again.push(*row);

@@ -1,6 +1,7 @@
 //! Asks a destination whether credentials work and which fields an object has.
 
 use bytes::Bytes;
+use outflow_destinations::manifest::fill_settings;
 use outflow_destinations::{Request, Response};
 use outflow_model::wire::AccountV1;
 use serde_json::Value;
@@ -8,11 +9,15 @@ use serde_json::Value;
 use crate::account::{Account, AccountError, Secrets};
 use crate::auth::NoToken;
 
-/// What a destination says of an object.
+/// What a destination says of an object's fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalog {
-    /// The object's fields that can be written; nothing where the destination does not tell.
-    pub fields: Option<Vec<String>>,
+    /// Those that can be written; none where the destination does not tell.
+    pub writable: Vec<String>,
+    /// Those that can address a record; none where the destination does not tell.
+    pub identifying: Vec<String>,
+    /// Names under which fields of other records are written.
+    pub relations: Vec<String>,
 }
 
 /// A probe that failed.
@@ -50,18 +55,26 @@ pub async fn probe(
 ) -> Result<Catalog, ProbeError> {
     let account = Account::open(account, secrets)?;
     let Some(probe) = &account.manifest.probe else { return Ok(Catalog::default()) };
-    get(&account, &probe.path, now).await?;
+    get(&account, &fill_settings(&probe.path, "", &account.settings), now).await?;
     let (Some(object), Some(list)) = (object, &probe.fields) else { return Ok(Catalog::default()) };
-    let answer = get(&account, &list.path.replace("{object}", object), now).await?;
+    let answer = get(&account, &fill_settings(&list.path, object, &account.settings), now).await?;
     let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let fields = document.pointer(&list.list).and_then(Value::as_array).map(|fields| {
-        let read_only = |field: &Value| {
-            list.read_only.as_ref().and_then(|pointer| field.pointer(pointer)).and_then(Value::as_bool).unwrap_or(false)
-        };
-        let name = |field: &Value| field.pointer(&list.name).and_then(Value::as_str).map(str::to_owned);
-        fields.iter().filter(|field| !read_only(field)).filter_map(name).collect()
-    });
-    Ok(Catalog { fields })
+    let is = |field: &Value, pointer: &String| field.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
+    let any = |field: &Value, pointers: &[String]| pointers.iter().any(|pointer| is(field, pointer));
+    let text = |field: &Value, pointer: &str| field.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let mut catalog = Catalog::default();
+    for field in document.pointer(&list.list).and_then(Value::as_array).into_iter().flatten() {
+        let Some(name) = text(field, &list.name) else { continue };
+        let read_only = list.read_only.as_ref().is_some_and(|pointer| is(field, pointer));
+        if any(field, &list.identifying) {
+            catalog.identifying.push(name.clone());
+        }
+        if !read_only && (list.writable.is_empty() || any(field, &list.writable)) {
+            catalog.relations.extend(list.relation.as_ref().and_then(|pointer| text(field, pointer)));
+            catalog.writable.push(name);
+        }
+    }
+    Ok(catalog)
 }
 
 async fn get(account: &Account, path: &str, now: i64) -> Result<Response, ProbeError> {
@@ -72,9 +85,7 @@ async fn get(account: &Account, path: &str, now: i64) -> Result<Response, ProbeE
         .add(&account.transport, &request, now)
         .await
         .map_err(|(NoToken::Later(reason) | NoToken::Refused(reason))| no_answer(reason))?;
-    let query = added.query.as_ref().map(|(name, value)| (name.as_str(), value.as_str()));
-    let answer =
-        account.transport.send(&request, &added.headers, query).await.map_err(|lost| no_answer(lost.reason))?;
+    let answer = account.transport.send(&request, &added).await.map_err(|lost| no_answer(lost.reason))?;
     if (200..300).contains(&answer.status) {
         return Ok(answer);
     }

@@ -9,6 +9,8 @@ use outflow_destinations::{Request, Response};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Method, Url, redirect};
 
+use crate::auth::Added;
+
 /// No answer is read further.
 const ANSWER_CAP: usize = 64 * 1024 * 1024;
 
@@ -25,6 +27,7 @@ pub(crate) struct NoAnswer {
 pub(crate) struct Transport {
     client: Client,
     base: Url,
+    allow_private: bool,
 }
 
 impl Transport {
@@ -47,30 +50,30 @@ impl Transport {
             .no_proxy();
         let builder = if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
         let client = builder.build().map_err(|error| format!("The HTTP client cannot be made: {error}."))?;
-        Ok(Self { client, base })
+        Ok(Self { client, base, allow_private })
     }
 
     /// Sends a request and reads its whole answer.
-    pub(crate) async fn send(
-        &self,
-        request: &Request,
-        extra: &[(String, String)],
-        query: Option<(&str, &str)>,
-    ) -> Result<Response, NoAnswer> {
+    pub(crate) async fn send(&self, request: &Request, added: &Added) -> Result<Response, NoAnswer> {
         let unsent = |reason: String| NoAnswer { may_have_arrived: false, reason };
         let absolute = request.path.starts_with("https://") || request.path.starts_with("http://");
         let url = if absolute {
             request.path.clone()
         } else {
-            format!("{}{}", self.base.as_str().trim_end_matches('/'), request.path)
+            let base = added.base.as_deref().unwrap_or(self.base.as_str());
+            format!("{}{}", base.trim_end_matches('/'), request.path)
         };
         let mut url = Url::parse(&url).map_err(|error| unsent(error.to_string()))?;
-        if let Some((name, value)) = query {
+        // Names are checked when they are resolved.
+        if !self.allow_private && url.host_str().is_some_and(is_private_literal) {
+            return Err(unsent(private(url.host_str().unwrap_or_default())));
+        }
+        if let Some((name, value)) = &added.query {
             url.query_pairs_mut().append_pair(name, value);
         }
         let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| unsent(error.to_string()))?;
         let mut builder = self.client.request(method, url);
-        for (name, value) in request.headers.iter().chain(extra) {
+        for (name, value) in request.headers.iter().chain(&added.headers) {
             builder = builder.header(name, value);
         }
         if !request.body.is_empty() {

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use outflow_backends::SystemClock;
-use outflow_coordinator::project::{Problem, check_catalog};
+use outflow_coordinator::project::{Fields, Problem, check_catalog};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::RunOptions;
-use outflow_worker::probe;
+use outflow_worker::{Catalog, probe};
 
 use crate::compose;
 use crate::exit::Exit;
@@ -42,10 +42,9 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
             Err(error) => _ = trouble.insert(format!("{name}: {error}")),
         }
         match probe(&start.sync.account, &secrets, Some(&start.sync.config.object), now).await {
-            Ok(catalog) => {
-                if let Some(fields) = catalog.fields.filter(|fields| !fields.is_empty()) {
-                    problems.extend(check_catalog(&start.sync, &start.written, &fields));
-                }
+            Ok(Catalog { writable, identifying, relations }) => {
+                let fields = Fields { writable: &writable, identifying: &identifying, relations: &relations };
+                problems.extend(check_catalog(&start.sync, &start.written, fields));
             }
             Err(error) => _ = trouble.insert(error.to_string()),
         }

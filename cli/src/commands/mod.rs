@@ -41,9 +41,7 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
             inspect::unknown(ui, root, sync, key.as_deref(), decision).await
         }
         Command::State { action } => inspect::state(ui, root, action).await,
-        Command::Simulate { destination, port, limit, latency_ms, forget } => {
-            setup::simulate(ui, *destination, *port, *limit, *latency_ms, *forget).await
-        }
+        Command::Simulate(options) => setup::simulate(ui, options).await,
         Command::Schema { file } => Ok(setup::schema(ui, *file)),
         Command::Completions { shell } => Ok(setup::completions(*shell)),
     }

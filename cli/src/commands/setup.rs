@@ -9,9 +9,9 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use outflow_coordinator::project::{ModelConfig, ProjectConfig, SyncConfig};
 use outflow_destinations::Manifest;
-use outflow_simulators::{HubSpot, Options, start};
+use outflow_simulators::{HubSpot, Options, Org, OrgOptions, start};
 
-use crate::args::{Args, SchemaFile, Simulator};
+use crate::args::{Args, SchemaFile, Simulate, Simulator};
 use crate::example;
 use crate::exit::Exit;
 use crate::ui::Ui;
@@ -31,25 +31,24 @@ pub(super) async fn init(ui: &Ui, folder: &Path, example: bool, next_day: bool) 
     Ok(Exit::Succeeded)
 }
 
-pub(super) async fn simulate(
-    ui: &Ui,
-    destination: Simulator,
-    port: u16,
-    limit: usize,
-    latency_ms: u64,
-    forget: bool,
-) -> Result<Exit> {
-    let Simulator::Hubspot = destination;
-    let options = Options {
-        limit: (limit > 0).then_some((limit, Duration::from_secs(10))),
-        latency: Duration::from_millis(latency_ms),
-        keep: !forget,
-        ..Options::default()
+pub(super) async fn simulate(ui: &Ui, asked: &Simulate) -> Result<Exit> {
+    let Simulate { destination, port, limit, latency_ms, forget, external_id } = asked;
+    let latency = Duration::from_millis(*latency_ms);
+    let (name, object, simulator): (_, _, Arc<dyn outflow_simulators::Simulator>) = match destination {
+        Simulator::Hubspot => {
+            let limit = (*limit > 0).then_some((*limit, Duration::from_secs(10)));
+            let options = Options { limit, latency, keep: !*forget, ..Options::default() };
+            ("HubSpot", "contacts", Arc::new(HubSpot::new(options)))
+        }
+        Simulator::Salesforce => (
+            "Salesforce",
+            "Contact",
+            Arc::new(Org::new(OrgOptions { latency, external_id: external_id.clone(), ..OrgOptions::default() })),
+        ),
     };
-    let running = start(Arc::new(HubSpot::new(options)), port).await;
-    let running = running.with_context(|| format!("Cannot listen on 127.0.0.1:{port}"))?;
-    ui.line(format!("HubSpot simulator on {}", running.url()));
-    ui.line("Ask it: GET /_simulator/stats, /_simulator/records/contacts, /_simulator/writes");
+    let running = start(simulator, *port).await.with_context(|| format!("Cannot listen on 127.0.0.1:{port}"))?;
+    ui.line(format!("{name} simulator on {}", running.url()));
+    ui.line(format!("Ask it: GET /_simulator/stats, /_simulator/records/{object}, /_simulator/writes"));
     tokio::select! {
         () = running.wait() => {}
         _ = tokio::signal::ctrl_c() => {}

@@ -1,5 +1,6 @@
 //! A sync made ready: every name resolved, every rule checked. Pure: no network, no environment.
 
+use outflow_destinations::manifest::BulkSpec;
 use outflow_destinations::{Manifest, catalog};
 use outflow_model::change::{Change, Operation};
 use outflow_model::mapping::{Mapper, Mapping, Origin, SourceColumn};
@@ -8,7 +9,7 @@ use outflow_model::suggest::did_you_mean;
 use outflow_model::wire::AccountV1;
 use outflow_sources::{Query, SourceConfig};
 
-use super::config::SyncConfig;
+use super::config::{Bulk, SyncConfig};
 use super::load::{Model, Project, Sync};
 use super::yaml::Problem;
 
@@ -50,6 +51,17 @@ impl ResolvedSync {
     /// Whether sending twice does no harm.
     pub fn repeatable(&self, operation: Operation) -> bool {
         self.manifest.operation(operation).is_none_or(|spec| spec.repeatable)
+    }
+
+    /// The bulk interface, where so many records of one operation go by it.
+    pub fn bulk(&self, operation: Operation, records: u64) -> Option<&BulkSpec> {
+        let spec = self.manifest.operation(operation)?.bulk.as_ref()?;
+        let bulk = match self.config.delivery.bulk {
+            Bulk::Always => true,
+            Bulk::Never => false,
+            Bulk::Auto => records > spec.from,
+        };
+        bulk.then_some(spec)
     }
 
     /// Whether the snapshot keeps the keys' values: where removed rows are addressed, or unknown ones are decided.
@@ -140,6 +152,10 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
             format!("Say which field addresses a record of {} {}: `identity: [field]`.", manifest.title, config.object);
         problems.push(sync.document.problem("identity", reason));
     }
+    if object.one_identity_field && identity.len() > 1 {
+        let reason = format!("{} {} addresses a record by one field.", manifest.title, config.object);
+        problems.push(sync.document.problem("identity", reason));
+    }
     problems.extend(check_identity(sync, &identity, &key));
     if config.mapping.is_empty() {
         problems.push(sync.document.problem("mapping", "Map at least one field."));
@@ -149,7 +165,8 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
     }
     let mut columns = key.clone();
     columns.extend(Mapper::columns(&config.mapping).into_iter().filter(|column| !key.contains(column)));
-    let fold = key.iter().map(|column| object.fold_case && is_identity(&config.mapping, &identity, column)).collect();
+    let folds = config.fold_case.unwrap_or(object.fold_case);
+    let fold = key.iter().map(|column| folds && is_identity(&config.mapping, &identity, column)).collect();
     Ok(ResolvedSync {
         name: name.to_owned(),
         config: config.clone(),
@@ -263,6 +280,25 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
             problems.push(project.document.problem(&place("settings"), reason));
         }
     }
+    let value = |name: &str| config.settings.get(name).or(manifest.config.get(name)?.default.as_ref()).cloned();
+    match manifest.auth.chosen(value) {
+        Ok(chosen) => {
+            for setting in chosen.settings().into_iter().filter(|setting| value(setting).is_none()) {
+                let label = manifest.config.get(setting).map_or("", |field| field.label.as_str());
+                let reason = format!("The setting `{setting}` ({label}) is missing.");
+                problems.push(project.document.problem(&place("settings"), reason));
+            }
+        }
+        Err(reason) => problems.push(project.document.problem(&place("settings"), reason)),
+    }
+    if config.base_url.is_none() && manifest.base_url.is_none() {
+        problems.push(
+            project
+                .document
+                .problem(&place("base_url"), "Say where the account's API is: `base_url: https://…`.".to_owned()),
+        );
+    }
+    problems.dedup();
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -281,17 +317,37 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
     Ok((account, manifest, config.concurrency))
 }
 
+/// What a destination says of an object's fields; a list is empty where it does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    /// Those that can be written.
+    pub writable: &'a [String],
+    /// Those that can address a record.
+    pub identifying: &'a [String],
+    /// Names under which fields of other records are written.
+    pub relations: &'a [String],
+}
+
 /// Checks the mapping against the fields that the destination says it has.
-pub fn check_catalog(resolved: &ResolvedSync, sync: &Sync, fields: &[String]) -> Vec<Problem> {
-    let unknown = resolved.config.mapping.keys().filter(|field| !fields.contains(*field));
-    unknown
-        .map(|field| {
-            let hint = did_you_mean(field, fields.iter().map(String::as_str));
-            let reason = format!(
-                "{} {} has no writable field \"{field}\".{hint}",
-                resolved.manifest.title, resolved.config.object
-            );
-            sync.document.problem(&format!("mapping.{field}"), reason)
-        })
-        .collect()
+pub fn check_catalog(resolved: &ResolvedSync, sync: &Sync, fields: Fields<'_>) -> Vec<Problem> {
+    let what = format!("{} {}", resolved.manifest.title, resolved.config.object);
+    let mut problems = Vec::new();
+    let known = |field: &String| {
+        let relation = field.split_once('.').map(|(relation, _)| relation);
+        fields.writable.contains(field)
+            || relation.is_some_and(|relation| fields.relations.iter().any(|known| known == relation))
+            || (resolved.identity.contains(field) && fields.identifying.contains(field))
+    };
+    for field in resolved.config.mapping.keys().filter(|field| !fields.writable.is_empty() && !known(field)) {
+        let hint = did_you_mean(field, fields.writable.iter().map(String::as_str));
+        let reason = format!("{what} has no writable field \"{field}\".{hint}");
+        problems.push(sync.document.problem(&format!("mapping.{field}"), reason));
+    }
+    let addresses = |field: &String| fields.identifying.is_empty() || fields.identifying.contains(field);
+    for field in resolved.identity.iter().filter(|field| fields.writable.contains(field) && !addresses(field)) {
+        let could = fields.identifying.join(", ");
+        let reason = format!("\"{field}\" of {what} does not address a record. Use one of: {could}.");
+        problems.push(sync.document.problem("identity", reason));
+    }
+    problems
 }

@@ -129,6 +129,9 @@ pub struct SyncConfig {
     /// The destination fields that address a record, where the object has no usual ones.
     #[serde(default)]
     pub identity: Vec<String>,
+    /// Whether rows are the same though their identity differs in case or surrounding blanks; as the object says where
+    /// absent.
+    pub fold_case: Option<bool>,
     /// Destination fields and where each comes from.
     pub mapping: Mapping,
     /// Whether refused rows are sent again.
@@ -206,6 +209,19 @@ pub enum OnBreach {
     Warn,
 }
 
+/// Whether records go by the destination's bulk interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Bulk {
+    /// Where the plan is large.
+    #[default]
+    Auto,
+    /// All of them.
+    Always,
+    /// None.
+    Never,
+}
+
 /// How hard delivery tries.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -216,12 +232,14 @@ pub struct DeliveryConfig {
     pub max_wait_seconds: u32,
     /// Records per chunk.
     pub chunk_rows: u32,
+    /// Whether records go by the destination's bulk interface, where it has one.
+    pub bulk: Bulk,
     /// A plan older than this is not continued, in hours.
     pub plan_max_age_hours: u32,
 }
 
 impl Default for DeliveryConfig {
     fn default() -> Self {
-        Self { tries: 5, max_wait_seconds: 900, chunk_rows: 2_000, plan_max_age_hours: 24 }
+        Self { tries: 5, max_wait_seconds: 900, chunk_rows: 2_000, bulk: Bulk::Auto, plan_max_age_hours: 24 }
     }
 }

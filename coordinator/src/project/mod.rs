@@ -5,10 +5,10 @@ mod config;
 mod load;
 mod yaml;
 
-pub use check::{ResolvedSync, check_catalog, resolve};
+pub use check::{Fields, ResolvedSync, check_catalog, resolve};
 pub use config::{
-    DeliveryConfig, DestinationConfig, Guard, Key, ModelConfig, OnBreach, ProjectConfig, RetryRejected, StateConfig,
-    SyncConfig,
+    Bulk, DeliveryConfig, DestinationConfig, Guard, Key, ModelConfig, OnBreach, ProjectConfig, RetryRejected,
+    StateConfig, SyncConfig,
 };
 pub use load::{Model, Project, Sync};
 pub use yaml::{Document, Problem};

@@ -22,6 +22,8 @@ const GATE: Micros = 60_000_000;
 const GATE_RENEWAL: Micros = 15_000_000;
 /// A cancel is looked for this often.
 const LOOK: Duration = Duration::from_millis(500);
+/// Chunks in flight hold no more than this of the plan, in bytes.
+const IN_FLIGHT: u64 = 64 * 1024 * 1024;
 /// Reports settled together.
 const SETTLE: usize = 64;
 /// What is left of a delivery that ended without a word is published again after this long.
@@ -46,10 +48,19 @@ impl Board {
         Self { chunks, in_flight: BTreeMap::new(), waiting, stopped: None, settled }
     }
 
-    /// The waiting chunks that may be published now, at most `room`.
+    /// The waiting chunks that may be published now: at most `room`, and no more bytes in flight than allowed.
     fn due(&self, now: Micros, room: usize) -> Vec<ChunkNo> {
+        let length = |number: &ChunkNo| self.chunks.get(number).map_or(0, |chunk| chunk.length);
+        let mut bytes: u64 = self.in_flight.keys().map(length).sum();
         let is_due = |number: &&ChunkNo| self.chunks.get(*number).is_some_and(|chunk| chunk.not_before <= now);
-        self.waiting.iter().filter(is_due).take(room).copied().collect()
+        let due = self.waiting.iter().filter(is_due).take(room);
+        due.take_while(|number| {
+            let first = bytes == 0;
+            bytes += length(number);
+            first || bytes <= IN_FLIGHT
+        })
+        .copied()
+        .collect()
     }
 
     /// When the next waiting chunk is due.
@@ -222,6 +233,7 @@ impl Engine {
                 operation: chunk.operation,
                 repeatable: sync.repeatable(chunk.operation),
                 wants_ids: sync.config.mode.removes(),
+                bulk: sync.bulk(chunk.operation, u64::from(chunk.rows)).is_some(),
                 rows: chunk.rows,
                 only: (remaining.len() < chunk.rows as usize).then_some(remaining),
                 tries: chunk.tries,

@@ -102,6 +102,12 @@ pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64))
     let mut problems: Vec<Problem> = detected.named.iter().map(invalid).collect();
     if detected.adds + detected.changes > 0 || !duplicates.is_empty() {
         let key = key_columns(&columns, sync.key.len());
+        for (change, records) in [(Change::Add, detected.adds), (Change::Change, detected.changes)] {
+            let Some(operation) = sync.operation(change) else { continue };
+            if let Some(bulk) = sync.bulk(operation, records) {
+                partition.go_by_bulk(operation, bulk.records);
+            }
+        }
         second_pass(sync, &spool, detector(), &detected, &duplicates, &key, &mut partition, &mut problems)?;
     }
     std::fs::remove_file(&spool).map_err(|source| SnapshotError::Io { action: "remove", path: spool, source })?;

@@ -51,6 +51,8 @@ pub(super) struct Partition<'a> {
     kinds: Vec<Kind>,
     keeps_keys: bool,
     chunk_rows: usize,
+    /// Records per chunk of operations that go by a bulk interface.
+    bulk_rows: Vec<(Operation, usize)>,
     writer: PlanWriter,
     pending: Vec<Pending>,
     pub(super) chunks: Vec<Chunk>,
@@ -77,6 +79,7 @@ impl<'a> Partition<'a> {
             kinds: columns.iter().map(|column| column.kind).collect(),
             keeps_keys,
             chunk_rows: chunk_rows.max(1),
+            bulk_rows: Vec::new(),
             writer,
             pending: Vec::new(),
             chunks: Vec::new(),
@@ -84,6 +87,15 @@ impl<'a> Partition<'a> {
             problems: Vec::new(),
             refused: [0; 3],
         }
+    }
+
+    /// Makes chunks of an operation as large as its bulk interface takes them.
+    pub(super) fn go_by_bulk(&mut self, operation: Operation, rows: u32) {
+        self.bulk_rows.push((operation, (rows as usize).max(1)));
+    }
+
+    fn room(&self, operation: Operation) -> usize {
+        self.bulk_rows.iter().find(|(bulk, _)| *bulk == operation).map_or(self.chunk_rows, |(_, rows)| *rows)
     }
 
     fn pending(&mut self, change: Change, operation: Operation) -> &mut Pending {
@@ -113,7 +125,7 @@ impl<'a> Partition<'a> {
     ) -> Result<(), EngineError> {
         let mut rest = rows;
         while !rest.is_empty() {
-            let (room, keeps_keys) = (self.chunk_rows, self.keeps_keys);
+            let (room, keeps_keys) = (self.room(operation), self.keeps_keys);
             let key_columns: Vec<(usize, Kind)> = self.key.iter().map(|key| key.kind).enumerate().collect();
             let pending = self.pending(change, operation);
             let (now, later) = rest.split_at(rest.len().min(room - pending.index.len()));
@@ -151,7 +163,7 @@ impl<'a> Partition<'a> {
             }
             return Ok(());
         };
-        let room = self.chunk_rows;
+        let room = self.room(operation);
         let pending = self.pending(Change::Remove, operation);
         decode_key(key, &mut pending.columns);
         pending

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use outflow_model::port::ledger::{Closing, Run, RunOptions, RunPatch};
+use outflow_model::port::ledger::{Chunk, Closing, Run, RunOptions, RunPatch};
 use outflow_model::port::store::LocalCopy;
 use outflow_model::run::RunState;
 use outflow_snapshot::{ENCODING, Header, SnapshotReader};
@@ -219,12 +219,15 @@ impl Engine {
         let (drafted, _folder, _plan) =
             self.draft(start, start.options, &mut header, base_key.as_deref(), "preview").await?;
         let Drafted { planned, tally, known } = drafted;
-        let per_request = |operation| {
-            let spec = start.sync.manifest.operation(operation);
-            spec.map_or(1, |spec| u64::from(spec.records.max(1)))
+        let requests_of = |chunk: &Chunk| {
+            let rows = u64::from(chunk.rows);
+            let calls = |records: u32| rows.div_ceil(u64::from(records.max(1)));
+            match (start.sync.bulk(chunk.operation, rows), start.sync.manifest.operation(chunk.operation)) {
+                (Some(bulk), _) => calls(bulk.records) * u64::from(bulk.requests),
+                (None, spec) => calls(spec.map_or(1, |spec| spec.records)),
+            }
         };
-        let requests =
-            planned.chunks.iter().map(|chunk| u64::from(chunk.rows).div_ceil(per_request(chunk.operation))).sum();
+        let requests = planned.chunks.iter().map(requests_of).sum();
         let records = tally.total().planned;
         let limits = &start.sync.account.limits;
         let share = f64::from(100 - limits.reserve_percent.min(99)) / 100.0;

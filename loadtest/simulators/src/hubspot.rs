@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::faults::{Fault, Faults};
 use crate::limits::SlidingWindow;
+use crate::server::{Answer, Call, Simulator};
 
 /// How a portal behaves.
 #[derive(Clone, Debug)]
@@ -90,15 +91,6 @@ struct Object {
     records: HashMap<u64, Record>,
     /// Record ids by identifying property and value.
     unique: HashMap<(String, String), u64>,
-}
-
-/// What the server sends.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: String,
-    pub(crate) delay: Duration,
-    pub(crate) reset: bool,
 }
 
 #[derive(Deserialize)]
@@ -181,86 +173,28 @@ impl HubSpot {
         _ = self.written.subscribe().wait_for(|now| *now >= written).await;
     }
 
-    /// Answers a request.
-    pub(crate) fn answer(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> Answer {
-        let mut state = self.state();
-        if let Some(call) = path.strip_prefix("/_simulator/") {
-            return self.control(&mut state, method, call, body);
-        }
-        state.requests += 1;
-        let mut fault = state.faults.draw();
-        let authorized =
-            self.options.token.as_ref().is_none_or(|wanted| token == Some(format!("Bearer {wanted}").as_str()));
-        if !authorized {
-            fault = Fault::Unauthorized;
-        }
-        let now = Instant::now();
-        if state.window.as_mut().is_some_and(|window| !window.accept(now)) {
-            state.refused += 1;
-            return error(
-                429,
-                "RATE_LIMITS",
-                "You have reached your ten_secondly_rolling limit.",
-                "TEN_SECONDLY_ROLLING",
-            );
-        }
-        if self.options.daily.is_some_and(|daily| state.accepted_at.len() as u64 >= daily) {
-            state.refused += 1;
-            return error(429, "RATE_LIMITS", "You have reached your daily limit.", "DAILY");
-        }
-        match fault {
-            Fault::ServerError => return error(503, "SERVER_ERROR", "Service unavailable", ""),
-            Fault::Unauthorized => return error(401, "INVALID_AUTHENTICATION", "The token is not valid", ""),
-            Fault::ResetBefore => return Answer { reset: true, ..plain(500, String::new()) },
-            Fault::TooMany(seconds) => {
-                state.refused += 1;
-                let mut answer = error(429, "RATE_LIMITS", "Too many requests", "SECONDLY");
-                answer.headers.push(("retry-after", seconds.to_string()));
-                return answer;
-            }
-            Fault::None | Fault::ResetAfter | Fault::Stall(_) => {}
-        }
-        if self.options.limit.is_some() || self.options.daily.is_some() {
-            state.accepted_at.push(now);
-        }
-        let mut answer = self.route(&mut state, method, path, body);
-        self.written.send_replace(state.records);
-        answer.delay += self.options.latency;
-        if let Some(daily) = self.options.daily {
-            let left = daily.saturating_sub(state.accepted_at.len() as u64);
-            answer.headers.push(("x-hubspot-ratelimit-daily", daily.to_string()));
-            answer.headers.push(("x-hubspot-ratelimit-daily-remaining", left.to_string()));
-        }
-        match fault {
-            Fault::ResetAfter => answer.reset = true,
-            Fault::Stall(millis) => answer.delay += Duration::from_millis(u64::from(millis)),
-            _ => {}
-        }
-        answer
-    }
-
     fn control(&self, state: &mut State, method: &str, call: &str, body: &[u8]) -> Answer {
         match (method, call) {
             ("POST", "faults") => match serde_json::from_slice(body) {
                 Ok(faults) => {
                     state.faults = faults;
-                    plain(200, "{}".to_owned())
+                    Answer::plain(200, "{}".to_owned())
                 }
-                Err(error) => plain(400, json!({ "message": error.to_string() }).to_string()),
+                Err(error) => Answer::plain(400, json!({ "message": error.to_string() }).to_string()),
             },
-            ("GET", "writes") => plain(200, json!(state.writes).to_string()),
+            ("GET", "writes") => Answer::plain(200, json!(state.writes).to_string()),
             ("GET", "stats") => {
                 let stats = json!({ "requests": state.requests, "refused": state.refused, "records": state.records });
-                plain(200, stats.to_string())
+                Answer::plain(200, stats.to_string())
             }
             ("GET", call) if call.starts_with("records/") => {
                 let name = call.trim_start_matches("records/");
                 let mut records: Vec<&Record> =
                     state.objects.get(name).into_iter().flat_map(|object| object.records.values()).collect();
                 records.sort_by_key(|record| record.id);
-                plain(200, json!(records).to_string())
+                Answer::plain(200, json!(records).to_string())
             }
-            _ => plain(404, "{}".to_owned()),
+            _ => Answer::plain(404, "{}".to_owned()),
         }
     }
 
@@ -292,9 +226,9 @@ impl HubSpot {
         if path.starts_with("/crm/v3/properties/") {
             let names = self.options.properties.clone().unwrap_or_default();
             let fields: Vec<_> = names.iter().map(|name| json!({ "name": name, "type": "string" })).collect();
-            return plain(200, json!({ "results": fields }).to_string());
+            return Answer::plain(200, json!({ "results": fields }).to_string());
         }
-        plain(200, "{}".to_owned())
+        Answer::plain(200, "{}".to_owned())
     }
 
     fn write(&self, state: &mut State, call: &str, object: &str, inputs: &[Input<'_>]) -> Answer {
@@ -339,11 +273,11 @@ impl HubSpot {
             }
         }
         if errors.is_empty() {
-            return plain(200, format!("{{\"status\":\"COMPLETE\",\"results\":[{results}]}}"));
+            return Answer::plain(200, format!("{{\"status\":\"COMPLETE\",\"results\":[{results}]}}"));
         }
         let count = errors.len();
         let errors = json!(errors);
-        plain(
+        Answer::plain(
             207,
             format!("{{\"status\":\"COMPLETE\",\"results\":[{results}],\"numErrors\":{count},\"errors\":{errors}}}"),
         )
@@ -444,7 +378,7 @@ impl HubSpot {
                 writes.push(Write { operation: "archive", key });
             }
         }
-        plain(204, String::new())
+        Answer::plain(204, String::new())
     }
 
     fn look_up(state: &State, object: &str, batch: &Batch<'_>) -> Answer {
@@ -458,20 +392,79 @@ impl HubSpot {
         };
         let results: Vec<_> = batch.inputs.iter().filter_map(found).collect();
         if results.len() == batch.inputs.len() {
-            return plain(200, json!({ "status": "COMPLETE", "results": results }).to_string());
+            return Answer::plain(200, json!({ "status": "COMPLETE", "results": results }).to_string());
         }
         let missing = batch.inputs.iter().filter(|input| found(input).is_none());
         let ids: Vec<_> = missing.filter_map(|input| input.id.as_deref()).collect();
         let error = json!({ "status": "error", "category": "OBJECT_NOT_FOUND", "context": { "ids": ids } });
-        plain(207, json!({ "status": "COMPLETE", "results": results, "numErrors": 1, "errors": [error] }).to_string())
+        Answer::plain(
+            207,
+            json!({ "status": "COMPLETE", "results": results, "numErrors": 1, "errors": [error] }).to_string(),
+        )
     }
 }
 
-fn plain(status: u16, body: String) -> Answer {
-    Answer { status, headers: Vec::new(), body, delay: Duration::ZERO, reset: false }
+impl Simulator for HubSpot {
+    fn answer(&self, call: &Call<'_>) -> Answer {
+        let Call { method, path, token, body, .. } = *call;
+        let mut state = self.state();
+        if let Some(call) = path.strip_prefix("/_simulator/") {
+            return self.control(&mut state, method, call, body);
+        }
+        state.requests += 1;
+        let mut fault = state.faults.draw();
+        let authorized =
+            self.options.token.as_ref().is_none_or(|wanted| token == Some(format!("Bearer {wanted}").as_str()));
+        if !authorized {
+            fault = Fault::Unauthorized;
+        }
+        let now = Instant::now();
+        if state.window.as_mut().is_some_and(|window| !window.accept(now)) {
+            state.refused += 1;
+            return error(
+                429,
+                "RATE_LIMITS",
+                "You have reached your ten_secondly_rolling limit.",
+                "TEN_SECONDLY_ROLLING",
+            );
+        }
+        if self.options.daily.is_some_and(|daily| state.accepted_at.len() as u64 >= daily) {
+            state.refused += 1;
+            return error(429, "RATE_LIMITS", "You have reached your daily limit.", "DAILY");
+        }
+        match fault {
+            Fault::ServerError => return error(503, "SERVER_ERROR", "Service unavailable", ""),
+            Fault::Unauthorized => return error(401, "INVALID_AUTHENTICATION", "The token is not valid", ""),
+            Fault::ResetBefore => return Answer { reset: true, ..Answer::plain(500, String::new()) },
+            Fault::TooMany(seconds) => {
+                state.refused += 1;
+                let mut answer = error(429, "RATE_LIMITS", "Too many requests", "SECONDLY");
+                answer.headers.push(("retry-after", seconds.to_string()));
+                return answer;
+            }
+            Fault::None | Fault::ResetAfter | Fault::Stall(_) => {}
+        }
+        if self.options.limit.is_some() || self.options.daily.is_some() {
+            state.accepted_at.push(now);
+        }
+        let mut answer = self.route(&mut state, method, path, body);
+        self.written.send_replace(state.records);
+        answer.delay += self.options.latency;
+        if let Some(daily) = self.options.daily {
+            let left = daily.saturating_sub(state.accepted_at.len() as u64);
+            answer.headers.push(("x-hubspot-ratelimit-daily", daily.to_string()));
+            answer.headers.push(("x-hubspot-ratelimit-daily-remaining", left.to_string()));
+        }
+        match fault {
+            Fault::ResetAfter => answer.reset = true,
+            Fault::Stall(millis) => answer.delay += Duration::from_millis(u64::from(millis)),
+            _ => {}
+        }
+        answer
+    }
 }
 
 fn error(status: u16, category: &str, message: &str, policy: &str) -> Answer {
     let body = json!({ "status": "error", "category": category, "message": message, "policyName": policy });
-    plain(status, body.to_string())
+    Answer::plain(status, body.to_string())
 }

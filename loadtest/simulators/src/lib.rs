@@ -4,9 +4,11 @@
 mod faults;
 mod hubspot;
 mod limits;
+mod salesforce;
 mod server;
 
 pub use faults::{Fault, Faults};
 pub use hubspot::{HubSpot, Options, Record, Write};
 pub use limits::SlidingWindow;
-pub use server::{Running, start};
+pub use salesforce::{Client, JobFailure, Org, OrgOptions, OrgWrite};
+pub use server::{Answer, Call, Running, Simulator, start};

@@ -14,7 +14,52 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::hubspot::{Answer, HubSpot};
+/// A destination's API.
+pub trait Simulator: Send + Sync + 'static {
+    /// Answers a request.
+    fn answer(&self, call: &Call<'_>) -> Answer;
+}
+
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// Its path.
+    pub path: &'a str,
+    /// Its query, undecoded.
+    pub query: &'a str,
+    /// Its `authorization` header.
+    pub token: Option<&'a str>,
+    /// Its `content-type` header.
+    pub kind: &'a str,
+    /// Its `host` header.
+    pub host: &'a str,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+/// What the server sends.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Headers beside those of HTTP.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+    /// It is sent after this time.
+    pub delay: Duration,
+    /// The connection breaks in its place.
+    pub reset: bool,
+}
+
+impl Answer {
+    /// An answer at once.
+    pub(crate) fn plain(status: u16, body: String) -> Self {
+        Self { status, headers: Vec::new(), body, delay: Duration::ZERO, reset: false }
+    }
+}
 
 /// A simulator that answers; ends when dropped.
 pub struct Running {
@@ -42,7 +87,7 @@ impl Drop for Running {
 }
 
 /// Starts a simulator on this machine; port 0 takes any free one.
-pub async fn start(simulator: Arc<HubSpot>, port: u16) -> std::io::Result<Running> {
+pub async fn start(simulator: Arc<dyn Simulator>, port: u16) -> std::io::Result<Running> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
     let task = tokio::spawn(async move {
@@ -77,12 +122,20 @@ impl From<Infallible> for Reset {
     }
 }
 
-async fn answer(simulator: Arc<HubSpot>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Reset> {
+async fn answer(simulator: Arc<dyn Simulator>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Reset> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Reset)?.to_bytes();
-    let token = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
-    let Answer { status, headers, body, delay, reset } =
-        simulator.answer(parts.method.as_str(), parts.uri.path(), token, &body);
+    let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let call = Call {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        token: header("authorization"),
+        kind: header("content-type").unwrap_or_default(),
+        host: header("host").unwrap_or_default(),
+        body: &body,
+    };
+    let Answer { status, headers, body, delay, reset } = simulator.answer(&call);
     if delay > Duration::ZERO {
         tokio::time::sleep(delay).await;
     }

@@ -115,6 +115,8 @@ pub struct Usage {
     in_flight: u32,
     /// Requests sent on `day`.
     daily: u64,
+    /// Requests per day that the destination allows, where it has told.
+    allowed: Option<u64>,
     /// Days since 1970-01-01, UTC.
     day: i64,
     /// The use of syncs that asked lately, divided by their weight.
@@ -178,8 +180,8 @@ impl Usage {
         if self.paused_until > now {
             return Answer::Later { at: self.paused_until, cause: Cause::Paused };
         }
-        if limits.daily.is_some_and(|daily| self.daily >= daily * u64::from(100 - limits.reserve_percent.min(99)) / 100)
-        {
+        let daily = limits.daily.into_iter().chain(self.allowed).min();
+        if daily.is_some_and(|daily| self.daily >= daily * u64::from(100 - limits.reserve_percent.min(99)) / 100) {
             return Answer::Later { at: (self.day + 1) * DAY, cause: Cause::Daily };
         }
         if limits.in_flight.is_some_and(|cap| self.in_flight >= cap.max(1)) {
@@ -229,9 +231,11 @@ impl Usage {
         self.paused_until
     }
 
-    /// The destination says that so much of the day's quota is used; others may use the account too.
-    pub fn learn_daily(&mut self, now: Micros, used: u64) {
+    /// The destination says how much of the day's quota is used, for others may use the account too, and how much there
+    /// is.
+    pub fn learn_daily(&mut self, now: Micros, used: u64, allowed: Option<u64>) {
         self.roll_day(now);
+        self.allowed = allowed.or(self.allowed);
         self.daily = self.daily.max(used);
     }
 
@@ -351,7 +355,7 @@ mod tests {
     fn the_daily_quota_is_renewed_at_midnight_and_learned_from_the_destination() {
         let limits = Limits { daily: Some(2), ..Limits::default() };
         let mut usage = Usage::default();
-        usage.learn_daily(DAY, 1);
+        usage.learn_daily(DAY, 1, None);
         assert!(matches!(usage.acquire(&limits, DAY, &ASK), Answer::Send { .. }));
         assert_eq!(usage.acquire(&limits, DAY + 1, &ASK), Answer::Later { at: 2 * DAY, cause: Cause::Daily });
         assert!(matches!(usage.acquire(&limits, 2 * DAY, &ASK), Answer::Send { .. }));

@@ -17,7 +17,30 @@ pub enum Outcome {
     /// Refused for a reason that sending again cannot cure.
     Rejected(Refusal),
     /// Not done; sending again may cure it.
-    Retry(Refusal),
+    Retry {
+        /// Why.
+        refusal: Refusal,
+        /// How it is sent again.
+        again: Again,
+    },
+}
+
+impl Outcome {
+    /// Not done; sent again like any other record.
+    pub const fn retry(refusal: Refusal) -> Self {
+        Self::Retry { refusal, again: Again::Usual }
+    }
+}
+
+/// How a record that was not done is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Like any other record.
+    Usual,
+    /// In smaller batches: records of one batch were in each other's way.
+    Smaller,
+    /// One more time; refused if that does not help.
+    Once,
 }
 
 /// Why a record was not accepted, in the destination's own words.

@@ -76,6 +76,8 @@ pub struct ChunkV1 {
     pub repeatable: bool,
     /// Whether the destination's record ids are reported.
     pub wants_ids: bool,
+    /// Whether it goes by the destination's bulk interface.
+    pub bulk: bool,
     /// How many records the payload has.
     pub rows: u32,
     /// The records still to deliver; all where absent.
@@ -300,6 +302,7 @@ mod tests {
             operation: Operation::Upsert,
             repeatable: true,
             wants_ids: true,
+            bulk: false,
             rows: 2,
             only: Some(vec![1]),
             tries: 1,

@@ -118,8 +118,14 @@ async fn window(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn daily(limiter: Arc<dyn Limiter>) -> Result<()> {
     let limits = Limits { daily: Some(10), ..Limits::default() };
-    limiter.learn_daily("crm", 9).await?;
+    limiter.learn_daily("crm", 9, None).await?;
     let ask = request(&limits, None, "w");
+    ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    ensure!(matches!(limiter.permit(&ask).await?, Verdict::Later { cause: Cause::Daily, .. }));
+    // What the destination allows holds where nothing is configured.
+    let unlimited = Limits::default();
+    let ask = Request { account: "other", ..request(&unlimited, None, "w") };
+    limiter.learn_daily("other", 4, Some(5)).await?;
     ensure!(limiter.permit(&ask).await? == Verdict::Go);
     ensure!(matches!(limiter.permit(&ask).await?, Verdict::Later { cause: Cause::Daily, .. }));
     Ok(())

@@ -3,10 +3,12 @@
 use crate::hubspot;
 use crate::manifest::{Interpreter, Manifest};
 use crate::protocol::Destination;
+use crate::salesforce;
 
 type Open = fn(Manifest) -> Result<Box<dyn Destination>, String>;
 
-const BUILT_IN: &[(&str, &str, Open)] = &[("hubspot", hubspot::MANIFEST, hubspot::open)];
+const BUILT_IN: &[(&str, &str, Open)] =
+    &[("hubspot", hubspot::MANIFEST, hubspot::open), ("salesforce", salesforce::MANIFEST, salesforce::open)];
 
 /// The names of all built-in destinations.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -7,6 +7,7 @@ pub mod catalog;
 mod hubspot;
 pub mod manifest;
 mod protocol;
+mod salesforce;
 
 pub use manifest::Manifest;
-pub use protocol::{Batch, BatchLimits, Destination, Event, Failure, Request, Response, Settings, Step};
+pub use protocol::{Batch, Destination, Event, Failure, Request, Response, Settings, Step};

@@ -25,19 +25,12 @@ pub struct Batch<'a> {
     pub token: &'a str,
     /// Whether record ids are wanted.
     pub wants_ids: bool,
+    /// Whether it goes by the destination's bulk interface.
+    pub bulk: bool,
 }
 
 /// An account's settings as text, by name.
 pub type Settings = BTreeMap<String, String>;
-
-/// How much one batch may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// Records.
-    pub records: u32,
-    /// Bytes of a request's body.
-    pub bytes: usize,
-}
 
 /// An HTTP request; the transport adds credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +70,8 @@ impl Response {
 pub enum Event<'a> {
     /// The answer to the request that was sent.
     Answer(&'a Response),
-    /// The time that was waited for has come, or a parked delivery is resumed.
+    /// The time that was waited for has come, or a delivery is resumed from a durable state: what the state's request
+    /// did, if it left at all, is to be found out.
     Elapsed,
 }
 
@@ -137,9 +131,10 @@ pub enum Failure {
 /// 1. `Done` holds one outcome per record of the batch, in the batch's order.
 /// 2. An answer that names a record that was not sent, or leaves one out, is [`Failure::Broken`], never success.
 /// 3. The same batch and token make the same first request.
+/// 4. A state that was checkpointed or waited with can be resumed from by another process, any number of times.
 pub trait Destination: Send + Sync {
-    /// How much one batch of this operation may hold.
-    fn limits(&self, operation: Operation, object: &str, settings: &Settings) -> BatchLimits;
+    /// How many records one batch may hold, by the usual or by the bulk interface.
+    fn batch_size(&self, operation: Operation, object: &str, settings: &Settings, bulk: bool) -> u32;
     /// The first step.
     fn start(&self, batch: &Batch<'_>) -> Result<Step, Failure>;
     /// The step after `event`.

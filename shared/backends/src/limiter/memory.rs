@@ -56,7 +56,7 @@ impl MemoryLimiter {
         let used = self.quotas.daily(account, day).await?;
         self.with(|state| {
             let known = state.accounts.entry(account.to_owned()).or_default();
-            known.usage.learn_daily(now, used);
+            known.usage.learn_daily(now, used, None);
             known.written = (day, used);
         });
         Ok(())
@@ -190,10 +190,12 @@ impl Limiter for MemoryLimiter {
         Ok(())
     }
 
-    async fn learn_daily(&self, account: &str, used: u64) -> Result<()> {
+    async fn learn_daily(&self, account: &str, used: u64, allowed: Option<u64>) -> Result<()> {
         self.load(account).await?;
         let now = self.clock.now();
-        self.with(|state| state.accounts.entry(account.to_owned()).or_default().usage.learn_daily(now, used));
+        self.with(|state| {
+            state.accounts.entry(account.to_owned()).or_default().usage.learn_daily(now, used, allowed);
+        });
         Ok(())
     }
 }

@@ -79,6 +79,7 @@ pub trait Limiter: Send + Sync {
     async fn end(&self, account: &str, ended: Ended) -> Result<()>;
     /// Closes an account for so many microseconds.
     async fn pause(&self, account: &str, wait: Micros) -> Result<()>;
-    /// The destination says how much of the day's quota is used.
-    async fn learn_daily(&self, account: &str, used: u64) -> Result<()>;
+    /// The destination says how much of the day's quota is used, and how much there is; the lower of this and the
+    /// configured quota holds.
+    async fn learn_daily(&self, account: &str, used: u64, allowed: Option<u64>) -> Result<()>;
 }

@@ -10,7 +10,7 @@ use outflow_model::policy::ErrorClass;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Interpreter, Manifest};
-use crate::protocol::{Batch, BatchLimits, Destination, Event, Failure, Request, Settings, Step};
+use crate::protocol::{Batch, Destination, Event, Failure, Request, Settings, Step};
 
 /// The manifest's text.
 pub(crate) const MANIFEST: &str = include_str!("manifest.toml");
@@ -99,8 +99,8 @@ fn send(batch: &Batch<'_>, call: &str, body: String, state: &State) -> Step {
 }
 
 impl Destination for HubSpot {
-    fn limits(&self, operation: Operation, object: &str, settings: &Settings) -> BatchLimits {
-        self.0.limits(operation, object, settings)
+    fn batch_size(&self, operation: Operation, object: &str, settings: &Settings, bulk: bool) -> u32 {
+        self.0.batch_size(operation, object, settings, bulk)
     }
 
     fn start(&self, batch: &Batch<'_>) -> Result<Step, Failure> {

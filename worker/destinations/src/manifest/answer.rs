@@ -112,7 +112,7 @@ impl Reader {
         if let Some(key) = stray {
             return Err(broken(format!("The answer names a record that was not sent: \"{key}\"")));
         }
-        if let Some(Outcome::Rejected(refusal) | Outcome::Retry(refusal)) = whole {
+        if let Some(Outcome::Rejected(refusal) | Outcome::Retry { refusal, .. }) = whole {
             return Err(Failure::Split(Refusal { class: ErrorClass::SplitBatch, ..refusal }));
         }
         // Where only refusals are listed, silence is success; where results are, it is not.
@@ -128,7 +128,7 @@ impl Reader {
         if self.spec.skipped_codes.contains(&code) {
             Outcome::Skipped
         } else if self.spec.transient_codes.contains(&code) {
-            Outcome::Retry(Refusal::transient(code, text(MESSAGE)))
+            Outcome::retry(Refusal::transient(code, text(MESSAGE)))
         } else {
             Outcome::Rejected(Refusal::rejected(code, text(MESSAGE)))
         }

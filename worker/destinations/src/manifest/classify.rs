@@ -9,7 +9,7 @@ use super::pick::{Wanted, pick};
 use crate::protocol::{Failure, Response};
 
 /// The usual class of a status that is no success.
-pub const fn status_class(status: u16) -> ErrorClass {
+const fn status_class(status: u16) -> ErrorClass {
     match status {
         401 => ErrorClass::RefreshAuth,
         402..=405 => ErrorClass::FatalConfig,
@@ -21,13 +21,13 @@ pub const fn status_class(status: u16) -> ErrorClass {
 }
 
 /// How long `Retry-After` says to wait, where it is a number of seconds.
-pub fn retry_after(response: &Response) -> Option<Micros> {
+fn retry_after(response: &Response) -> Option<Micros> {
     let seconds: f64 = response.header("retry-after")?.trim().parse().ok()?;
     (0.0..=86_400.0).contains(&seconds).then_some((seconds * 1e6) as Micros)
 }
 
 /// The failure that `response` is.
-pub(super) fn failure(manifest: &Manifest, response: &Response) -> Failure {
+pub(crate) fn failure(manifest: &Manifest, response: &Response) -> Failure {
     let mut class = status_class(response.status);
     for rule in manifest.classify.iter().filter(|rule| rule.status.contains(&response.status)) {
         let applies = match (&rule.pointer, &rule.equals) {

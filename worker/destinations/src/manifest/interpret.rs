@@ -12,7 +12,7 @@ use super::answer::Reader;
 use super::classify::failure;
 use super::render::{Body, Context, fill};
 use super::{Manifest, OperationSpec};
-use crate::protocol::{Batch, BatchLimits, Destination, Event, Failure, Request, Settings, Step};
+use crate::protocol::{Batch, Destination, Event, Failure, Request, Settings, Step};
 
 /// A destination made of its manifest alone.
 pub struct Interpreter {
@@ -36,7 +36,7 @@ impl Interpreter {
                 Body::compile(structure).map_err(|reason| format!("operations.{name}.{what}: {reason}"))
             };
             let ready = Ready {
-                body: compile("body", &spec.body)?,
+                body: compile("body", spec.body.as_ref().ok_or(format!("operations.{name}: `body` is missing."))?)?,
                 record: compile("record", spec.record.as_ref().unwrap_or(&fields))?,
                 answer: Reader::new(&spec.answer),
             };
@@ -63,12 +63,8 @@ impl Interpreter {
 }
 
 impl Destination for Interpreter {
-    fn limits(&self, operation: Operation, _object: &str, _settings: &Settings) -> BatchLimits {
-        let spec = self.manifest.operation(operation);
-        spec.map_or(BatchLimits { records: 1, bytes: usize::MAX }, |spec| BatchLimits {
-            records: spec.records,
-            bytes: spec.bytes,
-        })
+    fn batch_size(&self, operation: Operation, _object: &str, _settings: &Settings, _bulk: bool) -> u32 {
+        self.manifest.operation(operation).map_or(1, |spec| spec.records)
     }
 
     fn start(&self, batch: &Batch<'_>) -> Result<Step, Failure> {

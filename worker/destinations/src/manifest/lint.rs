@@ -3,12 +3,12 @@
 use outflow_model::change::Change;
 use outflow_model::mode::{Append, Removal};
 
-use super::{Auth, By, Manifest};
+use super::{By, Manifest};
 
 /// What is wrong with `manifest`.
 pub(super) fn lint(manifest: &Manifest) -> Vec<String> {
     let mut problems = Vec::new();
-    for setting in settings_of(&manifest.auth) {
+    for setting in manifest.auth.settings() {
         if !manifest.config.contains_key(setting) {
             problems.push(format!("auth: there is no [config.{setting}]."));
         }
@@ -61,19 +61,4 @@ pub(super) fn lint(manifest: &Manifest) -> Vec<String> {
     problems.sort();
     problems.dedup();
     problems
-}
-
-/// The settings that credentials are made of.
-fn settings_of(auth: &Auth) -> Vec<&str> {
-    match auth {
-        Auth::None => Vec::new(),
-        Auth::Bearer { token } => vec![token],
-        Auth::Basic { username, password } => vec![username, password],
-        Auth::Header { value, .. } | Auth::Query { value, .. } => vec![value],
-        Auth::ClientCredentials { token_url, client_id, client_secret } => vec![token_url, client_id, client_secret],
-        Auth::RefreshToken { token_url, client_id, client_secret, refresh_token } => {
-            vec![token_url, client_id, client_secret, refresh_token]
-        }
-        Auth::Hmac { secret, .. } => vec![secret],
-    }
 }

@@ -16,12 +16,15 @@ use outflow_model::change::Operation;
 use outflow_model::limit::Limits;
 use outflow_model::mode::{Mode, Removal};
 use outflow_model::policy::ErrorClass;
+use outflow_model::suggest::did_you_mean;
 use outflow_model::table::Style;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use classify::{retry_after, status_class};
+pub(crate) use classify::failure;
 pub use interpret::Interpreter;
+pub use render::fill_settings;
+pub(crate) use render::push_encoded;
 
 /// A destination's manifest.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -120,6 +123,26 @@ pub enum Auth {
         /// The setting that holds the refresh token.
         refresh_token: String,
     },
+    /// OAuth 2 JWT bearer: an assertion signed with RS256 in place of a password.
+    JwtBearer {
+        /// The setting that holds the token endpoint's URL.
+        token_url: String,
+        /// The setting that holds the client id: the assertion's issuer.
+        client_id: String,
+        /// The setting that holds the user name: the assertion's subject.
+        username: String,
+        /// The setting that holds the assertion's audience.
+        audience: String,
+        /// The setting that holds the private key, in PEM.
+        private_key: String,
+    },
+    /// One of several, as the account's settings say.
+    Choice {
+        /// The setting that names it.
+        setting: String,
+        /// The ways to authorise, by name.
+        of: BTreeMap<String, Auth>,
+    },
     /// A signature over time and body: `t=…,v1=hmac_sha256(t.body)`.
     Hmac {
         /// The header that carries it.
@@ -127,6 +150,41 @@ pub enum Auth {
         /// The setting that holds the key.
         secret: String,
     },
+}
+
+impl Auth {
+    /// The way that `settings` choose, or what is wrong with the choice.
+    pub fn chosen(&self, settings: impl Fn(&str) -> Option<String>) -> Result<&Self, String> {
+        let Self::Choice { setting, of } = self else { return Ok(self) };
+        let name = settings(setting).unwrap_or_default();
+        of.get(&name).ok_or_else(|| {
+            let hint = did_you_mean(&name, of.keys().map(String::as_str));
+            format!("The setting `{setting}` cannot be \"{name}\".{hint}")
+        })
+    }
+
+    /// The settings that it takes.
+    pub fn settings(&self) -> Vec<&str> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Bearer { token } => vec![token],
+            Self::Basic { username, password } => vec![username, password],
+            Self::Header { value, .. } | Self::Query { value, .. } => vec![value],
+            Self::ClientCredentials { token_url, client_id, client_secret } => {
+                vec![token_url, client_id, client_secret]
+            }
+            Self::RefreshToken { token_url, client_id, client_secret, refresh_token } => {
+                vec![token_url, client_id, client_secret, refresh_token]
+            }
+            Self::JwtBearer { token_url, client_id, username, audience, private_key } => {
+                vec![token_url, client_id, username, audience, private_key]
+            }
+            Self::Choice { setting, of } => {
+                std::iter::once(setting.as_str()).chain(of.values().flat_map(Self::settings)).collect()
+            }
+            Self::Hmac { secret, .. } => vec![secret],
+        }
+    }
 }
 
 /// A setting of an account.
@@ -156,6 +214,8 @@ pub struct Throttle {
     pub daily_remaining: Option<String>,
     /// The header with the requests allowed per day.
     pub daily_limit: Option<String>,
+    /// The header with the day's use and allowance, such as `api-usage=44/15000`.
+    pub daily_usage: Option<String>,
 }
 
 /// Where a refusal of the whole request says why, as JSON pointers.
@@ -195,6 +255,9 @@ pub struct ObjectSpec {
     /// Records are the same though their identity differs in case or surrounding blanks.
     #[serde(default)]
     pub fold_case: bool,
+    /// A record is addressed by one field, not by several together.
+    #[serde(default)]
+    pub one_identity_field: bool,
     /// The modes that it can honour.
     pub modes: Vec<Mode>,
     /// What it can do with removed rows, the default first.
@@ -218,9 +281,10 @@ pub struct OperationSpec {
     /// Bytes per request body.
     #[serde(default = "default_bytes")]
     pub bytes: usize,
-    /// The body: `$records`, `$record`, or a structure around them.
-    #[schemars(with = "serde_json::Value")]
-    pub body: toml::Value,
+    /// The body: `$records`, `$record`, or a structure around them. Absent where the destination's code makes requests.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub body: Option<toml::Value>,
     /// One record; `$fields` where absent.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
@@ -237,6 +301,23 @@ pub struct OperationSpec {
     /// What a successful answer says.
     #[serde(default)]
     pub answer: AnswerSpec,
+    /// The bulk interface, where the destination's code has one.
+    #[serde(default)]
+    pub bulk: Option<BulkSpec>,
+}
+
+/// An operation by the destination's bulk interface.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BulkSpec {
+    /// Plans of more records than this go by it.
+    pub from: u64,
+    /// Records per job.
+    pub records: u32,
+    /// Bytes per job.
+    pub bytes: usize,
+    /// Requests that a job takes, about.
+    pub requests: u32,
 }
 
 const fn default_bytes() -> usize {
@@ -345,6 +426,15 @@ pub struct FieldList {
     /// In a field: true where it cannot be written.
     #[serde(default)]
     pub read_only: Option<String>,
+    /// In a field: it can be written where one of these is true.
+    #[serde(default)]
+    pub writable: Vec<String>,
+    /// In a field: it can address a record where one of these is true.
+    #[serde(default)]
+    pub identifying: Vec<String>,
+    /// In a field: the name under which fields of the record that it refers to are written.
+    #[serde(default)]
+    pub relation: Option<String>,
 }
 
 impl Manifest {

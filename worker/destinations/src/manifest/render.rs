@@ -128,27 +128,39 @@ impl Context<'_> {
 
 /// A path or header with its `{…}` filled in; values in a path are percent-encoded.
 pub(super) fn fill(text: &str, batch: &Batch<'_>, encode: bool) -> String {
+    fill_each(text, |name, out| match name {
+        "object" => push_encoded(batch.object, encode, out),
+        "token" => push_encoded(batch.token, encode, out),
+        "identity" => {
+            let row = batch.rows.first().map_or(0, |row| *row as usize);
+            push_encoded(&batch.table.identity_text(row), encode, out);
+        }
+        name => out.push_str(setting(batch.settings, name)),
+    })
+}
+
+/// A path with its `{object}` and `{setting}` filled in.
+pub fn fill_settings(text: &str, object: &str, settings: &Settings) -> String {
+    fill_each(text, |name, out| match name {
+        "object" => push_encoded(object, true, out),
+        name => out.push_str(setting(settings, name)),
+    })
+}
+
+fn fill_each(text: &str, mut value: impl FnMut(&str, &mut String)) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         let (name, tail) = after.split_once('}').unwrap_or((after, ""));
         out.push_str(before);
-        match name {
-            "object" => push_encoded(batch.object, encode, &mut out),
-            "token" => push_encoded(batch.token, encode, &mut out),
-            "identity" => {
-                let row = batch.rows.first().map_or(0, |row| *row as usize);
-                push_encoded(&batch.table.identity_text(row), encode, &mut out);
-            }
-            name => out.push_str(setting(batch.settings, name)),
-        }
+        value(name, &mut out);
         rest = tail;
     }
     out.push_str(rest);
     out
 }
 
-fn push_encoded(text: &str, encode: bool, out: &mut String) {
+pub(crate) fn push_encoded(text: &str, encode: bool, out: &mut String) {
     use std::fmt::Write;
     for byte in text.bytes() {
         if !encode || byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
