@@ -159,6 +159,23 @@ pub(crate) fn unknown() -> Result<()> {
     })
 }
 
+pub(crate) fn unknown_decided() -> Result<()> {
+    block(async {
+        for (rule, unchanged, skipped) in [("skip", 1, 0), ("resend", 0, 1)] {
+            let lab = Lab::new(Options::default()).await?;
+            lab.people(&format!("mode: create\non_unknown: {rule}"), NAME)?;
+            lab.rows(&[("a@x.io", "A")])?;
+            lab.portal.set_faults(Faults { script: [Fault::ResetAfter].into(), ..Faults::default() });
+            lab.run("people").await?;
+            // It did arrive: taken as such it is not sent, and sent again it is there already.
+            let run = lab.run("people").await?.run;
+            ensure!((run.tally.unchanged, run.tally.add.skipped) == (unchanged, skipped), "{rule}: {:?}", run.tally);
+            ensure!(lab.portal.writes().len() == 1);
+        }
+        Ok(())
+    })
+}
+
 /// Begins a run of two hundred chunks, and interrupts it when some have arrived.
 async fn interrupt(lab: &Lab) -> Result<outflow_model::port::ledger::Run> {
     lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;

@@ -1,7 +1,7 @@
 //! What modes, guard and mapping do to rows that come, change and go.
 
 use anyhow::{Result, ensure};
-use outflow_model::port::ledger::Chunks;
+use outflow_model::port::ledger::{Chunks, RunOptions};
 use outflow_model::run::RunState;
 use outflow_simulators::Options;
 use outflow_tests::{Lab, block};
@@ -82,6 +82,65 @@ pub(crate) fn mapping() -> Result<()> {
         let run = lab.run("people").await?.run;
         ensure!(run.tally.change.succeeded == 2, "{:?}", run.tally);
         ensure!(lab.contacts("name")[0].1 == "Dr. A", "{:?}", lab.contacts("name"));
+        Ok(())
+    })
+}
+
+pub(crate) fn only_new() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        let mirror = format!("{MIRROR}\non_mapping_change: only_new");
+        lab.people(&mirror, NAME)?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "refuse me"), ("d@x.io", "D")])?;
+        lab.run("people").await?;
+        lab.people(&mirror, "  name: { template: \"Dr. {{ name }}\" }\n")?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "C"), ("e@x.io", "E")])?;
+        let run = lab.run("people").await?.run;
+        // Known rows stay as they are; a refused one, a new one and a removed one are sent.
+        ensure!(run.tally.ignored == 2 && run.tally.add.succeeded == 2, "{:?}", run.tally);
+        ensure!(run.tally.remove.succeeded == 1, "{:?}", run.tally);
+        let named = |names: [&str; 4]| -> Vec<(String, String)> {
+            let keys = ["a@x.io", "b@x.io", "c@x.io", "e@x.io"];
+            keys.into_iter().zip(names).map(|(key, name)| (key.to_owned(), name.to_owned())).collect()
+        };
+        ensure!(lab.contacts("name") == named(["A", "B", "Dr. C", "Dr. E"]), "{:?}", lab.contacts("name"));
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.unchanged == 4 && run.requests == 0, "{:?}", run.tally);
+        // From now on a change is sent in the new form; a mapping that changes alone sends nothing.
+        lab.rows(&[("a@x.io", "A2"), ("b@x.io", "B"), ("c@x.io", "C"), ("e@x.io", "E")])?;
+        lab.run("people").await?;
+        ensure!(lab.contacts("name") == named(["Dr. A2", "B", "Dr. C", "Dr. E"]), "{:?}", lab.contacts("name"));
+        lab.people(&mirror, NAME)?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.ignored == 4 && run.requests == 0, "{:?}", run.tally);
+        ensure!(lab.run("people").await?.run.tally.unchanged == 4);
+        Ok(())
+    })
+}
+
+pub(crate) fn never_retried() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: upsert\nretry_rejected: never", NAME)?;
+        lab.rows(&[("a@x.io", "refuse me"), ("b@x.io", "B")])?;
+        lab.run("people").await?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B")])?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.withheld == 1 && run.requests == 0, "{:?}", run.tally);
+        let retry = RunOptions { retry_rejected: true, ..RunOptions::default() };
+        ensure!(lab.run_with("people", retry).await?.run.tally.add.succeeded == 1);
+        Ok(())
+    })
+}
+
+pub(crate) fn every_run() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: upsert\nretry_rejected: every_run", NAME)?;
+        lab.rows(&[("a@x.io", "refuse me"), ("b@x.io", "B")])?;
+        lab.run("people").await?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.add.rejected == 1 && run.requests == 1, "{:?}", run.tally);
         Ok(())
     })
 }

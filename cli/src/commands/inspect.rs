@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use outflow_backends::ObjectStore;
 use outflow_coordinator::Decision;
 use outflow_model::change::Change;
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Chunks, Run, Runs};
 use outflow_model::port::store::Store;
+use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use serde_json::{Value, json};
 
@@ -154,6 +155,15 @@ pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<
     match action {
         StateAction::Reset { sync } => {
             let _lock = compose::lock(&project).await?;
+            let runs = ledger.runs(Some(sync), 20).await?;
+            if let Some(run) = runs.iter().find(|run| !run.state.is_end() && run.state != RunState::Queued) {
+                // It would write what it knows when it ends.
+                bail!(
+                    "{} is {}; finish it with `outflow run {sync}` or end it with `outflow cancel {0}` first",
+                    run.id,
+                    run.state.name()
+                );
+            }
             ledger.point(sync, None).await?;
             ui.line(format!("{sync}: what was acknowledged is forgotten; the next run sends every row."));
         }

@@ -5,6 +5,8 @@ use std::path::Path;
 use arrow_array::{Array, RecordBatch};
 use outflow_model::cell::Kind;
 use outflow_model::change::Change;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::canon::Hasher;
 use crate::entry::{Entry, REFUSED_REMOVAL};
@@ -23,10 +25,40 @@ pub struct Rules {
     pub full: bool,
     /// Refused rows are sent again though they are unchanged.
     pub retry_refused: bool,
+    /// Refused rows are not even sent again when they change.
+    pub hold_refused: bool,
+    /// What becomes of unknown rows.
+    pub on_unknown: OnUnknown,
+    /// Rows that the destination has are taken as acknowledged the way they are now, and not sent.
+    pub rebase: bool,
     /// Changed rows are not sent.
     pub ignore_changes: bool,
     /// Removed rows are sent.
     pub removes: bool,
+}
+
+/// What becomes of rows that were sent without an answer to a destination that cannot be repeated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknown {
+    /// They are withheld until a user decides.
+    #[default]
+    Hold,
+    /// They are sent again.
+    Resend,
+    /// They are taken as having arrived.
+    Skip,
+}
+
+impl OnUnknown {
+    /// Decides an unknown entry, unless a user shall.
+    fn decide(self, entry: &mut Entry) {
+        match self {
+            Self::Hold => {}
+            Self::Resend => entry.unknown = None,
+            Self::Skip => entry.acknowledged = entry.unknown.take().or(entry.acknowledged),
+        }
+    }
 }
 
 /// Why a row is invalid.
@@ -53,6 +85,10 @@ pub trait Sink {
     fn removed(&mut self, entry: Entry) -> Result<(), SnapshotError>;
     /// The row pushed as number `ordinal` is a copy of a duplicate.
     fn duplicate(&mut self, ordinal: u64);
+    /// An entry of the base as it is from now on; told of every one, in order, where rows are rebased.
+    fn rebased(&mut self, _entry: &Entry) -> Result<(), SnapshotError> {
+        Ok(())
+    }
 }
 
 /// Which rows of the spool are to be sent, and as what.
@@ -214,12 +250,15 @@ impl Detector {
             }
             current = next;
             base.pass_until(row.key, rules, &mut found, sink)?;
-            let known = base.take(row.key)?;
+            let mut known = base.take(row.key)?;
             if copies > 1 {
                 sink.duplicate(row.ordinal);
                 found.invalid += copies;
             } else {
-                compare(row, known.as_ref(), rules, &mut found);
+                compare(row, known.as_mut(), rules, &mut found);
+            }
+            if let Some(entry) = known.filter(|_| rules.rebase) {
+                sink.rebased(&entry)?;
             }
         }
         base.pass_rest(rules, &mut found, sink)?;
@@ -242,15 +281,27 @@ fn next_row(rows: &mut crate::sorter::Sorted) -> Result<Option<Row>, SnapshotErr
     }))
 }
 
-fn compare(row: Row, known: Option<&Entry>, rules: Rules, found: &mut Detected) {
+fn compare(row: Row, mut known: Option<&mut Entry>, rules: Rules, found: &mut Detected) {
+    if let Some(entry) = &mut known {
+        rules.on_unknown.decide(entry);
+    }
     let change = match known {
         None => Change::Add,
         Some(entry) if entry.unknown.is_some() => {
             found.withheld += 1;
             return;
         }
+        Some(entry) if rules.rebase && entry.acknowledged.is_some() && entry.refused.is_none() && !rules.full => {
+            entry.acknowledged = Some(row.hash);
+            found.ignored += 1;
+            return;
+        }
         Some(entry) if entry.acknowledged == Some(row.hash) && !entry.doubtful && !rules.full => {
             found.unchanged += 1;
+            return;
+        }
+        Some(entry) if rules.hold_refused && entry.refused.is_some() && !rules.retry_refused && !rules.full => {
+            found.withheld += 1;
             return;
         }
         Some(entry) if entry.refused == Some(row.hash) && !rules.retry_refused && !rules.full => {
@@ -316,7 +367,11 @@ impl Base<'_> {
     }
 
     fn pass_one(&mut self, rules: Rules, found: &mut Detected, sink: &mut impl Sink) -> Result<(), SnapshotError> {
-        let Some(entry) = self.advance()? else { return Ok(()) };
+        let Some(mut entry) = self.advance()? else { return Ok(()) };
+        rules.on_unknown.decide(&mut entry);
+        if rules.rebase {
+            sink.rebased(&entry)?;
+        }
         found.missing += 1;
         let refused = entry.refused == Some(REFUSED_REMOVAL) && !rules.retry_refused && !rules.full;
         if !rules.removes || !entry.may_be_there() {

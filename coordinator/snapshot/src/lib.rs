@@ -16,7 +16,7 @@ mod sorter;
 mod spool;
 
 pub use canon::{Hasher, fingerprint};
-pub use detect::{Detected, Detector, InvalidRow, Reason, Rules, Selection, Sink};
+pub use detect::{Detected, Detector, InvalidRow, OnUnknown, Reason, Rules, Selection, Sink};
 pub use entry::Entry;
 pub use error::SnapshotError;
 pub use file::{ENCODING, Header, SnapshotReader, SnapshotWriter};

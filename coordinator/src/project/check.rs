@@ -303,7 +303,7 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
         return Err(problems);
     }
     let mut limits = config.limits.clone().unwrap_or_else(|| manifest.limits.clone());
-    limits.reserve_percent = config.reserve_percent.unwrap_or(limits.reserve_percent);
+    limits.reserve_percent = config.reserve.map_or(limits.reserve_percent, |share| share.0);
     let account = AccountV1 {
         name: name.clone(),
         kind: config.r#type.clone(),

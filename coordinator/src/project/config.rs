@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use outflow_model::limit::Limits;
 use outflow_model::mapping::Mapping;
 use outflow_model::mode::{Append, Mode, Removal};
+use outflow_snapshot::OnUnknown;
 use outflow_sources::SourceConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,8 +41,8 @@ pub struct DestinationConfig {
     pub settings: BTreeMap<String, String>,
     /// What the account allows, in place of the destination's usual limits.
     pub limits: Option<Limits>,
-    /// Percent of every limit kept back for other users of the account.
-    pub reserve_percent: Option<u8>,
+    /// The share of every limit that is kept back for other users of the account, such as `40%`.
+    pub reserve: Option<Percent>,
     /// Whether it may be on this machine or in a private network.
     #[serde(default)]
     pub allow_private_addresses: bool,
@@ -51,6 +52,21 @@ pub struct DestinationConfig {
     /// Chunks delivered at a time.
     #[serde(default = "default_concurrency")]
     pub concurrency: u32,
+}
+
+/// A share, written as `40%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct Percent(pub u8);
+
+impl TryFrom<String> for Percent {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let percent = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+        percent.filter(|percent| *percent < 100).map(Self).ok_or(format!("\"{text}\" is no share from 0% to 99%"))
+    }
 }
 
 const fn default_timeout() -> u32 {
@@ -137,6 +153,12 @@ pub struct SyncConfig {
     /// Whether refused rows are sent again.
     #[serde(default)]
     pub retry_rejected: RetryRejected,
+    /// What becomes of rows that were sent without an answer to a destination that cannot be repeated.
+    #[serde(default)]
+    pub on_unknown: OnUnknown,
+    /// What becomes of rows that the destination has when the mapping changes.
+    #[serde(default)]
+    pub on_mapping_change: OnMappingChange,
     /// When a plan must not be delivered.
     #[serde(default)]
     pub guard: Guard,
@@ -164,6 +186,19 @@ pub enum RetryRejected {
     OnChange,
     /// In every run.
     EveryRun,
+    /// Never by itself.
+    Never,
+}
+
+/// What becomes of rows that the destination has when the mapping changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMappingChange {
+    /// All are sent again.
+    #[default]
+    Resend,
+    /// They stay as they are until they change again; the new mapping holds for new rows and later changes.
+    OnlyNew,
 }
 
 /// When a plan must not be delivered.

@@ -7,8 +7,8 @@ mod yaml;
 
 pub use check::{Fields, ResolvedSync, check_catalog, resolve};
 pub use config::{
-    Bulk, DeliveryConfig, DestinationConfig, Guard, Key, ModelConfig, OnBreach, ProjectConfig, RetryRejected,
-    StateConfig, SyncConfig,
+    Bulk, DeliveryConfig, DestinationConfig, Guard, Key, ModelConfig, OnBreach, OnMappingChange, Percent,
+    ProjectConfig, RetryRejected, StateConfig, SyncConfig,
 };
 pub use load::{Model, Project, Sync};
 pub use yaml::{Document, Problem};

@@ -9,7 +9,8 @@ use outflow_model::mapping::{Mapper, SourceColumn};
 use outflow_model::port::ledger::{Problem, RunOptions};
 use outflow_model::tally::Tally;
 use outflow_snapshot::{
-    Detected, Detector, Entry, Rules, Sink, SnapshotError, SnapshotReader, SpoolReader, SpoolWriter,
+    Detected, Detector, Entry, Header, Rules, Sink, SnapshotError, SnapshotReader, SnapshotWriter, SpoolReader,
+    SpoolWriter,
 };
 use outflow_sources::{Batches, Extraction};
 use xxhash_rust::xxh3::xxh3_64;
@@ -28,6 +29,8 @@ pub(super) struct Inputs {
     pub(super) mapper: Mapper,
     pub(super) options: RunOptions,
     pub(super) base: Option<PathBuf>,
+    /// Where the base goes as it is under the new mapping, where rows are rebased.
+    pub(super) rebased: Option<(PathBuf, Header)>,
     pub(super) folder: PathBuf,
     pub(super) plan: PathBuf,
 }
@@ -43,6 +46,7 @@ pub(super) struct Drafted {
 /// Collects what the merge finds.
 struct Found<'a, 'b> {
     partition: &'a mut Partition<'b>,
+    rebased: Option<SnapshotWriter>,
     operation: Option<Operation>,
     duplicates: BTreeSet<u64>,
     error: Option<EngineError>,
@@ -56,6 +60,10 @@ impl Sink for Found<'_, '_> {
         Ok(())
     }
 
+    fn rebased(&mut self, entry: &Entry) -> Result<(), SnapshotError> {
+        self.rebased.as_mut().map_or(Ok(()), |rebased| rebased.push(entry))
+    }
+
     fn duplicate(&mut self, ordinal: u64) {
         if self.duplicates.len() < NAMED {
             self.duplicates.insert(ordinal);
@@ -65,7 +73,7 @@ impl Sink for Found<'_, '_> {
 
 /// Drafts the plan. Blocks; `batches` are awaited.
 pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64)) -> Result<Drafted, EngineError> {
-    let Inputs { sync, mapper, options, base, folder, plan } = inputs;
+    let Inputs { sync, mapper, options, base, rebased, folder, plan } = inputs;
     let Extraction { columns, schema, batches } = extraction;
     let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
     let key: Vec<(usize, bool)> = sync.fold.iter().copied().enumerate().collect();
@@ -89,16 +97,21 @@ pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64))
     let rules = Rules {
         full: options.full,
         retry_refused: options.retry_rejected || sync.config.retry_rejected == RetryRejected::EveryRun,
+        hold_refused: sync.config.retry_rejected == RetryRejected::Never,
+        on_unknown: sync.config.on_unknown,
+        rebase: rebased.is_some(),
         ignore_changes: sync.operation(Change::Change).is_none(),
         removes: sync.operation(Change::Remove).is_some(),
     };
     let operation = sync.operation(Change::Remove);
-    let mut found = Found { partition: &mut partition, operation, duplicates: BTreeSet::new(), error: None };
+    let rebased = rebased.as_ref().map(|(path, header)| SnapshotWriter::create(path, header)).transpose()?;
+    let mut found = Found { partition: &mut partition, rebased, operation, duplicates: BTreeSet::new(), error: None };
     let detected = first_pass.finish(reader.as_mut(), rules, &mut found)?;
-    let Found { duplicates, error, .. } = found;
+    let Found { duplicates, error, rebased, .. } = found;
     if let Some(error) = error {
         return Err(error);
     }
+    rebased.map(SnapshotWriter::finish).transpose()?;
     let mut problems: Vec<Problem> = detected.named.iter().map(invalid).collect();
     if detected.adds + detected.changes > 0 || !duplicates.is_empty() {
         let key = key_columns(&columns, sync.key.len());

@@ -69,7 +69,9 @@ impl Engine {
             }
         }
         tally.closes().map_err(EngineError::Accounting)?;
-        let snapshot = if learned > 0 { Some(self.write_snapshot(&run, fold).await?) } else { None };
+        let pointed = self.ledger.snapshot(&run.sync).await?;
+        let rebased = run.base.clone().filter(|base| pointed.as_ref() != Some(base));
+        let snapshot = if learned > 0 { Some(self.write_snapshot(&run, fold).await?) } else { rebased.clone() };
         self.ledger.add_problems(id, &problems).await?;
         let state = end_state(&run, &tally);
         info!(run = %id, state = state.name(), succeeded = tally.total().succeeded, "The run has ended");
@@ -78,8 +80,10 @@ impl Engine {
         if let Some(plan) = &run.plan {
             self.store.delete(plan).await?;
         }
-        if let (Some(_), Some(base)) = (&snapshot, &run.base) {
-            self.store.delete(base).await?;
+        if snapshot.is_some() {
+            for old in [&pointed, &rebased].into_iter().flatten().filter(|old| Some(*old) != snapshot.as_ref()) {
+                self.store.delete(old).await?;
+            }
         }
         self.finished(id, warnings).await
     }

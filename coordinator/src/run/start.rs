@@ -12,7 +12,11 @@ use tracing::info;
 use super::extract::{Drafted, Inputs, draft};
 use super::guard::breach;
 use super::{Engine, EngineError, Finished, Plan, Signal, Start, fingerprint};
-use crate::project::OnBreach;
+use crate::project::{OnBreach, OnMappingChange};
+
+/// Names of what planning leaves in its folder.
+const PLAN: &str = "plan";
+const REBASED: &str = "rebased";
 
 impl Engine {
     /// Plans a queued run, or one whose planning was cut short, and delivers it.
@@ -75,7 +79,7 @@ impl Engine {
     }
 
     /// The base snapshot of a sync, checked to be of the same key, account and object.
-    pub(super) async fn base(&self, key: Option<&str>, header: &Header) -> Result<Option<LocalCopy>, EngineError> {
+    async fn base(&self, key: Option<&str>, header: &Header) -> Result<Option<(LocalCopy, Header)>, EngineError> {
         let Some(key) = key else { return Ok(None) };
         let copy = self.store.local(key).await?;
         let found = SnapshotReader::open(&copy.path)?.header().clone();
@@ -102,7 +106,7 @@ impl Engine {
         if found.encoding != header.encoding {
             return Err(other("encoding", found.encoding.to_string(), header.encoding.to_string()));
         }
-        Ok(Some(copy))
+        Ok(Some((copy, found)))
     }
 
     async fn draft(
@@ -112,7 +116,7 @@ impl Engine {
         header: &mut Header,
         base_key: Option<&str>,
         name: &str,
-    ) -> Result<(Drafted, tempfile::TempDir, std::path::PathBuf), EngineError> {
+    ) -> Result<(Drafted, tempfile::TempDir), EngineError> {
         let sync = &start.sync;
         std::fs::create_dir_all(&self.folder).map_err(|source| outflow_snapshot::SnapshotError::Io {
             action: "make",
@@ -130,14 +134,18 @@ impl Engine {
         header.key =
             extraction.columns.iter().take(sync.key.len()).map(|column| (column.name.clone(), column.kind)).collect();
         let base = self.base(base_key, header).await?;
-        let plan = folder.path().join("plan");
+        let only_new = sync.config.on_mapping_change == OnMappingChange::OnlyNew;
+        let other_mapping = base.as_ref().is_some_and(|(_, found)| found.mapping != header.mapping);
+        let rebased = (only_new && other_mapping).then(|| (folder.path().join(REBASED), header.clone()));
+        let plan = folder.path().join(PLAN);
         let inputs = Inputs {
             sync: sync.clone(),
             mapper,
             options,
-            base: base.as_ref().map(|copy| copy.path.clone()),
+            base: base.as_ref().map(|(copy, _)| copy.path.clone()),
+            rebased,
             folder: folder.path().to_owned(),
-            plan: plan.clone(),
+            plan,
         };
         let progress = self.progress.clone();
         let drafted = tokio::task::spawn_blocking(move || {
@@ -147,7 +155,7 @@ impl Engine {
             drafted
         });
         let drafted = drafted.await.map_err(|error| EngineError::Task(error.to_string()))??;
-        Ok((drafted, folder, plan))
+        Ok((drafted, folder))
     }
 
     pub(super) fn header(start: &Start, run: &str) -> Header {
@@ -167,15 +175,23 @@ impl Engine {
     async fn make_plan(&self, run: &Run, start: &Start) -> Result<(Run, Vec<String>), EngineError> {
         let mut header = Self::header(start, run.id.as_str());
         let base_key = self.ledger.snapshot(&run.sync).await?;
-        let (drafted, folder, plan) =
+        let (drafted, folder) =
             self.draft(start, run.options, &mut header, base_key.as_deref(), run.id.as_str()).await?;
         let Drafted { planned, tally, known } = drafted;
         let guard = &start.sync.config.guard;
         let breach = breach(guard, &tally, known, base_key.is_none());
         let plan_key = format!("plans/{}.plan", run.id);
         if !planned.chunks.is_empty() {
-            self.store.put(&plan_key, &plan).await?;
+            self.store.put(&plan_key, &folder.path().join(PLAN)).await?;
         }
+        let rebased = folder.path().join(REBASED);
+        let base_key = if rebased.exists() {
+            let key = format!("snapshots/{}/{}-rebased.snapshot", run.sync, run.id);
+            self.store.put(&key, &rebased).await?;
+            Some(key)
+        } else {
+            base_key
+        };
         drop(folder);
         self.ledger.plan(&run.id, &planned.chunks).await?;
         self.ledger.add_problems(&run.id, &planned.problems).await?;
@@ -216,8 +232,7 @@ impl Engine {
     pub async fn preview(self: &Arc<Self>, start: &Start) -> Result<Plan, EngineError> {
         let mut header = Self::header(start, "preview");
         let base_key = self.ledger.snapshot(&start.sync.name).await?;
-        let (drafted, _folder, _plan) =
-            self.draft(start, start.options, &mut header, base_key.as_deref(), "preview").await?;
+        let (drafted, _folder) = self.draft(start, start.options, &mut header, base_key.as_deref(), "preview").await?;
         let Drafted { planned, tally, known } = drafted;
         let requests_of = |chunk: &Chunk| {
             let rows = u64::from(chunk.rows);

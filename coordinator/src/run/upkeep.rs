@@ -56,6 +56,10 @@ impl Engine {
         key: Option<&str>,
         decision: Option<Decision>,
     ) -> Result<Vec<String>, EngineError> {
+        if let (Some(_), Some(run)) = (decision, self.active(sync).await?) {
+            // Its plan stands on the snapshot that a decision would replace.
+            return Err(EngineError::State { run: run.id, state: run.state, wanted: "ended" });
+        }
         let Some(snapshot) = self.ledger.snapshot(sync).await? else { return Ok(Vec::new()) };
         let copy = self.store.local(&snapshot).await?;
         let mut reader = SnapshotReader::open(&copy.path)?;

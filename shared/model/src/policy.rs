@@ -64,7 +64,7 @@ impl ErrorClass {
                 "Nothing to do: the next run sends these records again. If it stays, look at the destination's status page."
             }
             Self::Throttled => {
-                "Nothing to do: sending went on when the limit allowed. To keep a share for other users of the account, set `reserve_percent`."
+                "Nothing to do: sending went on when the limit allowed. To keep a share for other users of the account, set `reserve: 40%`."
             }
             Self::Quota => {
                 "Wait until the quota is renewed or raise it with the vendor; the next run sends what is left."
