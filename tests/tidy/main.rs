@@ -13,8 +13,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("outflow-sources", &["outflow-model"]),
     ("outflow-destinations", &["outflow-model"]),
     ("outflow-testkit", &["outflow-model"]),
-    ("outflow-worker", &["outflow-model", "outflow-destinations"]),
-    ("outflow-coordinator", &["outflow-model", "outflow-destinations", "outflow-snapshot", "outflow-sources"]),
+    ("outflow-trace", &[]),
+    ("outflow-worker", &["outflow-model", "outflow-destinations", "outflow-trace"]),
+    (
+        "outflow-coordinator",
+        &["outflow-model", "outflow-destinations", "outflow-snapshot", "outflow-sources", "outflow-trace"],
+    ),
     ("outflow-simulators", &["outflow-model", "outflow-destinations"]),
 ];
 

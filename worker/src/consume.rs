@@ -48,7 +48,10 @@ impl Worker {
                 return message.ack().await;
             }
         };
-        let span = info_span!("deliver", run = %chunk.id.run, chunk = chunk.id.chunk, attempt = chunk.id.attempt);
+        let span = info_span!("process", otel.kind = "consumer", run = %chunk.id.run, chunk = chunk.id.chunk, attempt = chunk.id.attempt, records = chunk.rows);
+        if let Some(parent) = &chunk.traceparent {
+            outflow_trace::follow(&span, parent);
+        }
         let report = self.deliver(&chunk, message.redelivered).instrument(span).await;
         let body =
             report.encode().map_err(|error| PortError::caused(Trouble::Corrupt, "Cannot write a report", error))?;

@@ -420,8 +420,13 @@ impl<'a> Delivery<'a> {
         added: &crate::auth::Added,
         slot: Slot,
     ) -> Result<Result<Response, crate::transport::NoAnswer>, Stop> {
-        let span =
-            info_span!("request", method = request.method, account = self.account.name, status = tracing::field::Empty);
+        let span = info_span!(
+            "request",
+            otel.kind = "client",
+            http.request.method = request.method,
+            account = self.account.name,
+            http.response.status_code = tracing::field::Empty
+        );
         let sent = self.account.transport.send(request, added).instrument(span.clone()).await;
         let ended = match &sent {
             Err(lost) if !lost.may_have_arrived => Ended::Unsent,
@@ -430,7 +435,7 @@ impl<'a> Delivery<'a> {
         slot.end(ended).await?;
         self.report.requests += 1;
         if let Ok(response) = &sent {
-            span.record("status", response.status);
+            span.record("http.response.status_code", response.status);
             self.learn(response).await?;
         }
         Ok(sent)

@@ -12,7 +12,7 @@ use outflow_model::port::queue::Delivery;
 use outflow_model::run::RunState;
 use outflow_model::wire::{ChunkV1, Next, ReportV1, VERSION};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::plan_file::read_frame;
 use super::{Engine, EngineError, Finished, Signal, Start, Stopped};
@@ -222,6 +222,7 @@ impl Engine {
             let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
             let (payload, _) = read_frame(&frame)?;
             let remaining = chunk.merged.remaining();
+            let span = info_span!("publish", otel.kind = "producer", chunk = number, attempt = chunk.attempt);
             let message = ChunkV1 {
                 version: VERSION,
                 id: AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt },
@@ -238,10 +239,10 @@ impl Engine {
                 only: (remaining.len() < chunk.rows as usize).then_some(remaining),
                 tries: chunk.tries,
                 parked: chunk.parked.clone(),
-                traceparent: None,
+                traceparent: outflow_trace::parent_of(&span),
                 payload: payload.to_vec(),
             };
-            self.queue.publish(&lane, sync.config.urgent, message.encode()?.into()).await?;
+            self.queue.publish(&lane, sync.config.urgent, message.encode()?.into()).instrument(span).await?;
             board.waiting.remove(number);
             board.in_flight.insert(*number, chunk.attempt);
         }

@@ -13,6 +13,7 @@ use outflow_snapshot::{
     SpoolWriter,
 };
 use outflow_sources::{Batches, Extraction};
+use tracing::info_span;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::EngineError;
@@ -83,7 +84,7 @@ pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64))
     let spool = folder.join("spool.arrow");
     let mut writer = SpoolWriter::create(&spool, &schema)?;
     let mut first_pass = detector();
-    read_source(batches, &mut writer, &mut first_pass, seen)?;
+    info_span!("extract").in_scope(|| read_source(batches, &mut writer, &mut first_pass, seen))?;
     writer.finish()?;
 
     let identity: BTreeSet<&String> = sync.identity.iter().collect();
@@ -106,7 +107,7 @@ pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64))
     let operation = sync.operation(Change::Remove);
     let rebased = rebased.as_ref().map(|(path, header)| SnapshotWriter::create(path, header)).transpose()?;
     let mut found = Found { partition: &mut partition, rebased, operation, duplicates: BTreeSet::new(), error: None };
-    let detected = first_pass.finish(reader.as_mut(), rules, &mut found)?;
+    let detected = info_span!("detect").in_scope(|| first_pass.finish(reader.as_mut(), rules, &mut found))?;
     let Found { duplicates, error, rebased, .. } = found;
     if let Some(error) = error {
         return Err(error);
@@ -121,7 +122,9 @@ pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64))
                 partition.go_by_bulk(operation, bulk.records);
             }
         }
-        second_pass(sync, &spool, detector(), &detected, &duplicates, &key, &mut partition, &mut problems)?;
+        info_span!("partition").in_scope(|| {
+            second_pass(sync, &spool, detector(), &detected, &duplicates, &key, &mut partition, &mut problems)
+        })?;
     }
     std::fs::remove_file(&spool).map_err(|source| SnapshotError::Io { action: "remove", path: spool, source })?;
     let mut planned = partition.finish()?;

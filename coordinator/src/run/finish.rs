@@ -21,6 +21,7 @@ const CHUNK_CAP: usize = 256 * 1024 * 1024;
 
 impl Engine {
     /// Folds a run in state *folding* and ends it. May be done again after a crash.
+    #[tracing::instrument(name = "fold", skip_all)]
     pub(super) async fn finish(
         &self,
         id: &RunId,

@@ -26,6 +26,8 @@ use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use outflow_sources::Source;
 use tokio::sync::watch;
+use tracing::field::Empty;
+use tracing::{Instrument, info_span};
 
 use crate::project::{ResolvedSync, Sync};
 
@@ -138,6 +140,14 @@ impl Engine {
 
     /// Executes a sync: finishes what an earlier start left, then runs what is queued, else a new run.
     pub async fn execute(&self, start: &Start, signal: watch::Receiver<Signal>) -> Result<Finished, EngineError> {
+        let span = info_span!("run", sync = start.sync.name, run = Empty, state = Empty);
+        let finished = self.execute_traced(start, signal).instrument(span.clone()).await?;
+        span.record("run", finished.run.id.as_str());
+        span.record("state", finished.run.state.name());
+        Ok(finished)
+    }
+
+    async fn execute_traced(&self, start: &Start, signal: watch::Receiver<Signal>) -> Result<Finished, EngineError> {
         if let Some(run) = self.active(&start.sync.name).await? {
             let fresh_wanted = self.is_outdated(&run, start);
             let finished = self.resume(run, start, signal.clone()).await?;
@@ -193,7 +203,8 @@ impl Engine {
             let reason = "The held plan is too old, or the sync's settings have changed; run the sync again";
             return self.abandon(run, start, reason).await;
         }
-        self.deliver(run, start, signal, Vec::new()).await
+        let span = info_span!("run", sync = start.sync.name, run = %run.id);
+        self.deliver(run, start, signal, Vec::new()).instrument(span).await
     }
 
     /// Folds what a run has delivered and ends it cancelled; the rest is aborted.

@@ -7,7 +7,7 @@ use outflow_model::port::store::LocalCopy;
 use outflow_model::run::RunState;
 use outflow_snapshot::{ENCODING, Header, SnapshotReader};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{Instrument, Span, info, info_span};
 
 use super::extract::{Drafted, Inputs, draft};
 use super::guard::breach;
@@ -35,7 +35,7 @@ impl Engine {
             self.ledger.patch(&run.id, RunState::Queued, patch).await?;
         }
         self.show(|progress| progress.state = Some(RunState::Planning));
-        match self.make_plan(&run, start).await {
+        match self.make_plan(&run, start).instrument(info_span!("plan")).await {
             Ok((run, warnings)) if run.state == RunState::Held => Ok(Finished { run, warnings }),
             Ok((run, warnings)) if run.state.is_end() => Ok(Finished { run, warnings }),
             Ok((run, warnings)) => self.deliver(run, start, signal, warnings).await,
@@ -147,10 +147,10 @@ impl Engine {
             folder: folder.path().to_owned(),
             plan,
         };
-        let progress = self.progress.clone();
+        let (progress, span) = (self.progress.clone(), Span::current());
         let drafted = tokio::task::spawn_blocking(move || {
             let seen = |rows| progress.send_modify(|progress| progress.extracted = rows);
-            let drafted = draft(&inputs, extraction, &seen);
+            let drafted = span.in_scope(|| draft(&inputs, extraction, &seen));
             drop(base);
             drafted
         });
