@@ -1,13 +1,15 @@
 //! What delivery does when the destination does not simply say yes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use outflow_backends::MemoryQueue;
 use outflow_model::outcome::Status;
 use outflow_model::port::ledger::{Chunks, RunOptions, Runs};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults, Options};
-use outflow_tests::{Lab, block};
+use outflow_tests::{DeadlyQueue, Lab, block};
 
 const UPSERT: &str = "mode: upsert";
 const NAME: &str = "  name: name\n";
@@ -172,6 +174,25 @@ pub(crate) fn unknown_decided() -> Result<()> {
             ensure!((run.tally.unchanged, run.tally.add.skipped) == (unchanged, skipped), "{rule}: {:?}", run.tally);
             ensure!(lab.portal.writes().len() == 1);
         }
+        Ok(())
+    })
+}
+
+pub(crate) fn poison() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people(UPSERT, NAME)?;
+        let rows: Vec<_> = (0..100).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
+        lab.rows(&borrowed(&rows))?;
+        let start = lab.start("people", RunOptions::default())?;
+        let queue = DeadlyQueue { record: "p42@x.io".to_owned(), inner: MemoryQueue::default() };
+        let engines = lab.engines_over(&start, None, Arc::new(queue)).await?;
+        let run = engines.execute(&start).await?.run;
+        ensure!((run.tally.add.succeeded, run.tally.add.deferred) == (99, 1), "{:?}", run.tally);
+        ensure!(lab.portal.written() == 99, "{} writes", lab.portal.written());
+        let problems = lab.ledger().await?.problems(&run.id, 9).await?;
+        ensure!(problems.len() == 1 && problems[0].key == "p42@x.io", "{problems:?}");
+        ensure!(problems[0].refusal.code == "POISON", "{problems:?}");
         Ok(())
     })
 }

@@ -18,6 +18,7 @@ const CASES: &[Case] = &[
     ("wrong_credentials_stop_the_run_and_lose_nothing", Need::Nothing, delivery::unauthorized),
     ("a_create_without_an_answer_is_unknown_and_withheld", Need::Nothing, delivery::unknown),
     ("an_unknown_row_is_decided_as_the_sync_says", Need::Nothing, delivery::unknown_decided),
+    ("a_record_that_ends_its_worker_stands_alone", Need::Nothing, delivery::poison),
     ("an_interrupted_run_goes_on_where_it_stopped", Need::Nothing, delivery::interrupted),
     ("an_interrupted_run_is_folded_as_it_was_planned", Need::Nothing, delivery::other_object),
     ("mirror_removes_what_we_sent_and_nothing_else", Need::Nothing, modes::mirror),

@@ -136,6 +136,16 @@ impl<S: Simulator> Lab<S> {
 
     /// Begins a life of the process; with `death`, it ends there.
     pub async fn engines(&self, start: &Start, death: Option<Arc<Death>>) -> Result<Engines> {
+        self.engines_over(start, death, Arc::new(MemoryQueue::default())).await
+    }
+
+    /// Begins a life of the process over a queue.
+    pub async fn engines_over(
+        &self,
+        start: &Start,
+        death: Option<Arc<Death>>,
+        queue: Arc<dyn Queue>,
+    ) -> Result<Engines> {
         let state = self.path().join(".outflow");
         let clock = Arc::new(SystemClock::default());
         let inner: Arc<dyn Ledger> = self.ledger().await?;
@@ -143,7 +153,6 @@ impl<S: Simulator> Lab<S> {
             Some(death) => Arc::new(MortalLedger { inner, death }),
             None => inner,
         };
-        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
         let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), self.ledger().await?));
         let root: PathBuf = self.path().to_owned();
         let accounts = Accounts::new(Arc::new(move |reference: Reference<'_>| resolve(reference, &root)));

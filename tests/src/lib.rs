@@ -1,10 +1,12 @@
 //! What the end-to-end tests share: a project with its simulator and engine, and services of their own.
 
+mod deadly;
 mod lab;
 mod mortal;
 mod postgres;
 mod trials;
 
+pub use deadly::DeadlyQueue;
 pub use lab::{Engines, Lab};
 pub use mortal::{Death, MortalLedger};
 pub use postgres::Postgres;

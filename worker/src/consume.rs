@@ -65,12 +65,12 @@ impl Worker {
             ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Stop { refusal })
         };
         if redelivered >= POISON {
-            return stop("POISON", format!("The chunk was delivered {redelivered} times without a report"));
+            return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Poison);
         }
         if redelivered > 0 && (chunk.bulk || !chunk.repeatable) {
             // Somebody began this delivery and may have sent: the coordinator knows what was announced or checkpointed,
             // and publishes the rest anew.
-            return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Done);
+            return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Lost);
         }
         let account = match self.accounts.get(&chunk.account) {
             Ok(account) => account,

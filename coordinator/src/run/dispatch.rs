@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::plan_file::read_frame;
+use super::poison::Poisoned;
 use super::{Engine, EngineError, Finished, Signal, Start, Stopped};
 
 /// A run's gate closes by itself when its owner has been silent for so long.
@@ -32,10 +33,11 @@ const SILENT: Micros = 1_000_000;
 /// The chunks of a run under delivery.
 struct Board {
     chunks: BTreeMap<ChunkNo, Chunk>,
-    /// Published, and not yet reported on to the end.
-    in_flight: BTreeMap<ChunkNo, u32>,
+    /// Published, and not yet reported on to the end: attempt and records.
+    in_flight: BTreeMap<ChunkNo, (u32, Vec<u32>)>,
     /// Not final, and not in flight.
     waiting: BTreeSet<ChunkNo>,
+    poisoned: Poisoned,
     stopped: Option<Stopped>,
     settled: u64,
 }
@@ -45,7 +47,7 @@ impl Board {
         let waiting = chunks.iter().filter(|chunk| !chunk.merged.is_final()).map(|chunk| chunk.number).collect();
         let settled = chunks.iter().map(settled).sum();
         let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
-        Self { chunks, in_flight: BTreeMap::new(), waiting, stopped: None, settled }
+        Self { chunks, in_flight: BTreeMap::new(), waiting, poisoned: Poisoned::default(), stopped: None, settled }
     }
 
     /// The waiting chunks that may be published now: at most `room`, and no more bytes in flight than allowed.
@@ -66,6 +68,15 @@ impl Board {
     /// When the next waiting chunk is due.
     fn next_due(&self) -> Option<Micros> {
         self.waiting.iter().filter_map(|number| self.chunks.get(number)).map(|chunk| chunk.not_before).min()
+    }
+
+    /// Publishes what is left of a chunk at `due`; what was given up stays behind.
+    fn wait_for_rest(&mut self, number: ChunkNo, due: Micros) {
+        let Some(chunk) = self.chunks.get_mut(&number) else { return };
+        if !self.poisoned.cut(number, chunk.merged.remaining()).is_empty() {
+            chunk.not_before = due;
+            self.waiting.insert(number);
+        }
     }
 
     /// Takes a joined chunk in.
@@ -221,7 +232,7 @@ impl Engine {
             chunk.attempt += 1;
             let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
             let (payload, _) = read_frame(&frame)?;
-            let remaining = chunk.merged.remaining();
+            let remaining = board.poisoned.cut(*number, chunk.merged.remaining());
             let span = info_span!("publish", otel.kind = "producer", chunk = number, attempt = chunk.attempt);
             let message = ChunkV1 {
                 version: VERSION,
@@ -236,7 +247,7 @@ impl Engine {
                 wants_ids: sync.config.mode.removes(),
                 bulk: sync.bulk(chunk.operation, u64::from(chunk.rows)).is_some(),
                 rows: chunk.rows,
-                only: (remaining.len() < chunk.rows as usize).then_some(remaining),
+                only: (remaining.len() < chunk.rows as usize).then(|| remaining.clone()),
                 tries: chunk.tries,
                 parked: chunk.parked.clone(),
                 traceparent: outflow_trace::parent_of(&span),
@@ -244,7 +255,7 @@ impl Engine {
             };
             self.queue.publish(&lane, sync.config.urgent, message.encode()?.into()).instrument(span).await?;
             board.waiting.remove(number);
-            board.in_flight.insert(*number, chunk.attempt);
+            board.in_flight.insert(*number, (chunk.attempt, remaining));
         }
         Ok(())
     }
@@ -290,10 +301,11 @@ impl Engine {
         now: Micros,
     ) -> Result<(), EngineError> {
         let number = report.id.chunk;
-        if report.next == Next::Continue || board.in_flight.get(&number) != Some(&report.id.attempt) {
+        let current = board.in_flight.get(&number).is_some_and(|(attempt, _)| *attempt == report.id.attempt);
+        if report.next == Next::Continue || !current {
             return Ok(());
         }
-        board.in_flight.remove(&number);
+        let sent = board.in_flight.remove(&number).map_or_else(Vec::new, |(_, sent)| sent);
         let Some(chunk) = board.chunks.get_mut(&number) else { return Ok(()) };
         let lost = chunk.merged.undecided();
         if !lost.is_empty() {
@@ -320,9 +332,19 @@ impl Engine {
                 board.waiting.insert(number);
                 self.stop(&run.id, board, Stopped::Fatal(refusal)).await?;
             }
-            Next::Done | Next::Continue => {
-                chunk.not_before = now + SILENT;
-                board.waiting.insert(number);
+            Next::Poison => {
+                if let Some(row) = board.poisoned.halve(number, &sent) {
+                    let report = poison(&run.id, chunk, row);
+                    for (_, chunk) in self.ledger.settle(&[report], now).await? {
+                        board.put(chunk);
+                    }
+                }
+                board.wait_for_rest(number, now);
+            }
+            Next::Lost if chunk.tries >= delivery.tries => {}
+            Next::Done | Next::Lost | Next::Continue => {
+                let progress = sent.iter().any(|row| chunk.merged.status(*row) != Status::Remaining);
+                board.wait_for_rest(number, if progress { now } else { now + SILENT });
             }
         }
         Ok(())
@@ -344,5 +366,14 @@ fn unknown(run: &RunId, chunk: &Chunk, rows: &BTreeSet<u32>) -> ReportV1 {
         };
         report.refusals.push(outflow_model::wire::RowRefusal { row: *row, refusal });
     }
+    report
+}
+
+/// A report that names the record which ends its worker.
+fn poison(run: &RunId, chunk: &Chunk, row: u32) -> ReportV1 {
+    let id = AttemptId { run: run.clone(), chunk: chunk.number, attempt: chunk.attempt };
+    let mut report = ReportV1::empty(id, chunk.rows, Next::Continue);
+    let refusal = Refusal::transient("POISON", "Each worker that delivered this record ended before it could report");
+    report.refusals.push(outflow_model::wire::RowRefusal { row, refusal });
     report
 }

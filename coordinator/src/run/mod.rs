@@ -8,6 +8,7 @@ mod finish;
 mod guard;
 mod partition;
 mod plan_file;
+mod poison;
 mod start;
 mod upkeep;
 

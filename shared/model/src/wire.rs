@@ -133,6 +133,10 @@ pub enum Next {
         /// Why.
         class: ErrorClass,
     },
+    /// Publish what remains again: a worker that had begun is gone, and what it left is known to the coordinator alone.
+    Lost,
+    /// Publish what remains again in smaller messages: this one keeps ending its worker.
+    Poison,
     /// Stop the run.
     Stop {
         /// Why.
