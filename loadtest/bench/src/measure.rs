@@ -54,3 +54,9 @@ pub(crate) fn figures(rows: u64, costs: &[Cost]) -> Value {
 pub(crate) fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
+
+/// One figure of `ours` in relation to the same of `bare`.
+pub(crate) fn ratio(ours: &Value, bare: &Value, figure: &str) -> f64 {
+    let of = |figures: &Value| figures.get(figure).and_then(Value::as_f64).unwrap_or_default();
+    round(of(ours) / of(bare).max(1e-9))
+}

@@ -1,39 +1,25 @@
 //! A whole sync, as a user runs it.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use futures::StreamExt;
 use nix::sys::resource::UsageWho::RUSAGE_CHILDREN;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 
-use crate::measure::{Cost, figures, measure, round, so_far};
+use crate::measure::{Cost, figures, measure, ratio};
+use crate::simulator::Simulator;
+use crate::table::{COLUMNS, bare_copy, seed};
 
-const COLUMNS: &str = "id, email, first_name, last_name, ltv, churn_risk, updated_at";
 const PORT: u16 = 18_097;
-
-/// Ends the simulator.
-struct Simulator(Child);
-
-impl Drop for Simulator {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
 
 /// Measures first, unchanged and 1 % changed runs; the bare COPY is interleaved.
 pub(crate) async fn run(rows: u64, postgres: &str, outflow: &Path, times: usize) -> Result<Value> {
     let mut connection = PgConnection::connect(postgres).await?;
     seed(&mut connection, rows).await?;
     let outflow = outflow.canonicalize().with_context(|| format!("{} is not built", outflow.display()))?;
-    let mut simulator = Command::new(&outflow);
-    simulator
-        .args(["simulate", "hubspot", "--forget", "--limit", "0", "--port", &PORT.to_string()])
-        .stdout(Stdio::null());
-    let _simulator = Simulator(simulator.spawn()?);
+    let _simulator = Simulator::start(&outflow, PORT)?;
     let project = tempfile::tempdir()?;
     write_project(project.path(), postgres)?;
     let (mut bare, mut first, mut unchanged, mut changed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -47,28 +33,13 @@ pub(crate) async fn run(rows: u64, postgres: &str, outflow: &Path, times: usize)
         changed.push(outflow_run(&outflow, project.path(), rows / 100)?);
     }
     connection.execute("DROP TABLE outflow_bench").await?;
-    let seconds = |figures: &Value| figures["seconds"].as_f64().unwrap_or_default();
     let [bare, first, unchanged, changed] = [bare, first, unchanged, changed].map(|costs| figures(rows, &costs));
     Ok(json!({
         "bench": "sync", "rows": rows,
-        "unchanged_to_copy": round(seconds(&unchanged) / seconds(&bare)),
-        "changed_to_unchanged": round(seconds(&changed) / seconds(&unchanged)),
+        "unchanged_to_copy": ratio(&unchanged, &bare, "seconds"),
+        "changed_to_unchanged": ratio(&changed, &unchanged, "seconds"),
         "bare_copy": bare, "first": first, "unchanged": unchanged, "one_percent_changed": changed,
     }))
-}
-
-async fn seed(connection: &mut PgConnection, rows: u64) -> Result<()> {
-    connection.execute("DROP TABLE IF EXISTS outflow_bench").await?;
-    let sql = format!(
-        "CREATE TABLE outflow_bench (id bigint PRIMARY KEY, email text NOT NULL, first_name text, last_name text, \
-         ltv numeric(12,2), churn_risk float8, updated_at timestamptz); \
-         INSERT INTO outflow_bench SELECT g, 'user' || g || '@example' || (g % 97) || '.com', 'First' || (g % 5000), \
-         'Last' || (g % 7919), round((g % 500000) / 7.0, 2), (g % 1000) / 1000.0, \
-         '2026-01-01'::timestamptz + (g || ' seconds')::interval FROM generate_series(1, {rows}) g"
-    );
-    connection.execute(AssertSqlSafe(sql)).await?;
-    connection.execute("VACUUM ANALYZE outflow_bench").await?;
-    Ok(())
 }
 
 fn write_project(folder: &Path, postgres: &str) -> Result<()> {
@@ -92,20 +63,6 @@ fn write_project(folder: &Path, postgres: &str) -> Result<()> {
          firstname: first_name\n  lastname: last_name\n  ltv: ltv\n  churn_risk: churn_risk\n  updated: updated_at\n",
     )?;
     Ok(())
-}
-
-/// The rows as the server sends them, thrown away.
-async fn bare_copy(connection: &mut PgConnection) -> Result<Cost> {
-    let (began, (before, _)) = (std::time::Instant::now(), so_far()?);
-    let sql = format!("COPY (SELECT {COLUMNS} FROM outflow_bench) TO STDOUT (FORMAT binary)");
-    let mut copy = connection.copy_out_raw(&sql).await?;
-    let mut bytes = 0;
-    while let Some(part) = copy.next().await {
-        bytes += part?.len();
-    }
-    ensure!(bytes > 0);
-    let (after, peak_rss_mb) = so_far()?;
-    Ok(Cost { seconds: began.elapsed().as_secs_f64(), cpu_seconds: after - before, peak_rss_mb })
 }
 
 fn outflow_run(outflow: &Path, project: &Path, expected: u64) -> Result<Cost> {
