@@ -6,8 +6,10 @@ mod consume;
 mod deliver;
 mod jwt;
 mod probe;
+mod read;
 mod transport;
 
 pub use account::{Account, AccountError, Accounts, Secrets};
 pub use consume::{Worker, serve};
 pub use probe::{Catalog, ProbeError, probe};
+pub use read::{Values, Wanted, read};

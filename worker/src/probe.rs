@@ -77,7 +77,7 @@ pub async fn probe(
     Ok(catalog)
 }
 
-async fn get(account: &Account, path: &str, now: i64) -> Result<Response, ProbeError> {
+pub(crate) async fn get(account: &Account, path: &str, now: i64) -> Result<Response, ProbeError> {
     let no_answer = |reason: String| ProbeError::NoAnswer { account: account.name.clone(), reason };
     let request = Request { method: "GET", path: path.to_owned(), headers: Vec::new(), body: Bytes::new(), cost: 1 };
     let added = account

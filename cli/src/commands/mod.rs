@@ -1,5 +1,6 @@
 //! One file per group of commands.
 
+mod before;
 mod check;
 mod inspect;
 mod run;

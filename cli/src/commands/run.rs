@@ -12,6 +12,7 @@ use outflow_model::run::RunState;
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::before;
 use super::inspect::{accounting, run_json};
 use crate::compose::{self, Embedded};
 use crate::exit::Exit;
@@ -24,19 +25,17 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
     let _lock = compose::lock(&project).await?;
     let embedded = compose::embed(&project).await?;
     let plan = embedded.engine.preview(&start).await?;
+    let samples = before::samples(&project, &start, plan.samples).await;
     if ui.is_json() {
         ui.json(&serde_json::json!({
             "sync": sync, "tally": plan.tally, "requests": plan.requests, "seconds": plan.seconds,
-            "breach": plan.breach, "first_run": plan.first, "samples": plan.samples, "problems": plan.problems,
+            "breach": plan.breach, "first_run": plan.first, "samples": samples, "problems": plan.problems,
         }));
         return Ok(Exit::Succeeded);
     }
     accounting(ui, &plan.tally);
     ui.line(format!("{} request(s), at least {:.1} s within the account's limits.", plan.requests, plan.seconds));
-    for sample in &plan.samples {
-        let fields: Vec<String> = sample.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        ui.line(format!("  {:6} {}  {}", sample.change.name(), sample.key, fields.join(" ")));
-    }
+    samples.iter().for_each(|sample| ui.line(sample.to_string()));
     for problem in plan.problems.iter().take(10) {
         ui.line(format!("  invalid {}: {}", problem.key, problem.refusal.message));
     }

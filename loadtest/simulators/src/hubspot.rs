@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::faults::{Fault, Faults};
 use crate::limits::SlidingWindow;
-use crate::server::{Answer, Call, Simulator};
+use crate::server::{Answer, Call, Simulator, decode_segment};
 
 /// How a portal behaves.
 #[derive(Clone, Debug)]
@@ -198,9 +198,10 @@ impl HubSpot {
         }
     }
 
-    fn route(&self, state: &mut State, method: &str, path: &str, body: &[u8]) -> Answer {
+    fn route(&self, state: &mut State, call: &Call<'_>) -> Answer {
+        let Call { method, path, query, body, .. } = *call;
         if method == "GET" {
-            return self.read(path);
+            return self.read(state, path, query);
         }
         let mut parts = path.rsplit('/');
         let (call, batch, object) = (parts.next(), parts.next(), parts.next());
@@ -222,11 +223,23 @@ impl HubSpot {
         }
     }
 
-    fn read(&self, path: &str) -> Answer {
+    fn read(&self, state: &State, path: &str, query: &str) -> Answer {
         if path.starts_with("/crm/v3/properties/") {
             let names = self.options.properties.clone().unwrap_or_default();
             let fields: Vec<_> = names.iter().map(|name| json!({ "name": name, "type": "string" })).collect();
             return Answer::plain(200, json!({ "results": fields }).to_string());
+        }
+        // `/crm/…/objects/{object}/{value}?idProperty={name}`
+        let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).collect();
+        if let (Some(name), [.., object, value]) =
+            (query.get("idProperty"), path.split('/').collect::<Vec<_>>().as_slice())
+        {
+            let object = state.objects.get(*object);
+            let slot = (name.to_string(), decode_segment(value).to_lowercase());
+            return match object.and_then(|object| object.records.get(object.unique.get(&slot)?)) {
+                Some(record) => Answer::plain(200, json!(record).to_string()),
+                None => error(404, "OBJECT_NOT_FOUND", "Object not found", ""),
+            };
         }
         Answer::plain(200, "{}".to_owned())
     }
@@ -447,7 +460,7 @@ impl Simulator for HubSpot {
         if self.options.limit.is_some() || self.options.daily.is_some() {
             state.accepted_at.push(now);
         }
-        let mut answer = self.route(&mut state, method, path, body);
+        let mut answer = self.route(&mut state, call);
         self.written.send_replace(state.records);
         answer.delay += self.options.latency;
         if let Some(daily) = self.options.daily {

@@ -61,6 +61,13 @@ impl Answer {
     }
 }
 
+/// A percent-encoded segment of a path.
+pub(crate) fn decode_segment(text: &str) -> String {
+    // It reads as a form's value, but for its plus signs.
+    let form = format!("v={}", text.replace('+', "%2B"));
+    url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
 /// A simulator that answers; ends when dropped.
 pub struct Running {
     /// Where it answers.

@@ -156,6 +156,9 @@ impl Org {
                 Answer::plain(200, json!({ "DailyApiRequests": { "Max": self.options.daily } }).to_string())
             }
             ("GET", ["sobjects", object, "describe"]) => self.describe(object),
+            ("GET", ["sobjects", object, field, value]) if *field == self.options.external_id => {
+                objects.one(object, value)
+            }
             ("POST", ["composite"]) => match body() {
                 Some(body) => objects.composite(&self.options, &body),
                 None => no_json(),

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{OrgOptions, OrgWrite, error};
-use crate::server::Answer;
+use crate::server::{Answer, decode_segment};
 
 /// A record's fields as text; a null is absent.
 pub(super) type Fields = BTreeMap<String, String>;
@@ -227,6 +227,15 @@ impl Objects {
         Answer::plain(200, json!(results).to_string())
     }
 
+    /// One record, by external id.
+    pub(super) fn one(&self, object: &str, value: &str) -> Answer {
+        let id = self.external.get(&(object.to_owned(), decode_segment(value).to_lowercase()));
+        match id.and_then(|id| self.records.get(id)) {
+            Some((_, fields)) => Answer::plain(200, json!(fields).to_string()),
+            None => error(404, "NOT_FOUND", "The requested resource does not exist"),
+        }
+    }
+
     /// A composite request whose parts read records by external id.
     pub(super) fn composite(&self, options: &OrgOptions, body: &Value) -> Answer {
         let parts = body.get("compositeRequest").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -237,7 +246,7 @@ impl Objects {
             let url = part.get("url").and_then(Value::as_str).unwrap_or_default();
             let found = match url.split('/').collect::<Vec<_>>().as_slice() {
                 ["", "services", "data", _, "sobjects", object, field, value] if *field == options.external_id => {
-                    let value = decode(value);
+                    let value = decode_segment(value);
                     self.external.get(&((*object).to_owned(), value.to_lowercase()))
                 }
                 _ => None,
@@ -257,12 +266,6 @@ impl Objects {
 
 fn same(one: Option<&str>, other: Option<&str>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one.eq_ignore_ascii_case(other))
-}
-
-fn decode(text: &str) -> String {
-    // A percent-encoded path segment reads as a form's value, but for its plus signs.
-    let form = format!("v={}", text.replace('+', "%2B"));
-    url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
 }
 
 /// A field of `change` that the object does not have.

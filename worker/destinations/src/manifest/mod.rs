@@ -23,8 +23,8 @@ use serde::Deserialize;
 
 pub(crate) use classify::failure;
 pub use interpret::Interpreter;
-pub use render::fill_settings;
 pub(crate) use render::push_encoded;
+pub use render::{fill_read, fill_settings};
 
 /// A destination's manifest.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -65,6 +65,9 @@ pub struct Manifest {
     /// A request that a connection check sends.
     #[serde(default)]
     pub probe: Option<Probe>,
+    /// How one record is read, to show what a change would change.
+    #[serde(default)]
+    pub read: Option<ReadSpec>,
 }
 
 /// An operation's name as a map key.
@@ -411,6 +414,18 @@ pub struct Probe {
     /// Where the answer lists an object's fields, and how each is named.
     #[serde(default)]
     pub fields: Option<FieldList>,
+}
+
+/// How one record is read.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadSpec {
+    /// The path after the base URL; `{object}`, `{identity_name}`, `{identity}`, `{fields}` (names with commas between)
+    /// and `{setting}` are replaced.
+    pub path: String,
+    /// Where the answer has the record's fields, as a JSON pointer.
+    #[serde(default)]
+    pub fields: String,
 }
 
 /// Where an answer lists an object's fields.

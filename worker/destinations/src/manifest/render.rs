@@ -147,6 +147,17 @@ pub fn fill_settings(text: &str, object: &str, settings: &Settings) -> String {
     })
 }
 
+/// The path that reads one record.
+pub fn fill_read(text: &str, object: &str, name: &str, key: &str, fields: &[&str], settings: &Settings) -> String {
+    fill_each(text, |part, out| match part {
+        "object" => push_encoded(object, true, out),
+        "identity_name" => push_encoded(name, true, out),
+        "identity" => push_encoded(key, true, out),
+        "fields" => push_encoded(&fields.join(","), true, out),
+        name => out.push_str(setting(settings, name)),
+    })
+}
+
 fn fill_each(text: &str, mut value: impl FnMut(&str, &mut String)) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;

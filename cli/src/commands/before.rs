@@ -1,0 +1,87 @@
+//! Samples of a plan beside what the destination has now.
+
+use std::fmt;
+
+use outflow_backends::SystemClock;
+use outflow_coordinator::project::Project;
+use outflow_coordinator::{Sample, Start};
+use outflow_model::change::Change;
+use outflow_model::port::clock::Clock;
+use outflow_worker::{Values, Wanted, read};
+use serde::Serialize;
+use tracing::warn;
+
+use crate::compose;
+
+/// What stands in for a value that must not be shown.
+const MASKED: &str = "***";
+
+/// A planned record and what it changes.
+#[derive(Serialize)]
+pub(super) struct Compared {
+    change: Change,
+    key: String,
+    fields: Vec<Field>,
+}
+
+/// A field's value as it will be sent, and as the destination has it now where that is known.
+#[derive(Serialize)]
+struct Field {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+    after: String,
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {:6} {} ", self.change.name(), self.key)?;
+        for Field { name, before, after } in &self.fields {
+            match before {
+                Some(before) if before == after => {}
+                Some(before) => write!(f, " {name}: {} -> {}", shown(before), shown(after))?,
+                None => write!(f, " {name}={after}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn shown(value: &str) -> &str {
+    if value.is_empty() { "(empty)" } else { value }
+}
+
+/// The samples; changed ones with the destination's present values, where it can be asked and answers.
+pub(super) async fn samples(project: &Project, start: &Start, samples: Vec<Sample>) -> Vec<Compared> {
+    let changed: Vec<&Sample> = samples.iter().filter(|sample| sample.change == Change::Change).collect();
+    let known = ask(project, start, &changed).await;
+    let mut known = known.into_iter();
+    let compared = samples.iter().map(|sample| {
+        let before = if sample.change == Change::Change { known.next().flatten() } else { None };
+        let fields = sample.fields.iter().map(|(name, after)| Field {
+            name: name.clone(),
+            before: before.as_ref().map(|values| match after.as_str() {
+                MASKED => MASKED.to_owned(),
+                _ => values.get(name).cloned().unwrap_or_default(),
+            }),
+            after: after.clone(),
+        });
+        Compared { change: sample.change, key: sample.key.clone(), fields: fields.collect() }
+    });
+    compared.collect()
+}
+
+async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Option<Values>> {
+    let (Some(first), [identity]) = (changed.first(), start.sync.identity.as_slice()) else { return Vec::new() };
+    let keys: Vec<&str> = changed.iter().map(|sample| sample.key.as_str()).collect();
+    let fields: Vec<&str> = first.fields.iter().map(|(name, _)| name.as_str()).collect();
+    let wanted = Wanted { object: &start.sync.config.object, identity, keys: &keys, fields: &fields };
+    let now = SystemClock::default().now() / 1_000_000;
+    match read(&start.sync.account, &compose::secrets(project), wanted, now).await {
+        Ok(known) => known.unwrap_or_default(),
+        Err(error) => {
+            warn!(%error, "The destination cannot be asked what it has; the plan is shown without it");
+            Vec::new()
+        }
+    }
+}
