@@ -48,7 +48,7 @@ impl Tokens {
         let refused = |error: &str, description: &str| {
             Answer::plain(400, json!({ "error": error, "error_description": description }).to_string())
         };
-        let Some(client) = client else { return refused("invalid_client_id", "client identifier invalid") };
+        let Some(client) = client else { return self.grant(None, call) };
         let is_client = get("client_id") == client.id && get("client_secret") == client.secret;
         let mut refresh_token = None;
         match get("grant_type") {
@@ -69,6 +69,10 @@ impl Tokens {
             "client_credentials" | "refresh_token" => return refused("invalid_client", "invalid client credentials"),
             _ => return refused("unsupported_grant_type", "grant type not supported"),
         }
+        self.grant(refresh_token, call)
+    }
+
+    fn grant(&mut self, refresh_token: Option<String>, call: &Call<'_>) -> Answer {
         self.logins += 1;
         let token = format!("00D!{}", self.logins);
         self.good.insert(token.clone());

@@ -22,7 +22,7 @@ pub use login::Client;
 /// How an org behaves.
 #[derive(Clone, Debug)]
 pub struct OrgOptions {
-    /// The connected app that may log in; without one, any token is accepted.
+    /// The connected app that may log in; without one, anyone may, with any token.
     pub client: Option<Client>,
     /// Calls per day.
     pub daily: Option<u64>,
