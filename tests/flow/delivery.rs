@@ -108,19 +108,27 @@ pub(crate) fn paused() -> Result<()> {
     })
 }
 
+/// A hundred requests under these limits, to a portal that allows `strict` a second: none is refused.
+async fn never_refused(limits: &str, strict: usize) -> Result<()> {
+    let lab = Lab::new(Options { limit: Some((strict, Duration::from_secs(1))), ..Options::default() }).await?;
+    lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;
+    let outflow = std::fs::read_to_string(lab.path().join("outflow.yml"))?;
+    lab.write("outflow.yml", &outflow.replace("limits: {}", limits))?;
+    let rows: Vec<_> = (0..100).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
+    lab.rows(&borrowed(&rows))?;
+    let run = lab.run("people").await?.run;
+    ensure!(run.tally.add.succeeded == 100, "{:?}", run.tally);
+    ensure!(lab.portal.requests() == (100, 0), "{:?} requests and 429s", lab.portal.requests());
+    Ok(())
+}
+
 pub(crate) fn limited() -> Result<()> {
-    block(async {
-        let lab = Lab::new(Options { limit: Some((19, Duration::from_secs(1))), ..Options::default() }).await?;
-        lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;
-        let outflow = std::fs::read_to_string(lab.path().join("outflow.yml"))?;
-        lab.write("outflow.yml", &outflow.replace("limits: {}", "limits: { windows: [{ limit: 19, per_ms: 1000 }] }"))?;
-        let rows: Vec<_> = (0..100).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
-        lab.rows(&borrowed(&rows))?;
-        let run = lab.run("people").await?.run;
-        ensure!(run.tally.add.succeeded == 100, "{:?}", run.tally);
-        ensure!(lab.portal.requests() == (100, 0), "{:?} requests and 429s", lab.portal.requests());
-        Ok(())
-    })
+    block(never_refused("limits: { windows: [{ limit: 19, per_ms: 1000 }] }", 19))
+}
+
+pub(crate) fn reserved() -> Result<()> {
+    // Of 50 a second, 20 are left to others.
+    block(never_refused("limits: { windows: [{ limit: 50, per_ms: 1000 }] }\n    reserve: 40%", 30))
 }
 
 pub(crate) fn unauthorized() -> Result<()> {

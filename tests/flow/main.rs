@@ -2,6 +2,7 @@
 
 mod delivery;
 mod files;
+mod manifests;
 mod modes;
 mod salesforce;
 mod warehouse;
@@ -15,6 +16,7 @@ const CASES: &[Case] = &[
     ("deferred_rows_go_out_in_the_next_run", Need::Nothing, delivery::deferred),
     ("a_pause_stops_every_request_of_the_account", Need::Nothing, delivery::paused),
     ("a_strict_limit_is_never_exceeded", Need::Nothing, delivery::limited),
+    ("a_reserve_is_left_to_others", Need::Nothing, delivery::reserved),
     ("wrong_credentials_stop_the_run_and_lose_nothing", Need::Nothing, delivery::unauthorized),
     ("a_create_without_an_answer_is_unknown_and_withheld", Need::Nothing, delivery::unknown),
     ("an_unknown_row_is_decided_as_the_sync_says", Need::Nothing, delivery::unknown_decided),
@@ -31,6 +33,12 @@ const CASES: &[Case] = &[
     ("another_key_is_refused_and_removes_nothing", Need::Nothing, modes::other_key),
     ("a_removed_row_without_a_key_is_not_guessed", Need::Nothing, modes::keyless),
     ("a_manifest_of_the_users_own_delivers", Need::Nothing, modes::own_manifest),
+    ("a_manifest_sends_ndjson_signed_and_named", Need::Nothing, manifests::ndjson),
+    ("a_manifest_sends_records_one_by_one", Need::Nothing, manifests::one_by_one),
+    ("a_manifest_reads_answers_by_position", Need::Nothing, manifests::by_position),
+    ("parquet_files_keep_every_type", Need::Nothing, files::parquet),
+    ("csv_files_keep_every_type", Need::Nothing, files::csv),
+    ("a_column_of_another_type_is_noticed", Need::Nothing, files::retyped),
     ("ndjson_files_keep_every_digit", Need::Nothing, files::ndjson),
     ("salesforce_collections_answer_for_each_record", Need::Nothing, salesforce::collections),
     ("salesforce_mirror_deletes_by_id_and_looks_up_what_it_lacks", Need::Nothing, salesforce::mirror),

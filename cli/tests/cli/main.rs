@@ -1,6 +1,7 @@
 //! The program itself, as a user meets it: wrong input, exit codes, and `kill -9`.
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
+mod disk;
 mod plans;
 mod traces;
 
@@ -51,6 +52,9 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     (PROJECT, "token: $", "tokn: $", &["destinations.crm.settings", "Private app access token"]),
     (PROJECT, "allow_private_addresses: true", "allow_private_addresses: maybe", &["outflow.yml:13", "bool"]),
     (PROJECT, "  shop:", " shop:\n   - x", &["outflow.yml"]),
+    (PROJECT, "type: hubspot", "type: hubspot\n    reserve: 40", &["outflow.yml"]),
+    (PROJECT, "type: hubspot", "type: hubspot\n    reserve: 140%", &["140%", "no share from 0% to 99%"]),
+    (PROJECT, "type: hubspot", "type: salesforce", &["destinations.crm.settings", "Consumer key"]),
     (MODEL, "source: shop", "source: shp", &["models/customers.sql:2:1", "Did you mean \"shop\"?"]),
     (MODEL, "key: email", "keys: email", &["models/customers.sql:3:1", "unknown field", "Did you mean \"key\"?"]),
     (MODEL, "key: email", "key: id", &["key is id", "key: [email]"]),

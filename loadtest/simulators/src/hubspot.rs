@@ -419,7 +419,7 @@ impl HubSpot {
 
 impl Simulator for HubSpot {
     fn answer(&self, call: &Call<'_>) -> Answer {
-        let Call { method, path, token, body, .. } = *call;
+        let Call { method, path, body, .. } = *call;
         let mut state = self.state();
         if let Some(call) = path.strip_prefix("/_simulator/") {
             return self.control(&mut state, method, call, body);
@@ -427,7 +427,7 @@ impl Simulator for HubSpot {
         state.requests += 1;
         let mut fault = state.faults.draw();
         let authorized =
-            self.options.token.as_ref().is_none_or(|wanted| token == Some(format!("Bearer {wanted}").as_str()));
+            self.options.token.as_ref().is_none_or(|wanted| call.header("authorization") == format!("Bearer {wanted}"));
         if !authorized {
             fault = Fault::Unauthorized;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::HeaderMap;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -29,14 +30,17 @@ pub struct Call<'a> {
     pub path: &'a str,
     /// Its query, undecoded.
     pub query: &'a str,
-    /// Its `authorization` header.
-    pub token: Option<&'a str>,
-    /// Its `content-type` header.
-    pub kind: &'a str,
-    /// Its `host` header.
-    pub host: &'a str,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
     /// Its body.
     pub body: &'a [u8],
+}
+
+impl<'a> Call<'a> {
+    /// A header's value; empty where there is none.
+    pub fn header(&self, name: &str) -> &'a str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
 }
 
 /// What the server sends.
@@ -56,7 +60,7 @@ pub struct Answer {
 
 impl Answer {
     /// An answer at once.
-    pub(crate) fn plain(status: u16, body: String) -> Self {
+    pub fn plain(status: u16, body: String) -> Self {
         Self { status, headers: Vec::new(), body, delay: Duration::ZERO, reset: false }
     }
 }
@@ -132,14 +136,11 @@ impl From<Infallible> for Reset {
 async fn answer(simulator: Arc<dyn Simulator>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Reset> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Reset)?.to_bytes();
-    let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let call = Call {
         method: parts.method.as_str(),
         path: parts.uri.path(),
         query: parts.uri.query().unwrap_or_default(),
-        token: header("authorization"),
-        kind: header("content-type").unwrap_or_default(),
-        host: header("host").unwrap_or_default(),
+        headers: &parts.headers,
         body: &body,
     };
     let Answer { status, headers, body, delay, reset } = simulator.answer(&call);

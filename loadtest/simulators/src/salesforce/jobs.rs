@@ -51,7 +51,7 @@ impl Jobs {
         let Some(job) = self.jobs.get_mut(*id) else { return error(404, "NOT_FOUND", "The job does not exist") };
         match (call.method, rest) {
             ("PUT", ["batches"]) => {
-                if call.kind != "text/csv" {
+                if call.header("content-type") != "text/csv" {
                     return error(400, "InvalidContentType", "Expected text/csv");
                 }
                 if job.state != "Open" || job.body.is_some() {

@@ -38,8 +38,8 @@ impl Tokens {
         self.good.clear();
     }
 
-    pub(super) fn knows(&self, header: Option<&str>) -> bool {
-        header.and_then(|header| header.strip_prefix("Bearer ")).is_some_and(|token| self.good.contains(token))
+    pub(super) fn knows(&self, header: &str) -> bool {
+        header.strip_prefix("Bearer ").is_some_and(|token| self.good.contains(token))
     }
 
     pub(super) fn login(&mut self, client: Option<&Client>, call: &Call<'_>) -> Answer {
@@ -77,7 +77,7 @@ impl Tokens {
         let token = format!("00D!{}", self.logins);
         self.good.insert(token.clone());
         let mut answer = json!({
-            "access_token": token, "instance_url": format!("http://{}", call.host), "token_type": "Bearer",
+            "access_token": token, "instance_url": format!("http://{}", call.header("host")), "token_type": "Bearer",
             "id": "https://login.salesforce.com/id/00D/005", "issued_at": "0", "signature": "",
         });
         if let Some(refresh_token) = refresh_token {

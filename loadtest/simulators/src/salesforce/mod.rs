@@ -198,7 +198,7 @@ impl Simulator for Org {
             return state.tokens.login(self.options.client.as_ref(), call);
         }
         let fault = state.faults.draw();
-        let known = self.options.client.is_none() || state.tokens.knows(call.token);
+        let known = self.options.client.is_none() || state.tokens.knows(call.header("authorization"));
         if !known || fault == Fault::Unauthorized {
             return error(401, "INVALID_SESSION_ID", "Session expired or invalid");
         }
@@ -257,7 +257,7 @@ impl State {
     fn note(&mut self, call: &Call<'_>) {
         let is_id = |part: &&str| part.len() == 18 && part.starts_with("750");
         let path: Vec<&str> = call.path.split('/').map(|part| if is_id(&part) { "{id}" } else { part }).collect();
-        let mut names: Vec<String> = match call.kind {
+        let mut names: Vec<String> = match call.header("content-type") {
             "application/json" => match serde_json::from_slice(call.body) {
                 Ok(Value::Object(members)) => members.keys().cloned().collect(),
                 _ => Vec::new(),

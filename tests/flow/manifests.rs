@@ -1,0 +1,105 @@
+//! Destinations that are a user's own manifest.
+
+use anyhow::{Result, ensure};
+use outflow_model::run::RunState;
+use outflow_simulators::Answer;
+use outflow_tests::{Lab, Recorder, block};
+use ring::hmac;
+
+/// A project that sends `people.csv` by a manifest of its own.
+async fn lab(manifest: &str, settings: &str) -> Result<Lab<Recorder>> {
+    let lab = Lab::with(Recorder::default()).await?;
+    lab.write(
+        "outflow.yml",
+        &format!(
+            "version: 1\nsources:\n  files: {{ type: files, path: data }}\ndestinations:\n  own:\n    type: http\n    \
+             manifest: own.toml\n    base_url: PORTAL\n    allow_private_addresses: true\n    settings: {{ {settings} }}\n"
+        ),
+    )?;
+    lab.write("models/people.yml", "source: files\nkey: email\nfiles: people.csv\n")?;
+    lab.write(
+        "syncs/people.yml",
+        "model: people\ndestination: own\nobject: people\nmode: upsert\nmapping: { email: email, address.city: city, age: age }\n",
+    )?;
+    lab.write("own.toml", manifest)?;
+    lab.write("data/people.csv", "email,city,age\na@x.io,Graz,30\nb@x.io,\"St. \"\"P\"\"\",\n")?;
+    Ok(lab)
+}
+
+const HEAD: &str =
+    "name = \"own\"\ntitle = \"Our own\"\n[objects.people]\nidentity = [\"email\"]\nmodes = [\"upsert\"]\n";
+
+pub(crate) fn ndjson() -> Result<()> {
+    block(async {
+        let manifest = format!(
+            "{HEAD}[auth]\nkind = \"hmac\"\nheader = \"x-signature\"\nsecret = \"key\"\n[config.key]\nlabel = \"Key\"\nsecret = true\n\
+             [operations.upsert]\nmethod = \"PUT\"\npath = \"/in/{{object}}\"\nrecords = 10\nndjson = true\nbody = \"$records\"\n\
+             headers = {{ Idempotency-Key = \"{{token}}\" }}\n"
+        );
+        let lab = lab(&manifest, "key: s3cret").await?;
+        lab.portal.answer([Answer { reset: true, ..Answer::plain(200, String::new()) }]);
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.add.succeeded == 2, "{:?} {:?}", run.tally, run.reason);
+        let seen = lab.portal.seen();
+        let [lost, answered] = seen.as_slice() else { anyhow::bail!("{seen:?}") };
+        ensure!(answered.line == "PUT /in/people" && answered.headers["content-type"] == "application/x-ndjson");
+        ensure!(
+            answered.body
+                == "{\"email\":\"a@x.io\",\"address\":{\"city\":\"Graz\"},\"age\":\"30\"}\n{\"email\":\"b@x.io\",\"address\":{\"city\":\"St. \\\"P\\\"\"},\"age\":null}\n",
+            "{}",
+            answered.body
+        );
+        // The same delivery has the same key, however often it is sent.
+        ensure!(!answered.headers["idempotency-key"].is_empty());
+        ensure!(lost.headers["idempotency-key"] == answered.headers["idempotency-key"]);
+        let (time, signature) = answered.headers["x-signature"].split_once(",v1=").unwrap_or_default();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"s3cret");
+        let signed = hmac::sign(&key, format!("{}.{}", time.trim_start_matches("t="), answered.body).as_bytes());
+        let expected: String = signed.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        ensure!(signature == expected, "{signature} is not {expected}");
+        Ok(())
+    })
+}
+
+pub(crate) fn one_by_one() -> Result<()> {
+    block(async {
+        let manifest = format!(
+            "{HEAD}[auth]\nkind = \"basic\"\nusername = \"user\"\npassword = \"password\"\n[config.user]\nlabel = \"User\"\n\
+             [config.password]\nlabel = \"Password\"\nsecret = true\n[error]\nmessage = \"/why\"\n\
+             [operations.upsert]\nmethod = \"POST\"\npath = \"/people/{{identity}}\"\nrecords = 1\nbody = \"$record\"\n"
+        );
+        let lab = lab(&manifest, "user: u, password: p").await?;
+        lab.portal.answer([Answer::plain(422, "{\"why\":\"too young\"}".to_owned())]);
+        let run = lab.run("people").await?.run;
+        ensure!((run.tally.add.succeeded, run.tally.add.rejected) == (1, 1), "{:?}", run.tally);
+        let seen = lab.portal.seen();
+        let mut lines: Vec<_> = seen.iter().map(|seen| seen.line.as_str()).collect();
+        lines.sort_unstable();
+        ensure!(lines == ["POST /people/a%40x.io", "POST /people/b%40x.io"], "{lines:?}");
+        ensure!(seen.iter().all(|seen| seen.headers["authorization"] == "Basic dTpw"));
+        use outflow_model::port::ledger::Chunks;
+        let problems = lab.ledger().await?.problems(&run.id, 9).await?;
+        ensure!(problems.len() == 1 && problems[0].refusal.message == "too young", "{problems:?}");
+        Ok(())
+    })
+}
+
+pub(crate) fn by_position() -> Result<()> {
+    block(async {
+        let manifest = format!(
+            "{HEAD}[operations.upsert]\nmethod = \"POST\"\npath = \"/people\"\nrecords = 10\nbody = {{ all = \"$records\" }}\n\
+             answer = {{ by = \"position\", results = \"/results\", error_message = \"/error\" }}\n"
+        );
+        let lab = lab(&manifest, "").await?;
+        // An answer that leaves a record out is no success of any.
+        lab.portal.answer([
+            Answer::plain(200, "{\"results\":[{}]}".to_owned()),
+            Answer::plain(200, "{\"results\":[{\"error\":\"no\"},{}]}".to_owned()),
+        ]);
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Partial, "{:?}", run.state);
+        ensure!((run.tally.add.succeeded, run.tally.add.rejected) == (1, 1), "{:?}", run.tally);
+        ensure!(run.requests == 2, "{} requests", run.requests);
+        Ok(())
+    })
+}
