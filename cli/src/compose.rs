@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use outflow_backends::{MemoryLimiter, MemoryQueue, ObjectStore, SqliteLedger, StateLock, SystemClock, resolve};
+use outflow_backends::{
+    FileVault, MemoryLimiter, MemoryQueue, ObjectStore, SqliteLedger, StateLock, SystemClock, resolve,
+};
 use outflow_coordinator::project::{Project, resolve as resolve_sync};
 use outflow_coordinator::{Engine, Progress, Start};
 use outflow_model::id::Lane;
@@ -12,7 +14,7 @@ use outflow_model::port::ledger::RunOptions;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::secret::{Reference, expand};
-use outflow_worker::{Accounts, Secrets, Worker, serve};
+use outflow_worker::{Accounts, Keyring, Secrets, Worker, serve};
 use tokio::sync::watch;
 
 use crate::mistakes::Mistakes;
@@ -48,6 +50,12 @@ pub(crate) fn secrets(project: &Project) -> Secrets {
     Arc::new(move |reference: Reference<'_>| resolve(reference, &root))
 }
 
+/// Where credentials come from in a project.
+pub(crate) fn keys(project: &Project) -> Keyring {
+    let folder = project.root.join(&project.config.state.dir).join("tokens");
+    Keyring { secrets: secrets(project), vault: Arc::new(FileVault::new(&folder)) }
+}
+
 /// A sync made ready: its names resolved, its source opened.
 pub(crate) fn start(project: &Project, name: &str, options: RunOptions) -> Result<Start> {
     let mut sync = resolve_sync(project, name).map_err(Mistakes)?;
@@ -74,7 +82,7 @@ pub(crate) async fn embed(project: &Project) -> Result<Embedded> {
     _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).with_context(|| format!("Cannot make {}", folder.display()))?;
     let (sender, progress) = watch::channel(Progress::default());
-    let accounts = Accounts::new(secrets(project));
+    let accounts = Accounts::new(keys(project));
     let name = format!("embedded-{}", std::process::id());
     let worker = Arc::new(Worker::new(name, accounts, queue.clone(), limiter.clone(), clock.clone()));
     let store = Arc::new(ObjectStore::local(&state.join("store"))?);

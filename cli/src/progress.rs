@@ -29,7 +29,8 @@ pub(crate) async fn show(mut progress: watch::Receiver<Progress>) {
                 let (since, at) = *began.get_or_insert_with(|| (Instant::now(), now.settled));
                 let rate = (now.settled - at.min(now.settled)) as f64 / since.elapsed().as_secs_f64().max(0.1);
                 let left = now.planned.saturating_sub(now.settled) as f64 / rate.max(0.1);
-                let limited = if now.in_flight == 0 && now.waiting > 0 { "limiter" } else { "destination" };
+                let limiter = now.held_back > 0.5 || (now.in_flight == 0 && now.waiting > 0);
+                let limited = if limiter { "limiter" } else { "destination" };
                 bar.set_length(now.planned);
                 bar.set_position(now.settled);
                 bar.set_message(format!("records · {rate:.0}/s · {left:.0} s left (limited by: {limited})"));

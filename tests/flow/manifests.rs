@@ -1,6 +1,9 @@
 //! Destinations that are a user's own manifest.
 
+use std::fmt::Write;
+
 use anyhow::{Result, ensure};
+use outflow_model::port::ledger::Chunks;
 use outflow_model::run::RunState;
 use outflow_simulators::Answer;
 use outflow_tests::{Lab, Recorder, block};
@@ -55,7 +58,10 @@ pub(crate) fn ndjson() -> Result<()> {
         let (time, signature) = answered.headers["x-signature"].split_once(",v1=").unwrap_or_default();
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"s3cret");
         let signed = hmac::sign(&key, format!("{}.{}", time.trim_start_matches("t="), answered.body).as_bytes());
-        let expected: String = signed.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = signed.as_ref().iter().fold(String::new(), |mut out, byte| {
+            _ = write!(out, "{byte:02x}");
+            out
+        });
         ensure!(signature == expected, "{signature} is not {expected}");
         Ok(())
     })
@@ -77,7 +83,6 @@ pub(crate) fn one_by_one() -> Result<()> {
         lines.sort_unstable();
         ensure!(lines == ["POST /people/a%40x.io", "POST /people/b%40x.io"], "{lines:?}");
         ensure!(seen.iter().all(|seen| seen.headers["authorization"] == "Basic dTpw"));
-        use outflow_model::port::ledger::Chunks;
         let problems = lab.ledger().await?.problems(&run.id, 9).await?;
         ensure!(problems.len() == 1 && problems[0].refusal.message == "too young", "{problems:?}");
         Ok(())

@@ -297,6 +297,11 @@ pub(crate) fn logins() -> Result<()> {
             let run = lab.run("people").await?.run;
             ensure!(run.tally.add.succeeded == 1_000, "{settings}: {:?} {:?}", run.tally, run.reason);
             ensure!(once_each(&lab) == 0);
+            // Another process, after every session has ended: a refresh token that was used up is not used again.
+            lab.portal.expire();
+            rows(&lab, people(1_001))?;
+            let run = lab.run("people").await?.run;
+            ensure!(run.tally.add.succeeded == 1, "{settings}: {:?} {:?}", run.tally, run.reason);
         }
         for (settings, wanted) in [
             ("client_secret: wrong", "invalid_client"),

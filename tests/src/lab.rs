@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use outflow_backends::{MemoryLimiter, MemoryQueue, ObjectStore, SqliteLedger, SystemClock, resolve};
+use outflow_backends::{FileVault, MemoryLimiter, MemoryQueue, ObjectStore, SqliteLedger, SystemClock, resolve};
 use outflow_coordinator::project::{Project, resolve as resolve_sync};
 use outflow_coordinator::{Engine, EngineError, Finished, Progress, Signal, Start};
 use outflow_model::id::Lane;
@@ -14,7 +14,7 @@ use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::secret::Reference;
 use outflow_simulators::{HubSpot, Options, Running, Simulator, start};
-use outflow_worker::{Accounts, Worker, serve};
+use outflow_worker::{Accounts, Keyring, Worker, serve};
 use tokio::sync::watch;
 
 use crate::mortal::{Death, MortalLedger};
@@ -155,7 +155,9 @@ impl<S: Simulator> Lab<S> {
         };
         let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), self.ledger().await?));
         let root: PathBuf = self.path().to_owned();
-        let accounts = Accounts::new(Arc::new(move |reference: Reference<'_>| resolve(reference, &root)));
+        let secrets = Arc::new(move |reference: Reference<'_>| resolve(reference, &root));
+        let vault = Arc::new(FileVault::new(&state.join("tokens")));
+        let accounts = Accounts::new(Keyring { secrets, vault });
         let worker = Arc::new(Worker::new("test".to_owned(), accounts, queue.clone(), limiter.clone(), clock.clone()));
         let lane = Lane(start.sync.account.name.clone());
         let worker = tokio::spawn(serve(worker, lane, start.sync.concurrency as usize));

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use outflow_destinations::{Destination, Manifest, Settings, catalog};
 use outflow_model::limit::Limits;
+use outflow_model::port::vault::Vault;
 use outflow_model::secret::{Reference, expand};
 use outflow_model::suggest::did_you_mean;
 use outflow_model::wire::AccountV1;
@@ -14,6 +15,15 @@ use crate::transport::Transport;
 
 /// Resolves references to secrets.
 pub type Secrets = Arc<dyn Fn(Reference<'_>) -> Result<String, String> + Send + Sync>;
+
+/// Where credentials come from.
+#[derive(Clone)]
+pub struct Keyring {
+    /// Configured ones.
+    pub secrets: Secrets,
+    /// Those that took their place.
+    pub vault: Arc<dyn Vault>,
+}
 
 /// An account that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +50,7 @@ pub struct Account {
 
 impl Account {
     /// Makes an account ready; secrets are resolved here and kept out of the settings that destinations see.
-    pub fn open(account: &AccountV1, secrets: &Secrets) -> Result<Self, AccountError> {
+    pub fn open(account: &AccountV1, keys: &Keyring) -> Result<Self, AccountError> {
         let fail = |reason: String| AccountError { account: account.name.clone(), reason };
         let manifest = match &account.manifest {
             Some(text) => Manifest::parse(text).map_err(fail)?,
@@ -60,7 +70,7 @@ impl Account {
                 }
                 return Err(fail(format!("The setting `{name}` ({}) is missing.", field.label)));
             };
-            let value = expand(value, |reference| secrets(reference)).map_err(fail)?;
+            let value = expand(value, |reference| (keys.secrets)(reference)).map_err(fail)?;
             if field.secret { &mut hidden } else { &mut settings }.insert(name.clone(), value);
         }
         let chosen =
@@ -72,9 +82,9 @@ impl Account {
         }
         let base_url = account.base_url.as_ref().or(manifest.base_url.as_ref());
         let base_url = base_url.ok_or_else(|| fail("`base_url` is missing.".to_owned()))?;
-        let base_url = expand(base_url, |reference| secrets(reference)).map_err(fail)?;
+        let base_url = expand(base_url, |reference| (keys.secrets)(reference)).map_err(fail)?;
         let transport = Transport::new(&base_url, account.allow_private_addresses, account.timeout_ms).map_err(fail)?;
-        let credentials = Credentials::new(chosen, &settings, hidden);
+        let credentials = Credentials::new(&account.name, chosen, &settings, hidden, keys.vault.clone());
         let destination = catalog::open(manifest.clone()).map_err(fail)?;
         Ok(Self {
             name: account.name.clone(),
@@ -90,14 +100,14 @@ impl Account {
 
 /// Accounts that are in use, each made ready once.
 pub struct Accounts {
-    secrets: Secrets,
+    keys: Keyring,
     open: Mutex<HashMap<String, (AccountV1, Arc<Account>)>>,
 }
 
 impl Accounts {
     /// No account yet.
-    pub fn new(secrets: Secrets) -> Self {
-        Self { secrets, open: Mutex::default() }
+    pub fn new(keys: Keyring) -> Self {
+        Self { keys, open: Mutex::default() }
     }
 
     /// The account, made ready anew where it has changed.
@@ -108,7 +118,7 @@ impl Accounts {
         {
             return Ok(ready.clone());
         }
-        let ready = Arc::new(Account::open(account, &self.secrets)?);
+        let ready = Arc::new(Account::open(account, &self.keys)?);
         open.insert(account.name.clone(), (account.clone(), ready.clone()));
         Ok(ready)
     }

@@ -1,14 +1,17 @@
 //! Credentials on requests; tokens are fetched once, however many requests wait for them.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use outflow_destinations::manifest::Auth;
 use outflow_destinations::{Request, Settings};
+use outflow_model::port::vault::Vault;
 use outflow_model::secret::Secret;
 use serde::Deserialize;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use crate::jwt::{self, Claims};
@@ -19,6 +22,8 @@ const ASSERTION_SECONDS: i64 = 180;
 
 /// Credentials of one account.
 pub(crate) struct Credentials {
+    account: String,
+    vault: Arc<dyn Vault>,
     auth: Auth,
     plain: Settings,
     hidden: Settings,
@@ -31,8 +36,6 @@ struct Current {
     token: Option<Login>,
     /// How often it was renewed.
     generation: u64,
-    /// The refresh token that took the configured one's place.
-    rotated: Option<Secret>,
 }
 
 /// What a login gave.
@@ -79,8 +82,15 @@ struct OAuthError {
 }
 
 impl Credentials {
-    pub(crate) fn new(auth: &Auth, plain: &Settings, hidden: Settings) -> Self {
-        Self { auth: auth.clone(), plain: plain.clone(), hidden, token: Mutex::default() }
+    pub(crate) fn new(account: &str, auth: &Auth, plain: &Settings, hidden: Settings, vault: Arc<dyn Vault>) -> Self {
+        Self {
+            account: account.to_owned(),
+            vault,
+            auth: auth.clone(),
+            plain: plain.clone(),
+            hidden,
+            token: Mutex::default(),
+        }
     }
 
     fn value(&self, name: &str) -> &str {
@@ -110,9 +120,8 @@ impl Credentials {
                 let login = match current.token.take() {
                     Some(login) => login,
                     None => {
-                        let token = self.fetch(transport, current.rotated.as_ref(), now).await?;
+                        let token = self.fetch(transport, now).await?;
                         current.generation += 1;
-                        current.rotated = token.refresh_token.map(Secret::new).or(current.rotated.take());
                         Login { bearer: Secret::new(token.access_token), base: token.instance_url }
                     }
                 };
@@ -140,8 +149,9 @@ impl Credentials {
         true
     }
 
-    async fn fetch(&self, transport: &Transport, rotated: Option<&Secret>, now: i64) -> Result<Granted, NoToken> {
-        let assertion;
+    async fn fetch(&self, transport: &Transport, now: i64) -> Result<Granted, NoToken> {
+        let (assertion, kept);
+        let mut origin = None;
         let (url, form) = match &self.auth {
             Auth::ClientCredentials { token_url, client_id, client_secret } => (
                 token_url,
@@ -151,15 +161,21 @@ impl Credentials {
                     ("client_secret", self.value(client_secret)),
                 ],
             ),
-            Auth::RefreshToken { token_url, client_id, client_secret, refresh_token } => (
-                token_url,
-                vec![
+            Auth::RefreshToken { token_url, client_id, client_secret, refresh_token } => {
+                let configured = self.value(refresh_token);
+                let name = digest(configured);
+                // Another process may have used the one that this one knew.
+                let found = self.vault.kept(&self.account, &name).await;
+                kept = found.map_err(|error| NoToken::Later(error.to_string()))?;
+                origin = Some(name);
+                let form = vec![
                     ("grant_type", "refresh_token"),
                     ("client_id", self.value(client_id)),
                     ("client_secret", self.value(client_secret)),
-                    ("refresh_token", rotated.map_or(self.value(refresh_token), Secret::expose)),
-                ],
-            ),
+                    ("refresh_token", kept.as_ref().map_or(configured, Secret::expose)),
+                ];
+                (token_url, form)
+            }
             Auth::JwtBearer { token_url, client_id, username, audience, private_key } => {
                 let claims = Claims {
                     iss: self.value(client_id),
@@ -189,22 +205,37 @@ impl Credentials {
             let later = matches!(answer.status, 408 | 429 | 500..=599);
             return Err(if later { NoToken::Later(reason) } else { NoToken::Refused(reason) });
         }
-        serde_json::from_slice(&answer.body)
-            .map_err(|_| NoToken::Refused("the token endpoint's answer has no access_token".to_owned()))
+        let granted: Granted = serde_json::from_slice(&answer.body)
+            .map_err(|_| NoToken::Refused("the token endpoint's answer has no access_token".to_owned()))?;
+        if let (Some(origin), Some(token)) = (&origin, &granted.refresh_token) {
+            // Durable before anything else: the old one may be good for nothing now.
+            let kept = self.vault.keep(&self.account, origin, &Secret::new(token.clone())).await;
+            kept.map_err(|error| NoToken::Later(error.to_string()))?;
+        }
+        Ok(granted)
     }
+}
+
+/// Names a configured token without telling it.
+fn digest(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 /// The hexadecimal HMAC-SHA-256 of `time.body`.
 fn sign(key: &str, time: i64, body: &[u8]) -> Result<String, String> {
-    use std::fmt::Write;
     let mut mac =
         Hmac::<Sha256>::new_from_slice(key.as_bytes()).map_err(|_| "the signing key is unusable".to_owned())?;
     mac.update(format!("{time}.").as_bytes());
     mac.update(body);
-    Ok(mac.finalize().into_bytes().iter().fold(String::new(), |mut out, byte| {
-        _ = write!(out, "{byte:02x}");
-        out
-    }))
+    Ok(hex(&mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]

@@ -155,6 +155,7 @@ impl<'a> Delivery<'a> {
 
     /// Delivers what is pending; the report says what came of it.
     pub(crate) async fn run(mut self) -> ReportV1 {
+        let began = self.tools.clock.now();
         let next = match self.passes().await {
             Ok(()) if self.again.is_empty() => Next::Done,
             Ok(()) => Next::Again { after: self.hand_back(), counted: true, parked: None, class: self.class },
@@ -165,6 +166,7 @@ impl<'a> Delivery<'a> {
             }
         };
         self.report.next = next;
+        self.report.took = self.tools.clock.now() - began;
         self.report.ids = self.ids();
         self.report
     }
@@ -381,7 +383,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Waits until the next request may leave.
-    async fn permit(&self, records: usize, cost: u64, parked: impl Fn() -> Option<ParkedV1>) -> Result<Slot, Stop> {
+    async fn permit(&mut self, records: usize, cost: u64, parked: impl Fn() -> Option<ParkedV1>) -> Result<Slot, Stop> {
         let chunk = self.chunk;
         let request = Permit {
             account: &self.account.name,
@@ -408,6 +410,7 @@ impl<'a> Delivery<'a> {
                 }
                 Verdict::Later { wait, .. } => {
                     held += wait;
+                    self.report.waited += wait;
                     tokio::time::sleep(Duration::from_micros(wait.max(100) as u64)).await;
                 }
             }

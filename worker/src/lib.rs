@@ -9,7 +9,7 @@ mod probe;
 mod read;
 mod transport;
 
-pub use account::{Account, AccountError, Accounts, Secrets};
+pub use account::{Account, AccountError, Accounts, Keyring, Secrets};
 pub use consume::{Worker, serve};
 pub use probe::{Catalog, ProbeError, probe};
 pub use read::{Values, Wanted, read};

@@ -6,7 +6,7 @@ use outflow_destinations::{Request, Response};
 use outflow_model::wire::AccountV1;
 use serde_json::Value;
 
-use crate::account::{Account, AccountError, Secrets};
+use crate::account::{Account, AccountError, Keyring};
 use crate::auth::NoToken;
 
 /// What a destination says of an object's fields.
@@ -47,13 +47,8 @@ pub enum ProbeError {
 }
 
 /// Connects to an account, and asks for the fields of `object` where its destination tells them.
-pub async fn probe(
-    account: &AccountV1,
-    secrets: &Secrets,
-    object: Option<&str>,
-    now: i64,
-) -> Result<Catalog, ProbeError> {
-    let account = Account::open(account, secrets)?;
+pub async fn probe(account: &AccountV1, keys: &Keyring, object: Option<&str>, now: i64) -> Result<Catalog, ProbeError> {
+    let account = Account::open(account, keys)?;
     let Some(probe) = &account.manifest.probe else { return Ok(Catalog::default()) };
     get(&account, &fill_settings(&probe.path, "", &account.settings), now).await?;
     let (Some(object), Some(list)) = (object, &probe.fields) else { return Ok(Catalog::default()) };

@@ -6,7 +6,7 @@ use outflow_destinations::manifest::fill_read;
 use outflow_model::wire::AccountV1;
 use serde_json::Value;
 
-use crate::account::{Account, Secrets};
+use crate::account::{Account, Keyring};
 use crate::probe::{ProbeError, get};
 
 /// A record's fields as text; a field that is null or absent is missing.
@@ -29,11 +29,11 @@ pub struct Wanted<'a> {
 /// manifest does not say how to read.
 pub async fn read(
     account: &AccountV1,
-    secrets: &Secrets,
+    keys: &Keyring,
     wanted: Wanted<'_>,
     now: i64,
 ) -> Result<Option<Vec<Option<Values>>>, ProbeError> {
-    let account = Account::open(account, secrets)?;
+    let account = Account::open(account, keys)?;
     let Some(spec) = &account.manifest.read else { return Ok(None) };
     let mut records = Vec::with_capacity(wanted.keys.len());
     for key in wanted.keys {

@@ -77,7 +77,7 @@ async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Optio
     let fields: Vec<&str> = first.fields.iter().map(|(name, _)| name.as_str()).collect();
     let wanted = Wanted { object: &start.sync.config.object, identity, keys: &keys, fields: &fields };
     let now = SystemClock::default().now() / 1_000_000;
-    match read(&start.sync.account, &compose::secrets(project), wanted, now).await {
+    match read(&start.sync.account, &compose::keys(project), wanted, now).await {
         Ok(known) => known.unwrap_or_default(),
         Err(error) => {
             warn!(%error, "The destination cannot be asked what it has; the plan is shown without it");

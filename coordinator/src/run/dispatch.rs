@@ -276,6 +276,11 @@ impl Engine {
                 Err(error) => warn!(%error, "A report cannot be read; it is dropped, and its chunk published again"),
             }
         }
+        let time = |of: fn(&ReportV1) -> Micros| reports.iter().map(of).sum::<Micros>() as f64;
+        let (took, waited) = (time(|report| report.took), time(|report| report.waited));
+        if took > 0.0 {
+            self.show(|progress| progress.held_back = f64::midpoint(progress.held_back, waited / took));
+        }
         let now = self.clock.now();
         for (of, chunk) in self.ledger.settle(&reports, now).await? {
             if of == run.id {

@@ -61,6 +61,8 @@ pub struct Progress {
     pub in_flight: usize,
     /// Chunks that wait for a limit or for their next try.
     pub waiting: usize,
+    /// How much of the time of late deliveries went into waiting for the limiter, from 0 to 1.
+    pub held_back: f64,
 }
 
 /// How a start ended.
@@ -142,7 +144,7 @@ impl Engine {
     /// Executes a sync: finishes what an earlier start left, then runs what is queued, else a new run.
     pub async fn execute(&self, start: &Start, signal: watch::Receiver<Signal>) -> Result<Finished, EngineError> {
         let span = info_span!("run", sync = start.sync.name, run = Empty, state = Empty);
-        let finished = self.execute_traced(start, signal).instrument(span.clone()).await?;
+        let finished = Box::pin(self.execute_traced(start, signal)).instrument(span.clone()).await?;
         span.record("run", finished.run.id.as_str());
         span.record("state", finished.run.state.name());
         Ok(finished)

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper_util::rt::TokioIo;
-use outflow_backends::{MemoryLimiter, MemoryQueue, SqliteLedger, SystemClock};
+use outflow_backends::{FileVault, MemoryLimiter, MemoryQueue, SqliteLedger, SystemClock};
 use outflow_destinations::{Batch, Step, catalog};
 use outflow_model::cell::{Cell, Kind};
 use outflow_model::change::Operation;
@@ -22,7 +22,7 @@ use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::table::{Field, NullPolicy, Table};
 use outflow_model::wire::{AccountV1, ChunkV1, ReportV1, VERSION, pack};
-use outflow_worker::{Accounts, Worker, serve};
+use outflow_worker::{Accounts, Keyring, Worker, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -147,7 +147,9 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
         .enumerate()
         .map(|(at, table)| Ok(chunk(&run, at as u32, table)?.encode()?.into()))
         .collect::<Result<_>>()?;
-    let accounts = Accounts::new(Arc::new(|_: outflow_model::secret::Reference<'_>| Ok("t".to_owned())));
+    let secrets = Arc::new(|_: outflow_model::secret::Reference<'_>| Ok("t".to_owned()));
+    let vault = Arc::new(FileVault::new(folder.path()));
+    let accounts = Accounts::new(Keyring { secrets, vault });
     let worker = Arc::new(Worker::new("bench".to_owned(), accounts, queue.clone(), limiter, clock));
     let (began, (before, _)) = (Instant::now(), so_far()?);
     let serving = tokio::spawn(serve(worker, lane.clone(), AT_ONCE));

@@ -7,6 +7,7 @@ mod lock;
 mod queue;
 mod secrets;
 mod store;
+mod vault;
 
 pub use clock::SystemClock;
 pub use ledger::SqliteLedger;
@@ -15,3 +16,4 @@ pub use lock::StateLock;
 pub use queue::MemoryQueue;
 pub use secrets::resolve;
 pub use store::ObjectStore;
+pub use vault::FileVault;

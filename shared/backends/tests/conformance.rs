@@ -4,12 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use outflow_backends::{MemoryLimiter, MemoryQueue, ObjectStore, SqliteLedger, SystemClock};
+use outflow_backends::{FileVault, MemoryLimiter, MemoryQueue, ObjectStore, SqliteLedger, SystemClock};
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
-use outflow_testkit::{Case, LEDGER, LIMITER, QUEUE, STORE};
+use outflow_model::port::vault::Vault;
+use outflow_testkit::{Case, LEDGER, LIMITER, QUEUE, STORE, VAULT};
 use tempfile::TempDir;
 
 async fn sqlite(folder: &TempDir) -> anyhow::Result<Arc<SqliteLedger>> {
@@ -30,6 +31,10 @@ async fn queue(_folder: &TempDir) -> anyhow::Result<Arc<dyn Queue>> {
 
 async fn store(folder: &TempDir) -> anyhow::Result<Arc<dyn Store>> {
     Ok(Arc::new(ObjectStore::local(folder.path())?))
+}
+
+async fn vault(folder: &TempDir) -> anyhow::Result<Arc<dyn Vault>> {
+    Ok(Arc::new(FileVault::new(&folder.path().join("tokens"))))
 }
 
 /// The cases of one port on one backend, each with a fresh one.
@@ -60,6 +65,7 @@ fn main() -> ExitCode {
         trials("limiter::memory", LIMITER, limiter),
         trials("queue::memory", QUEUE, queue),
         trials("store::local", STORE, store),
+        trials("vault::file", VAULT, vault),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }

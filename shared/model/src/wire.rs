@@ -166,6 +166,10 @@ pub struct ReportV1 {
     pub checkpoint: Option<ParkedV1>,
     /// Requests that were sent.
     pub requests: u32,
+    /// How long the delivery took, in microseconds…
+    pub took: Micros,
+    /// …and how much of that it waited for the limiter.
+    pub waited: Micros,
     /// What shall happen next.
     pub next: Next,
 }
@@ -201,6 +205,8 @@ impl ReportV1 {
             resolved: Vec::new(),
             checkpoint: None,
             requests: 0,
+            took: 0,
+            waited: 0,
             next,
         }
     }
@@ -322,6 +328,8 @@ mod tests {
             resolved: vec![1],
             checkpoint: Some(parked.clone()),
             requests: 2,
+            took: 9,
+            waited: 3,
             ..ReportV1::empty(
                 id,
                 2,

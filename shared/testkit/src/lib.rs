@@ -5,6 +5,7 @@ mod ledger;
 mod limiter;
 mod queue;
 mod store;
+mod vault;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ pub use ledger::LEDGER;
 pub use limiter::LIMITER;
 pub use queue::QUEUE;
 pub use store::STORE;
+pub use vault::VAULT;
 
 /// What a case comes to.
 pub type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;

@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod limiter;
 pub mod queue;
 pub mod store;
+pub mod vault;
 
 use std::error::Error;
 
