@@ -7,19 +7,21 @@ use anyhow::{Context, Result, ensure};
 use outflow_coordinator::Signal;
 use outflow_model::port::ledger::{RunOptions, RunPatch, Runs};
 use outflow_model::run::RunState;
-use outflow_simulators::{Fault, Faults, Options};
+use outflow_simulators::{Fault, Faults};
 use outflow_tests::{Death, Lab};
 
+use crate::place::Place;
+
 /// A small generator: the history follows from its seed.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.roll(100) < percent
     }
 }
@@ -52,23 +54,17 @@ fn faults(dice: &mut Dice, seed: u64) -> (Faults, bool) {
     (Faults { rates, seed, ..Faults::default() }, loses)
 }
 
-/// Runs the history of `seed`; returns how often the process died.
-pub(crate) async fn run(seed: u64) -> Result<u64> {
+/// Runs the history of `seed` on a destination; returns how often the process died.
+pub(crate) async fn run<P: Place>(seed: u64) -> Result<u64> {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let options = Options { whole_batch_errors: dice.chance(30), ..Options::default() };
-    let lab = Lab::new(options).await?;
-    let chunk = 1 + dice.roll(12);
-    let sync = format!(
-        "mode: mirror\nguard: {{ max_removes_percent: 100, allow_empty_model: true }}\ndelivery: {{ tries: 2, chunk_rows: {chunk} }}"
-    );
-    lab.people(&sync, "  name: name\n")?;
+    let lab = P::lab(&mut dice).await?;
     let (mut rows, mut deaths) = (Rows::new(), 0);
     for turn in 0..3 + dice.roll(4) {
         change(&mut rows, &mut dice);
         write(&lab, &rows)?;
         let (faults, loses) = faults(&mut dice, seed ^ turn);
         lab.portal.set_faults(faults);
-        lab.portal.forget_writes();
+        lab.portal.take_writes();
         let died = life(&lab, &mut dice).await.with_context(|| format!("turn {turn}"))?;
         deaths += u64::from(died);
         if !died && !loses {
@@ -86,12 +82,12 @@ pub(crate) async fn run(seed: u64) -> Result<u64> {
     Ok(deaths)
 }
 
-fn write(lab: &Lab, rows: &Rows) -> Result<()> {
+fn write<P: Place>(lab: &Lab<P>, rows: &Rows) -> Result<()> {
     lab.rows(&rows.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect::<Vec<_>>())
 }
 
 /// One life of the process; true where it died.
-async fn life(lab: &Lab, dice: &mut Dice) -> Result<bool> {
+async fn life<P: Place>(lab: &Lab<P>, dice: &mut Dice) -> Result<bool> {
     let start = lab.start("people", RunOptions::default())?;
     let death = dice.chance(50).then(|| Death::at(dice.roll(24) as i64, dice.chance(50)));
     let engines = Arc::new(lab.engines(&start, death.clone()).await?);
@@ -134,19 +130,17 @@ async fn life(lab: &Lab, dice: &mut Dice) -> Result<bool> {
 }
 
 /// No record was written twice in a run that neither died nor lost an answer.
-fn once_each(lab: &Lab) -> Result<()> {
+fn once_each<P: Place>(lab: &Lab<P>) -> Result<()> {
     let mut seen = BTreeMap::new();
-    for write in lab.portal.writes() {
-        *seen.entry(write.key).or_insert(0) += 1;
-    }
+    lab.portal.take_writes().into_iter().for_each(|key| *seen.entry(key).or_insert(0) += 1);
     let twice: Vec<_> = seen.iter().filter(|(_, count)| **count > 1).collect();
     ensure!(twice.is_empty(), "written more than once: {twice:?}");
     Ok(())
 }
 
 /// The destination equals the model, but for rows that it refuses: of these it has what it last accepted, or nothing.
-fn equal(lab: &Lab, rows: &Rows) -> Result<()> {
-    let there: Rows = lab.contacts("name").into_iter().collect();
+fn equal<P: Place>(lab: &Lab<P>, rows: &Rows) -> Result<()> {
+    let there = lab.portal.names();
     for (key, value) in rows.iter().filter(|(_, value)| !value.starts_with("refuse me")) {
         ensure!(there.get(key) == Some(value), "{key} should be {value}, is {:?}", there.get(key));
     }

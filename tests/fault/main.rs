@@ -2,13 +2,18 @@
 
 mod creates;
 mod history;
+mod place;
 
 use anyhow::{Result, ensure};
+use outflow_simulators::{HubSpot, Org};
 use outflow_tests::{Case, Need};
+
+use crate::place::Place;
 
 const CASES: &[Case] = &[
     ("what_cannot_be_repeated_is_never_sent_twice", Need::Nothing, creates::every_death),
-    ("the_law_holds_over_random_histories", Need::Nothing, histories),
+    ("the_law_holds_over_random_histories", Need::Nothing, histories::<HubSpot>),
+    ("the_law_holds_over_random_histories_of_an_org", Need::Nothing, histories::<Org>),
 ];
 
 fn main() -> std::process::ExitCode {
@@ -21,12 +26,12 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn histories() -> Result<()> {
+fn histories<P: Place>() -> Result<()> {
     let (count, first) = (setting("HISTORIES", 24), setting("HISTORY_SEED", 1));
     let mut deaths = 0;
     for seed in first..first + count {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let outcome = runtime.block_on(history::run(seed));
+        let outcome = runtime.block_on(history::run::<P>(seed));
         deaths += outcome
             .map_err(|error| error.context(format!("history {seed}; again with HISTORIES=1 HISTORY_SEED={seed}")))?;
         runtime.shutdown_background();

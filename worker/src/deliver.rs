@@ -55,6 +55,8 @@ pub(crate) struct Delivery<'a> {
     /// Records that transient trouble left, and why.
     again: Vec<u32>,
     class: ErrorClass,
+    /// Which pass over the records this is, from 1.
+    pass: u32,
     /// Some of them were in each other's way.
     smaller: bool,
     /// Batches are cut smaller by this power of two.
@@ -147,6 +149,7 @@ impl<'a> Delivery<'a> {
             intents: 0,
             again: Vec::new(),
             class: ErrorClass::Backoff,
+            pass: 1,
             smaller: false,
             shrink: 0,
             retried: BTreeSet::new(),
@@ -189,6 +192,7 @@ impl<'a> Delivery<'a> {
             groups.push_back(Group { rows: parked.rows.clone(), bulk: true, durable: Some(parked.state.clone()) });
         }
         for pass in 1..=PASSES {
+            self.pass = pass;
             self.cut(&rows, &mut groups);
             while let Some(group) = groups.pop_front() {
                 self.group(group, &mut groups).await?;
@@ -210,7 +214,8 @@ impl<'a> Delivery<'a> {
         let Account { destination, settings, .. } = self.account;
         let size =
             |bulk| destination.batch_size(self.chunk.operation, &self.chunk.object, settings, bulk).max(1) as usize;
-        let bulk = self.chunk.bulk && rows.len() > size(false);
+        // What a job left over goes by the usual interface where it fits one call.
+        let bulk = self.chunk.bulk && (self.pass == 1 || rows.len() > size(false));
         for rows in rows.chunks((size(bulk) >> self.shrink).max(1)) {
             groups.push_back(Group { rows: rows.to_vec(), bulk, durable: None });
         }
@@ -254,8 +259,9 @@ impl<'a> Delivery<'a> {
                     return Ok(());
                 }
                 Ok(Step::Wait { after, state }) => {
-                    let class = ErrorClass::Backoff;
-                    return Err(Stop::Next(Next::Again { after, counted: false, parked: parked(&Some(state)), class }));
+                    // Waiting is no try, but beginning anew is.
+                    let (counted, class) = (self.pass > 1, ErrorClass::Backoff);
+                    return Err(Stop::Next(Next::Again { after, counted, parked: parked(&Some(state)), class }));
                 }
                 Ok(Step::Send { request, state, checkpoint }) => {
                     let now = self.tools.clock.now() / 1_000_000;

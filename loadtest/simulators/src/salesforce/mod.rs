@@ -77,7 +77,8 @@ pub struct OrgWrite {
 pub struct Org {
     options: OrgOptions,
     state: Mutex<State>,
-    written: watch::Sender<u64>,
+    /// Uploads and writes so far.
+    progress: watch::Sender<(u64, u64)>,
 }
 
 #[derive(Default)]
@@ -94,7 +95,7 @@ struct State {
 impl Org {
     /// An empty org.
     pub fn new(options: OrgOptions) -> Self {
-        Self { options, state: Mutex::default(), written: watch::Sender::new(0) }
+        Self { options, state: Mutex::default(), progress: watch::Sender::new((0, 0)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -144,7 +145,17 @@ impl Org {
     /// Waits until so many jobs were uploaded.
     pub async fn wait_for_uploads(&self, uploads: u64) {
         // The sender is this org's own, so the wait cannot fail.
-        _ = self.written.subscribe().wait_for(|now| *now >= uploads).await;
+        _ = self.progress.subscribe().wait_for(|(now, _)| *now >= uploads).await;
+    }
+
+    /// Records that were written.
+    pub fn written(&self) -> u64 {
+        self.progress.borrow().1
+    }
+
+    /// Waits until so many records were written.
+    pub async fn wait_for(&self, written: u64) {
+        _ = self.progress.subscribe().wait_for(|(_, now)| *now >= written).await;
     }
 
     fn route(&self, state: &mut State, call: &Call<'_>) -> Answer {
@@ -217,7 +228,7 @@ impl Simulator for Org {
             _ => {}
         }
         let mut answer = self.route(&mut state, call);
-        self.written.send_replace(state.jobs.uploads.len() as u64);
+        self.progress.send_replace((state.jobs.uploads.len() as u64, state.objects.applied));
         answer.delay += self.options.latency;
         let allowed = self.options.daily.unwrap_or(100_000);
         answer.headers.push(("sforce-limit-info", format!("api-usage={}/{allowed}", state.calls)));

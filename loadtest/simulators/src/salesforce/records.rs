@@ -25,6 +25,8 @@ pub(super) struct Objects {
     /// External ids that were refused once for a race.
     raced: BTreeSet<String>,
     pub(super) writes: Vec<OrgWrite>,
+    /// Writes ever.
+    pub(super) applied: u64,
     made: u64,
 }
 
@@ -200,6 +202,7 @@ impl Objects {
             }
         }
         let key = fields.get(&options.external_id).cloned().unwrap_or_else(|| id.to_owned());
+        self.applied += 1;
         self.writes.push(OrgWrite { operation, key });
     }
 
@@ -218,6 +221,7 @@ impl Objects {
                     if let Some(key) = &key {
                         self.external.remove(&(object, key.to_lowercase()));
                     }
+                    self.applied += 1;
                     self.writes.push(OrgWrite { operation: "delete", key: key.unwrap_or_else(|| id.to_owned()) });
                     Ok((id.to_owned(), false))
                 }
