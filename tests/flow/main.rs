@@ -48,6 +48,7 @@ const CASES: &[Case] = &[
     ("a_job_whose_id_is_known_is_never_uploaded_again", Need::Nothing, salesforce::bulk_deaths),
     ("a_job_survives_every_lost_answer", Need::Nothing, salesforce::bulk_lost_answers),
     ("a_cancelled_run_does_not_wait_for_its_job", Need::Nothing, salesforce::cancelled_job),
+    ("salesforce_fields_are_checked_against_its_description", Need::Nothing, salesforce::described),
     ("a_days_quota_defers_what_is_left", Need::Nothing, salesforce::quota),
     ("salesforce_logs_in_three_ways", Need::Nothing, salesforce::logins),
     ("salesforce_requests_are_the_published_ones", Need::SalesforceSpecs, salesforce::requests),

@@ -5,12 +5,16 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use outflow_backends::SystemClock;
+use outflow_coordinator::project::{Fields, check_catalog};
 use outflow_model::outcome::Status;
 use outflow_model::policy::ErrorClass;
+use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::{Chunks, RunOptions, RunPatch, Runs};
 use outflow_model::run::RunState;
 use outflow_simulators::{Client, Fault, Faults, JobFailure, Org, OrgOptions};
 use outflow_tests::{Death, Lab, block};
+use outflow_worker::{Catalog, probe};
 use serde_json::Value;
 
 const NAME: &str = "  LastName: name\n";
@@ -263,6 +267,42 @@ pub(crate) fn bulk_values() -> Result<()> {
         let run = lab.run("people").await?.run;
         ensure!(run.state == RunState::Failed, "{:?}", run.state);
         ensure!(run.reason.as_deref().is_some_and(|reason| reason.contains("Nothing__c")), "{:?}", run.reason);
+        Ok(())
+    })
+}
+
+/// What `check` says of the sync's fields.
+async fn checked(lab: &Lab<Org>) -> Result<Vec<String>> {
+    let start = lab.start("people", RunOptions::default())?;
+    let now = SystemClock::default().now() / 1_000_000;
+    let known = probe(&start.sync.account, &lab.keys(), Some("Contact"), now).await?;
+    let Catalog { writable, identifying, relations } = &known;
+    let problems = check_catalog(&start.sync, &start.written, Fields { writable, identifying, relations });
+    Ok(problems.iter().map(ToString::to_string).collect())
+}
+
+pub(crate) fn described() -> Result<()> {
+    block(async {
+        let options = || OrgOptions { fields: Some(vec!["LastName".to_owned()]), ..org() };
+        let good = "  LastName: name\n  Account.Number__c: name\n";
+        let lab = lab(options(), SECRET, "mode: upsert", good).await?;
+        ensure!(checked(&lab).await?.is_empty(), "{:?}", checked(&lab).await?);
+        let text = std::fs::read_to_string(lab.path().join("syncs/people.yml"))?;
+        for (from, to, wanted) in [
+            ("LastName:", "LastNam:", "no writable field \"LastNam\". Did you mean \"LastName\"?"),
+            ("LastName:", "CreatedDate:", "no writable field \"CreatedDate\""),
+            ("Account.Number__c:", "Owner.Number__c:", "no writable field \"Owner.Number__c\""),
+            (
+                "[Ext__c]\nmode: upsert\nmapping:\n  Ext__c: id\n  LastName: name",
+                "[LastName]\nmode: upsert\nmapping:\n  LastName: id",
+                "does not address a record. Use one of: Ext__c, Id",
+            ),
+        ] {
+            ensure!(text.contains(from), "{text}");
+            lab.write("syncs/people.yml", &text.replace(from, to))?;
+            let said = checked(&lab).await?;
+            ensure!(said.len() == 1 && said[0].contains(wanted) && said[0].contains("syncs/people.yml:"), "{said:?}");
+        }
         Ok(())
     })
 }

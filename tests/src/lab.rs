@@ -134,6 +134,13 @@ impl<S: Simulator> Lab<S> {
         Ok(Arc::new(SqliteLedger::open(&state.join("ledger.db")).await?))
     }
 
+    /// Where the project's credentials come from.
+    pub fn keys(&self) -> Keyring {
+        let root: PathBuf = self.path().to_owned();
+        let vault = Arc::new(FileVault::new(&root.join(".outflow/tokens")));
+        Keyring { secrets: Arc::new(move |reference: Reference<'_>| resolve(reference, &root)), vault }
+    }
+
     /// Begins a life of the process; with `death`, it ends there.
     pub async fn engines(&self, start: &Start, death: Option<Arc<Death>>) -> Result<Engines> {
         self.engines_over(start, death, Arc::new(MemoryQueue::default())).await
@@ -154,10 +161,7 @@ impl<S: Simulator> Lab<S> {
             None => inner,
         };
         let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), self.ledger().await?));
-        let root: PathBuf = self.path().to_owned();
-        let secrets = Arc::new(move |reference: Reference<'_>| resolve(reference, &root));
-        let vault = Arc::new(FileVault::new(&state.join("tokens")));
-        let accounts = Accounts::new(Keyring { secrets, vault });
+        let accounts = Accounts::new(self.keys());
         let worker = Arc::new(Worker::new("test".to_owned(), accounts, queue.clone(), limiter.clone(), clock.clone()));
         let lane = Lane(start.sync.account.name.clone());
         let worker = tokio::spawn(serve(worker, lane, start.sync.concurrency as usize));

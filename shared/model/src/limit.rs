@@ -121,6 +121,8 @@ pub struct Usage {
     day: i64,
     /// The use of syncs that asked lately, divided by their weight.
     shares: BTreeMap<String, Share>,
+    /// Another process may have sent until just now.
+    resumed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +165,11 @@ impl Window {
         }
     }
 
+    /// The theoretical arrival where a unit has left at `now` and no burst is left.
+    fn just_used(&self, now: Micros, reserve_percent: u8) -> Micros {
+        now + Self::burst(self.effective(reserve_percent)) * self.interval(reserve_percent)
+    }
+
     /// When `units` may leave, given the theoretical arrival, and the arrival after it.
     fn book(&self, arrival: Micros, now: Micros, units: i64, reserve_percent: u8) -> (Micros, Micros) {
         let interval = self.interval(reserve_percent);
@@ -175,7 +182,10 @@ impl Window {
 impl Usage {
     /// Books `ask` or says when to ask again. `now` never goes back.
     pub fn acquire(&mut self, limits: &Limits, now: Micros, ask: &Ask<'_>) -> Answer {
-        self.arrivals.resize(limits.windows.len(), 0);
+        self.arrivals.truncate(limits.windows.len());
+        for window in limits.windows.iter().skip(self.arrivals.len()) {
+            self.arrivals.push(if self.resumed { window.just_used(now, limits.reserve_percent) } else { 0 });
+        }
         self.roll_day(now);
         if self.paused_until > now {
             return Answer::Later { at: self.paused_until, cause: Cause::Paused };
@@ -219,6 +229,11 @@ impl Usage {
     pub const fn cancel(&mut self) {
         self.release();
         self.daily = self.daily.saturating_sub(1);
+    }
+
+    /// Begins where another process may have sent until just now: the windows begin without a burst.
+    pub const fn resume(&mut self) {
+        self.resumed = true;
     }
 
     /// Closes the account until `until`; never shortens a pause.
@@ -318,6 +333,32 @@ mod tests {
             assert!(worst(&sent, per) <= limit as usize, "{limit} per {per_ms} ms");
             let allowance = limit as f64 * 60_000.0 / per_ms as f64;
             assert!(sent.len() as f64 >= allowance * 0.95, "{} of {allowance} used", sent.len());
+        }
+    }
+
+    #[test]
+    fn a_restart_does_not_begin_with_a_burst() {
+        for (limit, per_ms) in [(190, 10_000), (1, 1_000), (1_000, 1_000)] {
+            let limits = limits(limit, per_ms);
+            let (mut usage, mut now, mut sent) = (Usage::default(), 1_000_000_000, Vec::new());
+            let end = now + 3 * per_ms as i64 * 1_000;
+            let mut lives = 0;
+            while now < end {
+                match usage.acquire(&limits, now, &ASK) {
+                    Answer::Send { at } => {
+                        now = at;
+                        sent.push(at);
+                    }
+                    Answer::Later { at, .. } => now = at.max(now + 1),
+                }
+                // It dies right after a request, again and again.
+                if sent.len() / 7 > lives {
+                    lives += 1;
+                    usage = Usage::default();
+                    usage.resume();
+                }
+            }
+            assert!(worst(&sent, per_ms as i64 * 1_000) <= limit as usize, "{limit} per {per_ms} ms");
         }
     }
 

@@ -185,15 +185,21 @@ impl Org {
     }
 
     fn describe(&self, object: &str) -> Answer {
-        let field = |name: &str, external: bool| json!({ "name": name, "createable": true, "updateable": true, "externalId": external, "idLookup": false });
-        let mut fields: Vec<Value> = self.options.fields.iter().flatten().map(|name| field(name, false)).collect();
-        fields.push(field(&self.options.external_id, true));
-        fields.push(
-            json!({ "name": "Id", "createable": false, "updateable": false, "externalId": false, "idLookup": true }),
-        );
-        fields.push(json!({
-            "name": "AccountId", "createable": true, "updateable": true, "relationshipName": "Account", "externalId": false
-        }));
+        // An org that takes any field cannot list them.
+        let Some(names) = &self.options.fields else {
+            return Answer::plain(200, json!({ "name": object, "fields": [] }).to_string());
+        };
+        let field = |name: &str, writable: bool, identifies: bool, relation: Option<&str>| {
+            json!({
+                "name": name, "createable": writable, "updateable": writable, "externalId": identifies && writable,
+                "idLookup": identifies && !writable, "relationshipName": relation,
+            })
+        };
+        let mut fields: Vec<Value> = names.iter().map(|name| field(name, true, false, None)).collect();
+        fields.push(field(&self.options.external_id, true, true, None));
+        fields.push(field("Id", false, true, None));
+        fields.push(field("AccountId", true, false, Some("Account")));
+        fields.push(field("CreatedDate", false, false, None));
         Answer::plain(200, json!({ "name": object, "fields": fields }).to_string())
     }
 }

@@ -57,6 +57,9 @@ impl MemoryLimiter {
         self.with(|state| {
             let known = state.accounts.entry(account.to_owned()).or_default();
             known.usage.learn_daily(now, used, None);
+            if used > 0 {
+                known.usage.resume();
+            }
             known.written = (day, used);
         });
         Ok(())
