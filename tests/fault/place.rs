@@ -13,6 +13,8 @@ pub(crate) trait Place: Simulator + Sized {
     /// One that behaves as the dice say, with a project that mirrors `people.csv` (columns email and name) into it.
     fn lab(dice: &mut Dice) -> impl Future<Output = Result<Lab<Self>>>;
     fn set_faults(&self, faults: Faults);
+    /// Nothing goes wrong from now on.
+    fn calm(&self);
     /// Keys of the records written since it was last asked.
     fn take_writes(&self) -> Vec<String>;
     /// Records written ever.
@@ -35,6 +37,10 @@ impl Place for HubSpot {
 
     fn set_faults(&self, faults: Faults) {
         self.set_faults(faults);
+    }
+
+    fn calm(&self) {
+        self.set_faults(Faults::default());
     }
 
     fn take_writes(&self) -> Vec<String> {
@@ -84,6 +90,11 @@ impl Place for Org {
 
     fn set_faults(&self, faults: Faults) {
         self.set_faults(faults);
+    }
+
+    fn calm(&self) {
+        self.set_faults(Faults::default());
+        self.spare_jobs();
     }
 
     fn take_writes(&self) -> Vec<String> {
