@@ -179,13 +179,13 @@ pub(crate) struct Simulate {
     /// Where it listens on 127.0.0.1; 0 takes a free port.
     #[arg(long, default_value_t = 18_091)]
     pub(crate) port: u16,
-    /// Requests allowed per 10 seconds; 0 is unlimited.
+    /// Requests allowed per 10 seconds, in HubSpot; 0 is unlimited.
     #[arg(long, default_value_t = 190)]
     pub(crate) limit: usize,
     /// Time that an answer takes, in milliseconds.
     #[arg(long, default_value_t = 0)]
     pub(crate) latency_ms: u64,
-    /// Only counts what arrives.
+    /// Only counts what arrives, in HubSpot.
     #[arg(long)]
     pub(crate) forget: bool,
     /// The field that is an external id, in Salesforce.

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use outflow_model::port::ledger::RunOptions;
-use outflow_simulators::{Fault, Faults, Options};
-use outflow_tests::{Death, Lab};
+use outflow_simulators::{Fault, Faults};
+use outflow_tests::Death;
+
+use crate::place::Place;
 
 /// The process dies at each of its first writing operations, before and after it is written; then it is started again,
 /// or the run is cancelled first.
-pub(crate) fn every_death() -> Result<()> {
+pub(crate) fn every_death<P: Place>() -> Result<()> {
     let mut cut = 0;
     for at in 0..16 {
         for (after, cancel) in [(false, false), (true, false), (true, true)] {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            let died = runtime.block_on(one(at, after, cancel));
+            let died = runtime.block_on(one::<P>(at, after, cancel));
             let place = format!("dying at operation {at}, after: {after}, cancel: {cancel}");
             cut += u32::from(died.context(place)?);
             runtime.shutdown_background();
@@ -24,9 +26,8 @@ pub(crate) fn every_death() -> Result<()> {
     Ok(())
 }
 
-async fn one(at: i64, after: bool, cancel: bool) -> Result<bool> {
-    let lab = Lab::new(Options::default()).await?;
-    lab.people("mode: create\ndelivery: { chunk_rows: 3 }", "  name: name\n")?;
+async fn one<P: Place>(at: i64, after: bool, cancel: bool) -> Result<bool> {
+    let lab = P::creating().await?;
     let emails: Vec<String> = (0..10).map(|n| format!("p{n}@x.io")).collect();
     lab.rows(&emails.iter().map(|email| (email.as_str(), "P")).collect::<Vec<_>>())?;
     // A gateway's error after the write was carried out, and a plain refusal before.
@@ -45,7 +46,7 @@ async fn one(at: i64, after: bool, cancel: bool) -> Result<bool> {
         () = death.wait() => true,
     };
     drop(engines);
-    lab.portal.set_faults(Faults::default());
+    lab.portal.calm();
     if cancel && died {
         let run = lab.newest("people").await;
         if let Ok(run) = run
@@ -62,7 +63,7 @@ async fn one(at: i64, after: bool, cancel: bool) -> Result<bool> {
         ensure!(run.tally.add.skipped == 0, "sent twice: {:?}", run.tally);
         unknown = run.tally.withheld;
     }
-    let there = lab.contacts("name").len() as u64;
+    let there = lab.portal.names().len() as u64;
     ensure!(there + unknown >= 10, "{there} records are there and {unknown} undecided, of 10");
     Ok(died)
 }

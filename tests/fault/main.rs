@@ -11,7 +11,8 @@ use outflow_tests::{Case, Need};
 use crate::place::Place;
 
 const CASES: &[Case] = &[
-    ("what_cannot_be_repeated_is_never_sent_twice", Need::Nothing, creates::every_death),
+    ("what_cannot_be_repeated_is_never_sent_twice", Need::Nothing, creates::every_death::<HubSpot>),
+    ("what_cannot_be_repeated_is_never_sent_twice_to_an_org", Need::Nothing, creates::every_death::<Org>),
     ("the_law_holds_over_random_histories", Need::Nothing, portals),
     ("the_law_holds_over_random_histories_of_an_org", Need::Nothing, orgs),
 ];

@@ -12,6 +12,8 @@ use crate::history::Dice;
 pub(crate) trait Place: Simulator + Sized {
     /// One that behaves as the dice say, with a project that mirrors `people.csv` (columns email and name) into it.
     fn lab(dice: &mut Dice) -> impl Future<Output = Result<Lab<Self>>>;
+    /// A well-behaved one, with a project that creates what `people.csv` has in it.
+    fn creating() -> impl Future<Output = Result<Lab<Self>>>;
     fn set_faults(&self, faults: Faults);
     /// Nothing goes wrong from now on.
     fn calm(&self);
@@ -32,6 +34,12 @@ impl Place for HubSpot {
         let chunk = 1 + dice.roll(12);
         let sync = format!("mode: mirror\n{GUARD}\ndelivery: {{ tries: 2, chunk_rows: {chunk} }}");
         lab.people(&sync, "  name: name\n")?;
+        Ok(lab)
+    }
+
+    async fn creating() -> Result<Lab> {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: create\ndelivery: { chunk_rows: 3 }", "  name: name\n")?;
         Ok(lab)
     }
 
@@ -63,29 +71,38 @@ impl Place for HubSpot {
     }
 }
 
+/// A project that writes contacts of an org.
+async fn org(options: OrgOptions, sync: &str) -> Result<Lab<Org>> {
+    let lab = Lab::with(Org::new(options)).await?;
+    lab.write(
+        "outflow.yml",
+        "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm:\n    type: salesforce\n    \
+         base_url: PORTAL\n    allow_private_addresses: true\n    timeout_seconds: 1\n    \
+         settings: { client_id: a, client_secret: s, poll_seconds: \"0.01\" }\n",
+    )?;
+    lab.write("models/people.yml", "source: files\nkey: email\nfiles: people.csv\n")?;
+    lab.write(
+        "syncs/people.yml",
+        &format!(
+            "model: people\ndestination: crm\nobject: Contact\nidentity: [Ext__c]\n{sync}\n\
+             mapping: {{ Ext__c: email, LastName: name }}\n"
+        ),
+    )?;
+    Ok(lab)
+}
+
 impl Place for Org {
     async fn lab(dice: &mut Dice) -> Result<Lab<Self>> {
         let failure = |dice: &mut Dice| JobFailure { job: dice.roll(6) as usize, percent: dice.roll(101) as usize };
         let job_failures = (0..dice.roll(3)).map(|_| failure(dice)).collect();
-        let lab =
-            Lab::with(Self::new(OrgOptions { job_failures, looks: dice.roll(3) as u32, ..OrgOptions::default() }))
-                .await?;
-        lab.write(
-            "outflow.yml",
-            "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm:\n    type: salesforce\n    \
-             base_url: PORTAL\n    allow_private_addresses: true\n    timeout_seconds: 1\n    \
-             settings: { client_id: a, client_secret: s, poll_seconds: \"0.01\" }\n",
-        )?;
-        lab.write("models/people.yml", "source: files\nkey: email\nfiles: people.csv\n")?;
+        let options = OrgOptions { job_failures, looks: dice.roll(3) as u32, ..OrgOptions::default() };
         let (chunk, bulk) = (1 + dice.roll(12), if dice.chance(60) { "always" } else { "never" });
-        lab.write(
-            "syncs/people.yml",
-            &format!(
-                "model: people\ndestination: crm\nobject: Contact\nidentity: [Ext__c]\nmode: mirror\n{GUARD}\n\
-                 delivery: {{ tries: 2, chunk_rows: {chunk}, bulk: {bulk} }}\nmapping: {{ Ext__c: email, LastName: name }}\n"
-            ),
-        )?;
-        Ok(lab)
+        let delivery = format!("delivery: {{ tries: 2, chunk_rows: {chunk}, bulk: {bulk} }}");
+        org(options, &format!("mode: mirror\n{GUARD}\n{delivery}")).await
+    }
+
+    async fn creating() -> Result<Lab<Self>> {
+        org(OrgOptions::default(), "mode: create\ndelivery: { chunk_rows: 3 }").await
     }
 
     fn set_faults(&self, faults: Faults) {

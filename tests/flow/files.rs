@@ -139,7 +139,7 @@ pub(crate) fn retyped() -> Result<()> {
         lab.run("numbers").await?;
         write("\"x\"", "\"y\"")?;
         let error = lab.run("numbers").await.err().map(|error| error.to_string()).unwrap_or_default();
-        ensure!(error.contains("another key (name int, now name text)"), "{error}");
+        ensure!(error.contains("another key (name int in any case, now name text in any case)"), "{error}");
         Ok(())
     })
 }

@@ -157,7 +157,7 @@ pub(crate) fn other_key() -> Result<()> {
             "model: people\ndestination: crm\nobject: contacts\nmode: mirror\nidentity: [name]\nmapping: { name: name }\n",
         )?;
         let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
-        ensure!(error.contains("another key (email text, now name text)"), "{error}");
+        ensure!(error.contains("another key (email text in any case, now name text in any case)"), "{error}");
         ensure!(error.contains("outflow state reset people"), "{error}");
         ensure!(lab.contacts("name").len() == 1);
         Ok(())

@@ -241,6 +241,62 @@ pub(crate) fn bulk_lost_answers() -> Result<()> {
     })
 }
 
+pub(crate) fn bulk_interrupted() -> Result<()> {
+    block(async {
+        let lab =
+            lab(OrgOptions { looks: 8, ..org() }, SECRET, "mode: upsert\ndelivery: { bulk: always }", NAME).await?;
+        rows(&lab, people(1_000))?;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let stop = async {
+            lab.portal.wait_for_uploads(1).await;
+            engines.signal.send(outflow_coordinator::Signal::Interrupt)
+        };
+        let (finished, _) = tokio::join!(engines.execute(&start), stop);
+        ensure!(finished?.run.state == RunState::Interrupted);
+        drop(engines);
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Succeeded, "{:?}", run.tally);
+        ensure!(lab.portal.uploads() == [1_000], "{:?}", lab.portal.uploads());
+        ensure!(once_each(&lab) == 0);
+        Ok(())
+    })
+}
+
+pub(crate) fn bulk_fails() -> Result<()> {
+    block(async {
+        // Every job fails before its first row: the run ends, and the next one finds the rows.
+        let job_failures = (0..200).map(|job| JobFailure { job, percent: 0 }).collect();
+        let sync = "mode: upsert\ndelivery: { bulk: always, tries: 2 }";
+        let lab = lab(OrgOptions { job_failures, ..org() }, SECRET, sync, NAME).await?;
+        rows(&lab, people(1_000))?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Partial && run.tally.add.deferred == 1_000, "{:?}", run.tally);
+        for problem in lab.ledger().await?.problems(&run.id, 3).await? {
+            ensure!(problem.refusal.message.contains("use a smaller upload file"), "{problem:?}");
+        }
+        lab.portal.spare_jobs();
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Succeeded && lab.portal.records("Contact").len() == 1_000, "{:?}", run.tally);
+        Ok(())
+    })
+}
+
+pub(crate) fn folded() -> Result<()> {
+    block(async {
+        let lab = lab(org(), SECRET, "mode: mirror\nguard: { max_removes_percent: 100 }", NAME).await?;
+        rows(&lab, [("K1".to_owned(), "A".to_owned())])?;
+        lab.run("people").await?;
+        // With another rule for case its key is another one: that is told, and nothing is removed.
+        let text = std::fs::read_to_string(lab.path().join("syncs/people.yml"))?;
+        lab.write("syncs/people.yml", &format!("fold_case: false\n{text}"))?;
+        let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(error.contains("another key (id text in any case, now id text)"), "{error}");
+        ensure!(lab.portal.writes().len() == 1);
+        Ok(())
+    })
+}
+
 pub(crate) fn bulk_values() -> Result<()> {
     block(async {
         let options = OrgOptions { fields: Some(["LastName", "Note", "Kept"].map(str::to_owned).into()), ..org() };

@@ -4,27 +4,21 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use outflow_destinations::manifest::Auth;
 use outflow_destinations::{Request, Settings};
 use outflow_model::port::vault::Vault;
 use outflow_model::secret::Secret;
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use tokio::sync::Mutex;
 
-use crate::jwt::{self, Claims};
 use crate::transport::Transport;
-
-/// An assertion is good for so long.
-const ASSERTION_SECONDS: i64 = 180;
 
 /// Credentials of one account.
 pub(crate) struct Credentials {
-    account: String,
-    vault: Arc<dyn Vault>,
-    auth: Auth,
+    pub(crate) account: String,
+    pub(crate) vault: Arc<dyn Vault>,
+    pub(crate) auth: Auth,
     plain: Settings,
     hidden: Settings,
     token: Mutex<Current>,
@@ -32,10 +26,12 @@ pub(crate) struct Credentials {
 
 /// The current access token.
 #[derive(Default)]
-struct Current {
+pub(crate) struct Current {
     token: Option<Login>,
     /// How often it was renewed.
     generation: u64,
+    /// A refresh token that could not be kept yet, and what it took the place of.
+    pub(crate) unkept: Option<(String, Secret)>,
 }
 
 /// What a login gave.
@@ -64,23 +60,6 @@ pub(crate) enum NoToken {
     Refused(String),
 }
 
-#[derive(Deserialize)]
-struct Granted {
-    access_token: String,
-    #[serde(default)]
-    instance_url: Option<String>,
-    #[serde(default)]
-    refresh_token: Option<String>,
-}
-
-/// An OAuth 2 error, which holds no secret.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct OAuthError {
-    error: String,
-    error_description: String,
-}
-
 impl Credentials {
     pub(crate) fn new(account: &str, auth: &Auth, plain: &Settings, hidden: Settings, vault: Arc<dyn Vault>) -> Self {
         Self {
@@ -93,7 +72,7 @@ impl Credentials {
         }
     }
 
-    fn value(&self, name: &str) -> &str {
+    pub(crate) fn value(&self, name: &str) -> &str {
         self.hidden.get(name).or_else(|| self.plain.get(name)).map_or("", String::as_str)
     }
 
@@ -120,7 +99,7 @@ impl Credentials {
                 let login = match current.token.take() {
                     Some(login) => login,
                     None => {
-                        let token = self.fetch(transport, now).await?;
+                        let token = self.log_in(transport, &mut current, now).await?;
                         current.generation += 1;
                         Login { bearer: Secret::new(token.access_token), base: token.instance_url }
                     }
@@ -148,80 +127,9 @@ impl Credentials {
         }
         true
     }
-
-    async fn fetch(&self, transport: &Transport, now: i64) -> Result<Granted, NoToken> {
-        let (assertion, kept);
-        let mut origin = None;
-        let (url, form) = match &self.auth {
-            Auth::ClientCredentials { token_url, client_id, client_secret } => (
-                token_url,
-                vec![
-                    ("grant_type", "client_credentials"),
-                    ("client_id", self.value(client_id)),
-                    ("client_secret", self.value(client_secret)),
-                ],
-            ),
-            Auth::RefreshToken { token_url, client_id, client_secret, refresh_token } => {
-                let configured = self.value(refresh_token);
-                let name = digest(configured);
-                // Another process may have used the one that this one knew.
-                let found = self.vault.kept(&self.account, &name).await;
-                kept = found.map_err(|error| NoToken::Later(error.to_string()))?;
-                origin = Some(name);
-                let form = vec![
-                    ("grant_type", "refresh_token"),
-                    ("client_id", self.value(client_id)),
-                    ("client_secret", self.value(client_secret)),
-                    ("refresh_token", kept.as_ref().map_or(configured, Secret::expose)),
-                ];
-                (token_url, form)
-            }
-            Auth::JwtBearer { token_url, client_id, username, audience, private_key } => {
-                let claims = Claims {
-                    iss: self.value(client_id),
-                    sub: self.value(username),
-                    aud: self.value(audience),
-                    exp: now + ASSERTION_SECONDS,
-                };
-                assertion = jwt::sign(&claims, self.value(private_key)).map_err(NoToken::Refused)?;
-                let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-                (token_url, vec![("grant_type", grant), ("assertion", assertion.as_str())])
-            }
-            _ => return Err(NoToken::Refused("these credentials have no token".to_owned())),
-        };
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = Request {
-            method: "POST",
-            path: self.value(url).to_owned(),
-            headers: vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())],
-            body: Bytes::from(body),
-            cost: 1,
-        };
-        let answer = transport.send(&request, &Added::default()).await.map_err(|lost| NoToken::Later(lost.reason))?;
-        if answer.status != 200 {
-            let OAuthError { error, error_description } = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let reason = format!("the token endpoint answered HTTP {} {error} {error_description}", answer.status);
-            let reason = reason.trim_end().to_owned();
-            let later = matches!(answer.status, 408 | 429 | 500..=599);
-            return Err(if later { NoToken::Later(reason) } else { NoToken::Refused(reason) });
-        }
-        let granted: Granted = serde_json::from_slice(&answer.body)
-            .map_err(|_| NoToken::Refused("the token endpoint's answer has no access_token".to_owned()))?;
-        if let (Some(origin), Some(token)) = (&origin, &granted.refresh_token) {
-            // Durable before anything else: the old one may be good for nothing now.
-            let kept = self.vault.keep(&self.account, origin, &Secret::new(token.clone())).await;
-            kept.map_err(|error| NoToken::Later(error.to_string()))?;
-        }
-        Ok(granted)
-    }
 }
 
-/// Names a configured token without telling it.
-fn digest(token: &str) -> String {
-    hex(&Sha256::digest(token.as_bytes()))
-}
-
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut out, byte| {
         _ = write!(out, "{byte:02x}");

@@ -1,6 +1,6 @@
 //! Drives a destination through one chunk: step by step, each request inside the limits, one outcome per record.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,8 +55,10 @@ pub(crate) struct Delivery<'a> {
     /// Records that transient trouble left, and why.
     again: Vec<u32>,
     class: ErrorClass,
-    /// Which pass over the records this is, from 1.
-    pass: u32,
+    /// Where the group under way goes on from, should this delivery end.
+    held: Option<ParkedV1>,
+    /// Why records did not succeed (yet).
+    refusals: BTreeMap<u32, Refusal>,
     /// Some of them were in each other's way.
     smaller: bool,
     /// Batches are cut smaller by this power of two.
@@ -149,9 +151,11 @@ impl<'a> Delivery<'a> {
             intents: 0,
             again: Vec::new(),
             class: ErrorClass::Backoff,
-            pass: 1,
+            held: None,
+            refusals: BTreeMap::new(),
             smaller: false,
-            shrink: 0,
+            // What jobs left over goes in smaller ones.
+            shrink: if chunk.bulk { SHRINK * chunk.tries.min(4) } else { 0 },
             retried: BTreeSet::new(),
         }
     }
@@ -165,13 +169,19 @@ impl<'a> Delivery<'a> {
             Err(Stop::Next(next)) => next,
             Err(Stop::Port(error)) => {
                 warn!(error = %error, "A delivery stops half-way; what is known of it is reported");
-                Next::Again { after: HAND_BACK, counted: true, parked: None, class: ErrorClass::Backoff }
+                let (parked, class) = (self.held.take(), ErrorClass::Backoff);
+                Next::Again { after: HAND_BACK, counted: true, parked, class }
             }
         };
-        self.report.next = next;
         self.report.took = self.tools.clock.now() - began;
-        self.report.ids = self.ids();
-        self.report
+        self.known(next)
+    }
+
+    /// A report of everything that is known.
+    fn known(&self, next: Next) -> ReportV1 {
+        let refusal = |(row, refusal): (&u32, &Refusal)| RowRefusal { row: *row, refusal: refusal.clone() };
+        let refusals = self.refusals.iter().map(refusal).collect();
+        ReportV1 { next, refusals, ids: self.ids(), ..self.report.clone() }
     }
 
     /// The record ids that were told, one per record of the chunk.
@@ -188,14 +198,18 @@ impl<'a> Delivery<'a> {
         let mut rows = self.chunk.pending();
         let mut groups = VecDeque::new();
         if let Some(parked) = &self.chunk.parked {
-            rows.retain(|row| !parked.rows.contains(row));
+            let waiting: BTreeSet<u32> = parked.rows.iter().copied().collect();
+            rows.retain(|row| !waiting.contains(row));
             groups.push_back(Group { rows: parked.rows.clone(), bulk: true, durable: Some(parked.state.clone()) });
         }
         for pass in 1..=PASSES {
-            self.pass = pass;
             self.cut(&rows, &mut groups);
             while let Some(group) = groups.pop_front() {
                 self.group(group, &mut groups).await?;
+                // A job is a try: what it left over is cut anew by the next delivery, which counts it.
+                if self.chunk.bulk && !self.again.is_empty() {
+                    return Ok(());
+                }
             }
             if self.again.is_empty() || pass == PASSES {
                 return Ok(());
@@ -215,7 +229,7 @@ impl<'a> Delivery<'a> {
         let size =
             |bulk| destination.batch_size(self.chunk.operation, &self.chunk.object, settings, bulk).max(1) as usize;
         // What a job left over goes by the usual interface where it fits one call.
-        let bulk = self.chunk.bulk && (self.pass == 1 || rows.len() > size(false));
+        let bulk = self.chunk.bulk && (self.chunk.tries == 0 || rows.len() > size(false));
         for rows in rows.chunks((size(bulk) >> self.shrink).max(1)) {
             groups.push_back(Group { rows: rows.to_vec(), bulk, durable: None });
         }
@@ -228,7 +242,7 @@ impl<'a> Delivery<'a> {
 
     /// Delivers one group. What must be sent in smaller groups goes to the front of `groups`.
     async fn group(&mut self, group: Group, groups: &mut VecDeque<Group>) -> Result<(), Stop> {
-        let Group { rows, bulk, mut durable } = group;
+        let Group { rows, bulk, durable } = group;
         let token = token(self.chunk, &rows);
         let (chunk, account) = (self.chunk, self.account);
         let batch = Batch {
@@ -242,14 +256,13 @@ impl<'a> Delivery<'a> {
             bulk,
         };
         let destination = account.destination.as_ref();
-        let parked = |durable: &Option<Vec<u8>>| {
-            durable.clone().map(|state| ParkedV1 { version: VERSION, rows: rows.clone(), state })
-        };
+        let parked = |state: Vec<u8>| ParkedV1 { version: VERSION, rows: rows.clone(), state };
+        self.held = durable.map(parked);
         let (mut renewed, mut troubles) = (false, 0);
         // The status of the last answer to what was sent, and the step that sent it.
         let (mut answered, mut sent) = (None, None);
-        let mut step = match &durable {
-            Some(state) => destination.resume(&batch, state, Event::Elapsed),
+        let mut step = match &self.held {
+            Some(held) => destination.resume(&batch, &held.state, Event::Elapsed),
             None => destination.start(&batch),
         };
         loop {
@@ -259,9 +272,8 @@ impl<'a> Delivery<'a> {
                     return Ok(());
                 }
                 Ok(Step::Wait { after, state }) => {
-                    // Waiting is no try, but beginning anew is.
-                    let (counted, class) = (self.pass > 1, ErrorClass::Backoff);
-                    return Err(Stop::Next(Next::Again { after, counted, parked: parked(&Some(state)), class }));
+                    let (parked, class) = (Some(parked(state)), ErrorClass::Backoff);
+                    return Err(Stop::Next(Next::Again { after, counted: false, parked, class }));
                 }
                 Ok(Step::Send { request, state, checkpoint }) => {
                     let now = self.tools.clock.now() / 1_000_000;
@@ -277,11 +289,11 @@ impl<'a> Delivery<'a> {
                             return Err(Stop::Next(Next::Stop { refusal }));
                         }
                     };
-                    let slot = self.permit(rows.len(), request.cost, || parked(&durable)).await?;
+                    let slot = self.permit(rows.len(), request.cost).await?;
                     // Announced last: what was announced either leaves or is unknown.
                     if checkpoint {
                         self.announce(&rows, &state).await?;
-                        durable = chunk.repeatable.then(|| state.clone());
+                        self.held = chunk.repeatable.then(|| parked(state.clone()));
                     }
                     let answer = self.send(&request, &added, slot).await?;
                     match answer {
@@ -320,7 +332,7 @@ impl<'a> Delivery<'a> {
                     self.note(&rows, &refusal);
                     let day = 86_400_000_000;
                     let after = day - self.tools.clock.now().rem_euclid(day);
-                    let (parked, class) = (parked(&durable), ErrorClass::Quota);
+                    let (parked, class) = (self.held.take(), ErrorClass::Quota);
                     return Err(Stop::Next(Next::Again { after, counted: false, parked, class }));
                 }
                 Err(Failure::Transient(refusal) | Failure::Broken(refusal) | Failure::Split(refusal))
@@ -334,22 +346,23 @@ impl<'a> Delivery<'a> {
                     self.class = refusal.class;
                     self.note(&rows, &refusal);
                     troubles += 1;
-                    let Some(state) = &durable else {
+                    let Some(held) = &self.held else {
                         self.again.extend(&rows);
                         return Ok(());
                     };
                     if troubles >= PASSES {
                         let (after, class) = (self.hand_back(), refusal.class);
-                        let parked = parked(&durable);
+                        let parked = self.held.take();
                         return Err(Stop::Next(Next::Again { after, counted: true, parked, class }));
                     }
                     tokio::time::sleep(BACKOFF.after(troubles, self.tools.clock.entropy() as u8)).await;
-                    destination.resume(&batch, state, Event::Elapsed)
+                    destination.resume(&batch, &held.state, Event::Elapsed)
                 }
                 Err(Failure::Unauthorized(refusal) | Failure::Config(refusal)) => {
                     return Err(Stop::Next(Next::Stop { refusal }));
                 }
                 Err(Failure::Split(refusal)) => {
+                    self.held = None;
                     if let [_] = rows.as_slice() {
                         let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };
                         self.mark(&rows, Status::Rejected, &refusal);
@@ -367,8 +380,7 @@ impl<'a> Delivery<'a> {
     /// Reports what is about to be sent and waits until that is durable.
     async fn announce(&mut self, rows: &[u32], state: &[u8]) -> Result<(), Stop> {
         // What is known so far goes with it: a later start goes on from there alone.
-        let (next, ids) = (Next::Continue, self.ids());
-        let mut report = ReportV1 { next, ids, requests: 0, ..self.report.clone() };
+        let mut report = ReportV1 { requests: 0, waited: 0, ..self.known(Next::Continue) };
         if self.chunk.repeatable {
             report.checkpoint = Some(ParkedV1 { version: VERSION, rows: rows.to_vec(), state: state.to_vec() });
         } else {
@@ -389,7 +401,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// Waits until the next request may leave.
-    async fn permit(&mut self, records: usize, cost: u64, parked: impl Fn() -> Option<ParkedV1>) -> Result<Slot, Stop> {
+    async fn permit(&mut self, records: usize, cost: u64) -> Result<Slot, Stop> {
         let chunk = self.chunk;
         let request = Permit {
             account: &self.account.name,
@@ -409,10 +421,19 @@ impl<'a> Delivery<'a> {
             }
             match self.tools.limiter.permit(&request).await? {
                 Verdict::Go => return Ok(Slot::new(self.tools, self.account)),
-                Verdict::Closed | Verdict::Lost => return Err(Stop::Next(Next::Done)),
+                Verdict::Lost => return Err(Stop::Next(Next::Done)),
+                Verdict::Closed => {
+                    let (parked, class) = (self.held.take(), ErrorClass::Backoff);
+                    return Err(Stop::Next(Next::Again { after: 0, counted: false, parked, class }));
+                }
                 Verdict::Later { wait, .. } if held + wait > HOLD => {
                     let class = ErrorClass::Throttled;
-                    return Err(Stop::Next(Next::Again { after: wait, counted: false, parked: parked(), class }));
+                    return Err(Stop::Next(Next::Again {
+                        after: wait,
+                        counted: false,
+                        parked: self.held.take(),
+                        class,
+                    }));
                 }
                 Verdict::Later { wait, .. } => {
                     held += wait;
@@ -465,6 +486,7 @@ impl<'a> Delivery<'a> {
     }
 
     fn done(&mut self, rows: &[u32], outcomes: Vec<Outcome>) {
+        self.held = None;
         if outcomes.len() != rows.len() {
             let message = format!("{} outcomes for {} records", outcomes.len(), rows.len());
             let refusal = Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message };
@@ -482,7 +504,9 @@ impl<'a> Delivery<'a> {
                 }
                 Outcome::Skipped => self.set(*row, Status::Skipped),
                 Outcome::Rejected(refusal) => self.mark(&[*row], Status::Rejected, &refusal),
-                Outcome::Retry { refusal, again: Again::Once } if !self.retried.insert(*row) => {
+                Outcome::Retry { refusal, again: Again::Once }
+                    if !self.retried.insert(*row) || (self.chunk.bulk && self.chunk.tries > 0) =>
+                {
                     let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };
                     self.mark(&[*row], Status::Rejected, &refusal);
                 }
@@ -513,8 +537,7 @@ impl<'a> Delivery<'a> {
     fn note(&mut self, rows: &[u32], refusal: &Refusal) {
         for row in rows {
             let refusal = Refusal { message: self.masked(*row, &refusal.message), ..refusal.clone() };
-            self.report.refusals.retain(|known| known.row != *row);
-            self.report.refusals.push(RowRefusal { row: *row, refusal });
+            self.refusals.insert(*row, refusal);
         }
     }
 

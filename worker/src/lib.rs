@@ -5,6 +5,7 @@ mod auth;
 mod consume;
 mod deliver;
 mod jwt;
+mod login;
 mod probe;
 mod read;
 mod transport;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::account::{Account, Keyring};
 use crate::probe::{ProbeError, get};
 
-/// A record's fields as text; a field that is null or absent is missing.
+/// A record's fields as text, empty for null; one that the destination does not tell is missing.
 pub type Values = BTreeMap<String, String>;
 
 /// Which records to read, and which of their fields.
@@ -25,7 +25,7 @@ pub struct Wanted<'a> {
     pub fields: &'a [&'a str],
 }
 
-/// The records as the destination has them now, nothing for one that is not there; nothing at all where the destination's
+/// The records as the destination has them now, nothing for one that it does not tell; nothing at all where the destination's
 /// manifest does not say how to read.
 pub async fn read(
     account: &AccountV1,
@@ -46,7 +46,7 @@ pub async fn read(
                 let read = fields.iter().filter_map(|field| Some(((*field).to_owned(), text(values, field)?)));
                 records.push(Some(read.collect()));
             }
-            Err(ProbeError::Refused { status: 404, .. }) => records.push(None),
+            Err(ProbeError::Refused { status: 300 | 400 | 404 | 410, .. }) => records.push(None),
             Err(error) => return Err(error),
         }
     }
@@ -57,7 +57,7 @@ pub async fn read(
 fn text(values: &Value, field: &str) -> Option<String> {
     let value = values.get(field).or_else(|| values.pointer(&format!("/{}", field.replace('.', "/"))))?;
     match value {
-        Value::Null => None,
+        Value::Null => Some(String::new()),
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),
     }

@@ -12,7 +12,7 @@ use reqwest::{Client, Method, Url, redirect};
 use crate::auth::Added;
 
 /// No answer is read further.
-const ANSWER_CAP: usize = 64 * 1024 * 1024;
+const ANSWER_CAP: usize = 128 * 1024 * 1024;
 
 /// A request without an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

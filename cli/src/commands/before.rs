@@ -7,7 +7,7 @@ use outflow_coordinator::project::Project;
 use outflow_coordinator::{Sample, Start};
 use outflow_model::change::Change;
 use outflow_model::port::clock::Clock;
-use outflow_worker::{Values, Wanted, read};
+use outflow_worker::{ProbeError, Values, Wanted, read};
 use serde::Serialize;
 use tracing::warn;
 
@@ -60,9 +60,9 @@ pub(super) async fn samples(project: &Project, start: &Start, samples: Vec<Sampl
         let before = if sample.change == Change::Change { known.next().flatten() } else { None };
         let fields = sample.fields.iter().map(|(name, after)| Field {
             name: name.clone(),
-            before: before.as_ref().map(|values| match after.as_str() {
-                MASKED => MASKED.to_owned(),
-                _ => values.get(name).cloned().unwrap_or_default(),
+            before: before.as_ref().and_then(|values| match after.as_str() {
+                MASKED => None,
+                _ => values.get(name).cloned(),
             }),
             after: after.clone(),
         });
@@ -80,7 +80,8 @@ async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Optio
     match read(&start.sync.account, &compose::keys(project), wanted, now).await {
         Ok(known) => known.unwrap_or_default(),
         Err(error) => {
-            warn!(%error, "The destination cannot be asked what it has; the plan is shown without it");
+            let status = if let ProbeError::Refused { status, .. } = error { Some(status) } else { None };
+            warn!(status, "The destination cannot be asked what it has; the plan is shown without it");
             Vec::new()
         }
     }

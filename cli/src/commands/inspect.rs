@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use outflow_backends::ObjectStore;
-use outflow_coordinator::Decision;
+use outflow_coordinator::{Decision, EngineError};
 use outflow_model::change::Change;
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Chunks, Run, Runs};
@@ -158,11 +158,7 @@ pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<
             let runs = ledger.runs(Some(sync), 20).await?;
             if let Some(run) = runs.iter().find(|run| !run.state.is_end() && run.state != RunState::Queued) {
                 // It would write what it knows when it ends.
-                bail!(
-                    "{} is {}; finish it with `outflow run {sync}` or end it with `outflow cancel {0}` first",
-                    run.id,
-                    run.state.name()
-                );
+                return Err(EngineError::State { run: run.id.clone(), state: run.state, wanted: "ended" }.into());
             }
             ledger.point(sync, None).await?;
             ui.line(format!("{sync}: what was acknowledged is forgotten; the next run sends every row."));

@@ -291,7 +291,7 @@ fn compare(row: Row, mut known: Option<&mut Entry>, rules: Rules, found: &mut De
             found.withheld += 1;
             return;
         }
-        Some(entry) if rules.rebase && entry.acknowledged.is_some() && entry.refused.is_none() && !rules.full => {
+        Some(entry) if rules.rebase && entry.acknowledged.is_some() && !entry.is_refused() && !rules.full => {
             entry.acknowledged = Some(row.hash);
             found.ignored += 1;
             return;
@@ -300,7 +300,7 @@ fn compare(row: Row, mut known: Option<&mut Entry>, rules: Rules, found: &mut De
             found.unchanged += 1;
             return;
         }
-        Some(entry) if rules.hold_refused && entry.refused.is_some() && !rules.retry_refused && !rules.full => {
+        Some(entry) if rules.hold_refused && entry.is_refused() && !rules.retry_refused && !rules.full => {
             found.withheld += 1;
             return;
         }

@@ -35,6 +35,11 @@ impl Entry {
         self.acknowledged.is_some() || self.doubtful
     }
 
+    /// True where the row itself was refused, not its removal.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.is_some_and(|refused| refused != REFUSED_REMOVAL)
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let Self { key_hash, acknowledged, refused, unknown, doubtful, key, record_id } = self;
         out.extend_from_slice(&key_hash.to_le_bytes());

@@ -40,6 +40,8 @@ pub struct Header {
     pub object: String,
     /// The key's columns.
     pub key: Vec<(String, Kind)>,
+    /// For each of them: whether rows are the same though it differs in case or surrounding blanks.
+    pub fold: Vec<bool>,
     /// Fingerprint of the mapping that rows were hashed under.
     pub mapping: String,
     /// Version of the canonical encoding.
@@ -228,6 +230,7 @@ mod tests {
             account: "crm".to_owned(),
             object: "contacts".to_owned(),
             key: vec![("email".to_owned(), Kind::Text)],
+            fold: vec![true],
             mapping: "m1".to_owned(),
             encoding: ENCODING,
         }

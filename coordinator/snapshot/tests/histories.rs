@@ -192,6 +192,7 @@ fn run(
         account: "a".to_owned(),
         object: "o".to_owned(),
         key: vec![("key".to_owned(), Kind::Text)],
+        fold: vec![false],
         mapping: "m".to_owned(),
         encoding: ENCODING,
     };

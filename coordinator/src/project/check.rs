@@ -156,6 +156,11 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
         let reason = format!("{} {} addresses a record by one field.", manifest.title, config.object);
         problems.push(sync.document.problem("identity", reason));
     }
+    let bulk = manifest.operations.values().any(|operation| operation.bulk.is_some());
+    if config.delivery.bulk == Bulk::Always && !bulk {
+        let reason = format!("{} has no bulk interface.", manifest.title);
+        problems.push(sync.document.problem("delivery.bulk", reason));
+    }
     problems.extend(check_identity(sync, &identity, &key));
     if config.mapping.is_empty() {
         problems.push(sync.document.problem("mapping", "Map at least one field."));
@@ -256,7 +261,11 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
         None => None,
     };
     let manifest = match &text {
-        Some(text) => Manifest::parse(text).map_err(|problem| wrong("manifest", problem))?,
+        Some(text) => {
+            let manifest = Manifest::parse(text).map_err(|problem| wrong("manifest", problem))?;
+            catalog::open(manifest.clone()).map_err(|problem| wrong("manifest", problem))?;
+            manifest
+        }
         None => match catalog::manifest(&config.r#type) {
             Some(manifest) => manifest.map_err(|problem| wrong("type", problem))?,
             None if config.r#type == "http" => {
@@ -278,6 +287,13 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
         if field.default.is_none() && !field.optional && !config.settings.contains_key(setting) {
             let reason = format!("The setting `{setting}` ({}) is missing.", field.label);
             problems.push(project.document.problem(&place("settings"), reason));
+        }
+    }
+    for (setting, field) in manifest.config.iter().filter(|(_, field)| field.number) {
+        let Some(text) = config.settings.get(setting).filter(|text| !text.contains("${")) else { continue };
+        if !text.parse::<f64>().is_ok_and(|number| number > 0.0 && number.is_finite()) {
+            let reason = format!("\"{text}\" is no number above 0 ({}).", field.label);
+            problems.push(project.document.problem(&place(&format!("settings.{setting}")), reason));
         }
     }
     let value = |name: &str| config.settings.get(name).or(manifest.config.get(name)?.default.as_ref()).cloned();

@@ -10,7 +10,7 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::{Chunk, Run, RunPatch};
 use outflow_model::port::queue::Delivery;
 use outflow_model::run::RunState;
-use outflow_model::wire::{ChunkV1, Next, ReportV1, VERSION};
+use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
 use tokio::sync::watch;
 use tracing::{Instrument, info, info_span, warn};
 
@@ -249,7 +249,7 @@ impl Engine {
                 rows: chunk.rows,
                 only: (remaining.len() < chunk.rows as usize).then(|| remaining.clone()),
                 tries: chunk.tries,
-                parked: chunk.parked.clone(),
+                parked: chunk.parked.clone().filter(|parked| is_open(chunk, parked)),
                 traceparent: outflow_trace::parent_of(&span),
                 payload: payload.to_vec(),
             };
@@ -325,8 +325,10 @@ impl Engine {
         }
         let delivery = &start.sync.config.delivery;
         match report.next {
-            Next::Again { after, counted, .. } => {
-                let too_long = after > Micros::from(delivery.max_wait_seconds) * 1_000_000;
+            Next::Again { after, counted, parked, class } => {
+                // A delivery that waits for the destination's own work is not held up by a limit.
+                let works = parked.is_some() && class == ErrorClass::Backoff;
+                let too_long = !works && after > Micros::from(delivery.max_wait_seconds) * 1_000_000;
                 let given_up = (counted && chunk.tries >= delivery.tries) || too_long;
                 // A chunk that neither waits nor is in flight is given up: its remaining records are deferred.
                 if !given_up {
@@ -338,22 +340,44 @@ impl Engine {
                 self.stop(&run.id, board, Stopped::Fatal(refusal)).await?;
             }
             Next::Poison => {
-                if let Some(row) = board.poisoned.halve(number, &sent) {
-                    let report = poison(&run.id, chunk, row);
-                    for (_, chunk) in self.ledger.settle(&[report], now).await? {
-                        board.put(chunk);
-                    }
-                }
-                board.wait_for_rest(number, now);
+                self.halve(&run.id, board, number, &sent, now).await?;
             }
-            Next::Lost if chunk.tries >= delivery.tries => {}
+            // Once may be the worker's own end; again is the message's.
+            Next::Lost if chunk.tries > 1 => {
+                self.halve(&run.id, board, number, &sent, now).await?;
+            }
             Next::Done | Next::Lost | Next::Continue => {
+                board.poisoned.passed(number);
                 let progress = sent.iter().any(|row| chunk.merged.status(*row) != Status::Remaining);
                 board.wait_for_rest(number, if progress { now } else { now + SILENT });
             }
         }
         Ok(())
     }
+
+    /// Cuts a chunk whose message ends its worker.
+    async fn halve(
+        &self,
+        run: &RunId,
+        board: &mut Board,
+        number: ChunkNo,
+        sent: &[u32],
+        now: Micros,
+    ) -> Result<(), EngineError> {
+        let alone = board.poisoned.halve(number, sent);
+        if let (Some(row), Some(chunk)) = (alone, board.chunks.get(&number)) {
+            for (_, chunk) in self.ledger.settle(&[poison(run, chunk, row)], now).await? {
+                board.put(chunk);
+            }
+        }
+        board.wait_for_rest(number, now);
+        Ok(())
+    }
+}
+
+/// True where every record of a parked delivery is still without an outcome.
+fn is_open(chunk: &Chunk, parked: &ParkedV1) -> bool {
+    parked.rows.iter().all(|row| chunk.merged.status(*row) == Status::Remaining)
 }
 
 /// A report that declares records unknown.

@@ -16,6 +16,8 @@ use super::EngineError;
 use super::columns::append;
 use super::plan_file::{Index, PlanWriter};
 
+/// A chunk is full with so many bytes of columns, whatever its rows: a worker holds it in memory.
+const CHUNK_BYTES: usize = 32 * 1024 * 1024;
 /// Samples of a plan that are kept for showing.
 const SAMPLES: usize = 5;
 /// Problems that are named; all are counted.
@@ -143,7 +145,8 @@ impl<'a> Partition<'a> {
                 pending.index.push(key_hash, row_hash, keeps_keys.then_some(key.as_slice()));
             }
             rest = later;
-            if pending.index.len() >= room {
+            let bytes: usize = pending.columns.iter().map(Column::bytes).sum();
+            if pending.index.len() >= room || bytes >= CHUNK_BYTES {
                 self.flush(change)?;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use outflow_model::cell::Kind;
 use outflow_model::port::ledger::{Chunk, Closing, Run, RunOptions, RunPatch};
 use outflow_model::port::store::LocalCopy;
 use outflow_model::run::RunState;
@@ -90,9 +91,10 @@ impl Engine {
             is,
         };
         let key_of = |header: &Header| {
-            let columns: Vec<String> =
-                header.key.iter().map(|(name, kind)| format!("{name} {}", kind.name())).collect();
-            columns.join(", ")
+            let column = |((name, kind), fold): (&(String, Kind), &bool)| {
+                format!("{name} {}{}", kind.name(), if *fold { " in any case" } else { "" })
+            };
+            header.key.iter().zip(&header.fold).map(column).collect::<Vec<_>>().join(", ")
         };
         if found.account != header.account {
             return Err(other("destination account", found.account, header.account.clone()));
@@ -100,7 +102,7 @@ impl Engine {
         if found.object != header.object {
             return Err(other("object", found.object, header.object.clone()));
         }
-        if found.key != header.key {
+        if (&found.key, &found.fold) != (&header.key, &header.fold) {
             return Err(other("key", key_of(&found), key_of(header)));
         }
         if found.encoding != header.encoding {
@@ -166,6 +168,7 @@ impl Engine {
             account: sync.account.name.clone(),
             object: sync.config.object.clone(),
             key: Vec::new(),
+            fold: sync.fold.clone(),
             mapping: outflow_snapshot::fingerprint(sync.mapping_text().as_bytes()),
             encoding: ENCODING,
         }

@@ -93,7 +93,10 @@ impl Engine {
         for stored in self.store.list("snapshots").await? {
             let sync = stored.key.split('/').nth(1).unwrap_or_default();
             let kept = self.ledger.snapshot(sync).await?;
-            if stored.modified < before && kept.as_deref() != Some(stored.key.as_str()) {
+            // A run under way stands on its base, which nothing else may point to.
+            let base = self.active(sync).await?.and_then(|run| run.base);
+            let needed = [kept, base].into_iter().flatten().any(|key| key == stored.key);
+            if stored.modified < before && !needed {
                 self.store.delete(&stored.key).await?;
             }
         }

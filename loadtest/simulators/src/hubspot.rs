@@ -237,7 +237,12 @@ impl HubSpot {
             let object = state.objects.get(*object);
             let slot = (name.to_string(), decode_segment(value).to_lowercase());
             return match object.and_then(|object| object.records.get(object.unique.get(&slot)?)) {
-                Some(record) => Answer::plain(200, json!(record).to_string()),
+                Some(record) => {
+                    let wanted = query.get("properties").map_or("", |names| names.as_ref()).split(',');
+                    let properties: BTreeMap<&str, Option<&String>> =
+                        wanted.map(|name| (name, record.properties.get(name))).collect();
+                    Answer::plain(200, json!({ "id": record.id.to_string(), "properties": properties }).to_string())
+                }
                 None => error(404, "OBJECT_NOT_FOUND", "Object not found", ""),
             };
         }

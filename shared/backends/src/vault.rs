@@ -42,8 +42,14 @@ impl FileVault {
 
     fn write(&self, account: &str, kept: &Kept) -> std::io::Result<()> {
         let path = self.path(account);
-        std::fs::create_dir_all(&self.0)?;
-        let partial = path.with_extension("partial");
+        if !self.0.exists() {
+            std::fs::create_dir_all(&self.0)?;
+            if let Some(parent) = self.0.parent() {
+                std::fs::File::open(parent)?.sync_all()?;
+            }
+        }
+        // Two processes write beside each other, and one of them is last.
+        let partial = path.with_extension(format!("{}.partial", std::process::id()));
         _ = std::fs::remove_file(&partial);
         let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&partial)?;
         file.write_all(&serde_json::to_vec(kept)?)?;

@@ -59,6 +59,15 @@ impl Column {
         }
     }
 
+    /// About how many bytes it holds.
+    pub const fn bytes(&self) -> usize {
+        match &self.data {
+            Data::Ints(values) => values.len() * 8,
+            Data::Floats(values) => values.len() * 8,
+            Data::Texts { text, ends } => text.len() + ends.len() * 4,
+        }
+    }
+
     /// True where it has no row.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0

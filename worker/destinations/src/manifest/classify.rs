@@ -30,11 +30,9 @@ fn retry_after(response: &Response) -> Option<Micros> {
 pub(crate) fn failure(manifest: &Manifest, response: &Response) -> Failure {
     let mut class = status_class(response.status);
     for rule in manifest.classify.iter().filter(|rule| rule.status.contains(&response.status)) {
-        let applies = match (&rule.pointer, &rule.equals) {
-            (Some(pointer), Some(equals)) => text_at(response, pointer).as_ref() == Some(equals),
-            _ => true,
-        };
-        if applies {
+        let text = rule.pointer.as_ref().and_then(|pointer| text_at(response, pointer)).unwrap_or_default();
+        let equals = rule.equals.as_ref().is_none_or(|wanted| text == *wanted);
+        if equals && rule.begins.as_ref().is_none_or(|wanted| text.starts_with(wanted)) {
             class = rule.class;
             break;
         }

@@ -31,6 +31,9 @@ impl Interpreter {
     pub fn new(manifest: Manifest) -> Result<Self, String> {
         let mut operations = BTreeMap::new();
         for (name, spec) in &manifest.operations {
+            if spec.bulk.is_some() {
+                return Err(format!("operations.{name}.bulk: a bulk interface needs code."));
+            }
             let fields = toml::Value::String("$fields".to_owned());
             let compile = |what: &str, structure: &toml::Value| {
                 Body::compile(structure).map_err(|reason| format!("operations.{name}.{what}: {reason}"))
@@ -62,6 +65,12 @@ impl Interpreter {
     }
 }
 
+/// True where the record's key, as a part of a path, would mean the folder above.
+fn is_dots(batch: &Batch<'_>) -> bool {
+    let key = batch.rows.first().map(|row| batch.table.identity_text(*row as usize));
+    matches!(key.as_deref(), Some("." | ".."))
+}
+
 impl Destination for Interpreter {
     fn batch_size(&self, operation: Operation, _object: &str, _settings: &Settings, _bulk: bool) -> u32 {
         self.manifest.operation(operation).map_or(1, |spec| spec.records)
@@ -69,6 +78,10 @@ impl Destination for Interpreter {
 
     fn start(&self, batch: &Batch<'_>) -> Result<Step, Failure> {
         let (spec, ready) = self.spec(batch.operation)?;
+        if spec.path.contains("{identity}") && is_dots(batch) {
+            let message = "A key of dots alone cannot be part of a path";
+            return Err(Failure::Split(Refusal::rejected("UNADDRESSABLE", message)));
+        }
         let style = &self.manifest.style;
         let fields = || batch.table.fields.iter().enumerate().map(|(at, field)| (at, field.path.as_str()));
         let context = Context {

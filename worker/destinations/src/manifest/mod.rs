@@ -202,6 +202,9 @@ pub struct ConfigField {
     /// The value where an account sets none; required where absent.
     #[serde(default)]
     pub default: Option<String>,
+    /// Must be a number above 0.
+    #[serde(default)]
+    pub number: bool,
     /// May be left out though it has no default.
     #[serde(default)]
     pub optional: bool,
@@ -240,9 +243,12 @@ pub struct Classify {
     /// Only where the value at this JSON pointer…
     #[serde(default)]
     pub pointer: Option<String>,
-    /// …is this one.
+    /// …is this one…
     #[serde(default)]
     pub equals: Option<String>,
+    /// …or begins with this.
+    #[serde(default)]
+    pub begins: Option<String>,
     /// Their class.
     #[schemars(with = "String")]
     pub class: ErrorClass,

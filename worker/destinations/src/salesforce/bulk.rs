@@ -45,6 +45,8 @@ pub(super) enum State {
     Look {
         job: String,
         pause: Micros,
+        /// It was not let close.
+        refused: bool,
     },
     Results(Results),
 }
@@ -84,7 +86,8 @@ struct Job {
 }
 
 /// Makes a job.
-pub(super) fn create(batch: &Batch<'_>) -> Step {
+pub(super) fn create(batch: &Batch<'_>) -> Result<Step, Failure> {
+    pause(batch)?;
     let job = serde_json::json!({
         "object": batch.object,
         "operation": "upsert",
@@ -93,21 +96,21 @@ pub(super) fn create(batch: &Batch<'_>) -> Step {
         "lineEnding": "LF",
         "columnDelimiter": "COMMA",
     });
-    send("POST", path(batch, "/jobs/ingest"), job.to_string(), &Whole::Bulk(State::Create))
+    Ok(send("POST", path(batch, "/jobs/ingest"), job.to_string(), &Whole::Bulk(State::Create)))
 }
 
 /// Goes on with a job.
 pub(super) fn resume(manifest: &Manifest, batch: &Batch<'_>, state: State, event: Event<'_>) -> Result<Step, Failure> {
-    let response = match (event, state) {
-        (Event::Elapsed, State::Create) => return Ok(create(batch)),
-        (Event::Elapsed, State::Upload { job } | State::Close { job }) => return Ok(look(batch, job, pause(batch)?)),
-        (Event::Elapsed, State::Runs { job, pause } | State::Look { job, pause }) => {
-            return Ok(look(batch, job, pause));
+    let (response, state) = match (event, state) {
+        (Event::Elapsed, State::Create) => return create(batch),
+        (Event::Elapsed, State::Upload { job } | State::Close { job } | State::Results(Results { job, .. })) => {
+            return Ok(look(batch, job, pause(batch)?, false));
         }
-        (Event::Elapsed, State::Results(Results { job, .. })) => return Ok(look(batch, job, pause(batch)?)),
+        (Event::Elapsed, State::Runs { job, pause } | State::Look { job, pause, .. }) => {
+            return Ok(look(batch, job, pause, false));
+        }
         (Event::Answer(response), state) => (response, state),
     };
-    let (response, state) = response;
     let fine = (200..300).contains(&response.status);
     match state {
         State::Create if fine => upload(manifest, batch, job_of(response)?.id),
@@ -116,10 +119,10 @@ pub(super) fn resume(manifest: &Manifest, batch: &Batch<'_>, state: State, event
             let pause = pause(batch)?;
             Ok(wait(job, pause))
         }
-        // It has nothing to run, or runs already and is gone: nothing of it can be told any more.
-        State::Close { .. } if response.status == 400 => Ok(nothing_told(batch, "JOB_NOT_CLOSED")),
+        // It has nothing to run, or runs already.
+        State::Close { job } if response.status == 400 => Ok(look(batch, job, pause(batch)?, true)),
         State::Look { .. } | State::Results(_) if response.status == 404 => Ok(nothing_told(batch, "JOB_GONE")),
-        State::Look { job, pause } if fine => looked(batch, job, pause, job_of(response)?),
+        State::Look { job, pause, refused } if fine => looked(batch, job, pause, refused, job_of(response)?),
         State::Results(results) if fine => read(batch, results, response),
         _ => Err(match failure(manifest, response) {
             // No record of the job can be why.
@@ -137,11 +140,13 @@ fn job_of(response: &Response) -> Result<Job, Failure> {
 fn pause(batch: &Batch<'_>) -> Result<Micros, Failure> {
     let text = batch.settings.get("poll_seconds").map_or("", String::as_str);
     match text.parse::<f64>() {
-        Ok(seconds) if seconds > 0.0 && seconds <= 3_600.0 => Ok((seconds * 1e6) as Micros),
+        Ok(seconds) if (0.01..=3_600.0).contains(&seconds) => Ok((seconds * 1e6) as Micros),
         _ => Err(Failure::Config(Refusal {
             class: ErrorClass::FatalConfig,
             code: "SETTING".to_owned(),
-            message: format!("The setting `poll_seconds` must be a number of seconds, not \"{text}\""),
+            message: format!(
+                "The setting `poll_seconds` must be a number of seconds from 0.01 to 3600, not \"{text}\""
+            ),
         })),
     }
 }
@@ -167,13 +172,14 @@ fn close(batch: &Batch<'_>, job: String) -> Step {
     send("PATCH", path, "{\"state\":\"UploadComplete\"}".to_owned(), &Whole::Bulk(State::Close { job }))
 }
 
-fn look(batch: &Batch<'_>, job: String, pause: Micros) -> Step {
+fn look(batch: &Batch<'_>, job: String, pause: Micros, refused: bool) -> Step {
     let path = path(batch, &format!("/jobs/ingest/{job}"));
-    send("GET", path, String::new(), &Whole::Bulk(State::Look { job, pause }))
+    send("GET", path, String::new(), &Whole::Bulk(State::Look { job, pause, refused }))
 }
 
-fn looked(batch: &Batch<'_>, job: String, pause: Micros, found: Job) -> Result<Step, Failure> {
+fn looked(batch: &Batch<'_>, job: String, pause: Micros, refused: bool, found: Job) -> Result<Step, Failure> {
     match found.state.as_str() {
+        "Open" if refused => Ok(nothing_told(batch, "JOB_NOT_CLOSED")),
         "Open" => Ok(close(batch, job)),
         "UploadComplete" | "InProgress" => Ok(wait(job, (pause * 2).min(self::pause(batch)? * LONGEST))),
         "JobComplete" | "Failed" | "Aborted" => {

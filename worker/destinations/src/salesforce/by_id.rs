@@ -2,11 +2,12 @@
 
 use outflow_model::cell::write_json_string;
 use outflow_model::change::Operation;
-use outflow_model::outcome::Outcome;
+use outflow_model::outcome::{Outcome, Refusal};
+use outflow_model::policy::ErrorClass;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::calls::{identity, path, records, send};
+use super::calls::{identity, part, path, records, send};
 use super::verdict::{refused, unless_configuration};
 use super::{State as Whole, broken, collections};
 use crate::manifest::push_encoded;
@@ -19,8 +20,18 @@ const ASKED: usize = 25;
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
     found: Vec<Found>,
-    /// The records were sent; else their ids were asked for.
-    sent: bool,
+    asked: Asked,
+}
+
+/// What was asked last.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Asked {
+    /// Record ids.
+    Ids,
+    /// Whether the object exists at all.
+    Object,
+    /// To write the records.
+    Records,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,20 +67,37 @@ pub(super) fn start(batch: &Batch<'_>) -> Result<Step, Failure> {
     let found = batch.rows.iter().map(|row| {
         let row = *row as usize;
         let known = batch.table.record_id(row).map(str::to_owned);
-        known.or_else(|| by_id.then(|| batch.table.identity_text(row))).map_or(Found::Open, Found::Id)
+        let key = batch.table.identity_text(row);
+        match known.or_else(|| by_id.then(|| key.clone())) {
+            Some(id) => Found::Id(id),
+            // A part of a path cannot be one of these.
+            None if key == "." || key == ".." => {
+                Found::Trouble("MALFORMED_ID".to_owned(), "The key cannot be looked up".to_owned())
+            }
+            None => Found::Open,
+        }
     });
     go_on(batch, found.collect())
 }
 
 /// Takes an answer in.
 pub(super) fn resume(batch: &Batch<'_>, state: State, response: &Response) -> Result<Step, Failure> {
-    let State { mut found, sent } = state;
+    let State { mut found, asked } = state;
     if found.len() != batch.rows.len() {
         return Err(broken("The answer is for other records".to_owned()));
     }
-    if !sent {
-        learn(&mut found, response)?;
-        return go_on(batch, found);
+    match asked {
+        Asked::Ids => {
+            learn(&mut found, response)?;
+            if found.iter().all(|found| matches!(found, Found::Missing)) {
+                // An object that does not exist has no records either.
+                let path = path(batch, &format!("/sobjects/{}/describe", part(batch.object)));
+                return Ok(send("GET", path, String::new(), &Whole::ById(State { found, asked: Asked::Object })));
+            }
+            return go_on(batch, found);
+        }
+        Asked::Object => return go_on(batch, found),
+        Asked::Records => {}
     }
     let count = found.iter().filter(|found| matches!(found, Found::Id(_))).count();
     let mut told = collections::read(batch.operation, count, response)?.into_iter();
@@ -86,7 +114,7 @@ fn go_on(batch: &Batch<'_>, found: Vec<Found>) -> Result<Step, Failure> {
         found.iter().enumerate().filter(|(_, found)| matches!(found, Found::Open)).map(|(at, _)| at).collect();
     if !open.is_empty() {
         let body = ask(batch, open.iter().copied().take(ASKED));
-        return Ok(send("POST", path(batch, "/composite"), body, &Whole::ById(State { found, sent: false })));
+        return Ok(send("POST", path(batch, "/composite"), body, &Whole::ById(State { found, asked: Asked::Ids })));
     }
     let ids: Vec<(usize, String)> = found
         .iter()
@@ -100,9 +128,9 @@ fn go_on(batch: &Batch<'_>, found: Vec<Found>) -> Result<Step, Failure> {
         let outcomes = found.iter().map(|found| without_id(batch.operation, found)).collect();
         return unless_configuration(outcomes).map(Step::Done);
     }
-    let state = Whole::ById(State { found, sent: true });
+    let state = Whole::ById(State { found, asked: Asked::Records });
     if batch.operation == Operation::Delete {
-        let ids: Vec<&str> = ids.iter().map(|(_, id)| id.as_str()).collect();
+        let ids: Vec<String> = ids.iter().map(|(_, id)| part(id)).collect();
         let path = path(batch, &format!("/composite/sobjects?ids={}&allOrNone=false", ids.join(",")));
         return Ok(send("DELETE", path, String::new(), &state));
     }
@@ -120,7 +148,7 @@ fn ask(batch: &Batch<'_>, places: impl Iterator<Item = usize>) -> String {
     let mut out = String::from("{\"allOrNone\":false,\"compositeRequest\":[");
     for (at, place) in places.enumerate() {
         let row = batch.rows.get(place).map_or(0, |row| *row as usize);
-        let mut url = path(batch, &format!("/sobjects/{}/{}/", batch.object, identity(batch)));
+        let mut url = path(batch, &format!("/sobjects/{}/{}/", part(batch.object), part(identity(batch))));
         push_encoded(&batch.table.identity_text(row), true, &mut url);
         out.push_str(if at > 0 { ",{\"method\":\"GET\",\"url\":" } else { "{\"method\":\"GET\",\"url\":" });
         write_json_string(&url, &mut out);
@@ -147,6 +175,11 @@ fn learn(found: &mut [Found], response: &Response) -> Result<(), Failure> {
             (300, _) => {
                 let message = "More than one record has this external id".to_owned();
                 Found::Trouble("DUPLICATE_EXTERNAL_ID".to_owned(), message)
+            }
+            // The field or its permission is missing, not the record.
+            (404, _) if text("/0/message").contains("external ID field") => {
+                let (class, code) = (ErrorClass::FatalConfig, text("/0/errorCode"));
+                return Err(Failure::Config(Refusal { class, code, message: text("/0/message") }));
             }
             (404, _) if text("/0/errorCode") == "NOT_FOUND" => Found::Missing,
             _ => Found::Trouble(text("/0/errorCode"), text("/0/message")),

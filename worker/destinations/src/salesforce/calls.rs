@@ -5,16 +5,27 @@ use outflow_model::cell::write_json_string;
 use outflow_model::table::{Shape, Style};
 
 use super::State;
+use crate::manifest::push_encoded;
 use crate::protocol::{Batch, Request, Step};
+
+/// The type of a body of JSON.
+pub(super) const JSON: &str = "application/json";
 
 /// A path of the REST API.
 pub(super) fn path(batch: &Batch<'_>, rest: &str) -> String {
-    format!("/services/data/{}{rest}", batch.settings.get("version").map_or("", String::as_str))
+    format!("/services/data/{}{rest}", part(batch.settings.get("version").map_or("", String::as_str)))
+}
+
+/// A name as a part of a path.
+pub(super) fn part(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    push_encoded(name, true, &mut out);
+    out
 }
 
 /// Sends a request with a body of JSON, or with none.
 pub(super) fn send(method: &'static str, path: String, body: String, state: &State) -> Step {
-    send_as(method, path, "application/json", body.into(), state, false)
+    send_as(method, path, JSON, body.into(), state, false)
 }
 
 /// Sends a request.

@@ -4,7 +4,7 @@ use outflow_model::change::Operation;
 use outflow_model::outcome::Outcome;
 use serde::Deserialize;
 
-use super::calls::{identity, path, records, send};
+use super::calls::{JSON, identity, part, path, records, send, send_as};
 use super::verdict::{refused, unless_configuration};
 use super::{State, broken};
 use crate::protocol::{Batch, Failure, Response, Step};
@@ -31,9 +31,10 @@ pub(super) fn write(batch: &Batch<'_>) -> Step {
     let rows = batch.rows.iter().map(|row| *row as usize);
     let body = records(batch, rows, 0, |_, _| {});
     if batch.operation == Operation::Create {
-        return send("POST", path(batch, "/composite/sobjects"), body, &State::Write);
+        // Sent twice it would be there twice.
+        return send_as("POST", path(batch, "/composite/sobjects"), JSON, body.into(), &State::Write, true);
     }
-    let path = path(batch, &format!("/composite/sobjects/{}/{}", batch.object, identity(batch)));
+    let path = path(batch, &format!("/composite/sobjects/{}/{}", part(batch.object), part(identity(batch))));
     send("PATCH", path, body, &State::Write)
 }
 

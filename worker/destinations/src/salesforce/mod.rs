@@ -46,7 +46,7 @@ impl Destination for Salesforce {
     fn start(&self, batch: &Batch<'_>) -> Result<Step, Failure> {
         let bulk = self.0.operation(batch.operation).and_then(|spec| spec.bulk.as_ref()).filter(|_| batch.bulk);
         match (bulk, batch.operation) {
-            (Some(_), _) => Ok(bulk::create(batch)),
+            (Some(_), _) => bulk::create(batch),
             (None, Operation::Upsert | Operation::Create) => Ok(collections::write(batch)),
             (None, Operation::Update | Operation::Clear | Operation::Delete) => by_id::start(batch),
             _ => Err(Failure::Config(Refusal {

@@ -19,8 +19,6 @@ const TRANSIENT: &[&str] = &[
 /// Codes that no record can cure, where every record has one.
 const CONFIGURATION: &[&str] = &[
     "API_DISABLED_FOR_ORG",
-    "INSUFFICIENT_ACCESS",
-    "INSUFFICIENT_ACCESS_OR_READONLY",
     "INVALID_FIELD",
     "INVALID_FIELD_FOR_INSERT_UPDATE",
     "INVALID_TYPE",
@@ -28,7 +26,7 @@ const CONFIGURATION: &[&str] = &[
 ];
 
 /// Codes that say that the record is not there.
-const GONE: &[&str] = &["ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY", "NOT_FOUND"];
+const GONE: &[&str] = &["ENTITY_IS_DELETED", "NOT_FOUND"];
 
 /// The outcome of a record that was not written.
 pub(super) fn refused(operation: Operation, code: &str, message: &str) -> Outcome {
@@ -46,20 +44,28 @@ pub(super) fn refused(operation: Operation, code: &str, message: &str) -> Outcom
             retry(Again::Once)
         }
         Operation::Update | Operation::Clear if GONE.contains(&code) => Outcome::Skipped,
-        Operation::Delete if GONE.contains(&code) => Outcome::Succeeded { id: None },
+        // A deletion refers to nothing but the record itself.
+        Operation::Delete if GONE.contains(&code) || code == "INVALID_CROSS_REFERENCE_KEY" => {
+            Outcome::Succeeded { id: None }
+        }
         _ => Outcome::Rejected(rejected()),
     }
 }
 
-/// The outcomes, unless every one says that the configuration is wrong.
+/// The outcomes, unless every one of several says that the configuration is wrong.
 pub(super) fn unless_configuration(outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Failure> {
-    let configuration = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(refusal) if CONFIGURATION.contains(&refusal.code.as_str()));
-    match outcomes.first() {
-        Some(Outcome::Rejected(refusal)) if outcomes.iter().all(configuration) => {
+    match outcomes.as_slice() {
+        [Outcome::Rejected(refusal), _, ..] if outcomes.iter().all(is_configuration) => {
             Err(Failure::Config(Refusal { class: ErrorClass::FatalConfig, ..refusal.clone() }))
         }
         _ => Ok(outcomes),
     }
+}
+
+fn is_configuration(outcome: &Outcome) -> bool {
+    let Outcome::Rejected(refusal) = outcome else { return false };
+    // A record that refers to one that is not there has the code of a field that is not there.
+    CONFIGURATION.contains(&refusal.code.as_str()) && !refusal.message.starts_with("Foreign key")
 }
 
 #[cfg(test)]
@@ -83,6 +89,8 @@ mod tests {
         assert_eq!(of(Operation::Create, "DUPLICATE_VALUE", race), "Skipped");
         assert_eq!(of(Operation::Update, "ENTITY_IS_DELETED", ""), "Skipped");
         assert_eq!(of(Operation::Delete, "ENTITY_IS_DELETED", ""), "Succeeded { id: None }");
+        assert_eq!(of(Operation::Update, "INVALID_CROSS_REFERENCE_KEY", "Owner ID"), "Rejected");
+        assert_eq!(of(Operation::Delete, "INVALID_CROSS_REFERENCE_KEY", ""), "Succeeded { id: None }");
         assert_eq!(of(Operation::Upsert, "REQUIRED_FIELD_MISSING", ""), "Rejected");
         assert_eq!(of(Operation::Upsert, "QUERY_TIMEOUT", ""), "Usual");
     }
@@ -92,7 +100,13 @@ mod tests {
         let refused = |code: &str| Outcome::Rejected(Refusal::rejected(code, ""));
         let all = vec![refused("STORAGE_LIMIT_EXCEEDED"), refused("INVALID_FIELD")];
         assert!(matches!(unless_configuration(all), Err(Failure::Config(_))));
-        let some = vec![refused("STORAGE_LIMIT_EXCEEDED"), Outcome::Succeeded { id: None }];
-        assert_eq!(unless_configuration(some.clone()), Ok(some));
+        let orphan = Outcome::Rejected(Refusal::rejected("INVALID_FIELD", "Foreign key external ID: 7 not found"));
+        for some in [
+            vec![refused("STORAGE_LIMIT_EXCEEDED"), Outcome::Succeeded { id: None }],
+            vec![refused("INVALID_FIELD")],
+            vec![orphan.clone(), orphan],
+        ] {
+            assert_eq!(unless_configuration(some.clone()), Ok(some));
+        }
     }
 }

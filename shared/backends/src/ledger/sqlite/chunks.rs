@@ -104,10 +104,9 @@ fn join(chunk: &mut Chunk, report: &ReportV1, now: Micros) {
             chunk.parked.clone_from(parked);
             chunk.tries += u32::from(*counted);
         }
-        // A checkpoint stays: the next delivery goes on from it.
-        Next::Continue | Next::Poison => {}
+        // A checkpoint stays: a later delivery goes on from it, unless its records are done.
+        Next::Continue | Next::Poison | Next::Done | Next::Stop { .. } => {}
         Next::Lost => chunk.tries += 1,
-        Next::Done | Next::Stop { .. } => chunk.parked = None,
     }
 }
 
