@@ -1,21 +1,20 @@
 //! Delivering a plan: publish chunks within a window, settle reports, publish again what is left, until all is final.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
 use outflow_model::limit::Micros;
-use outflow_model::outcome::{Refusal, Status};
+use outflow_model::outcome::Status;
 use outflow_model::policy::ErrorClass;
-use outflow_model::port::ledger::{Chunk, Run, RunPatch};
+use outflow_model::port::ledger::{Run, RunPatch};
 use outflow_model::port::queue::Delivery;
 use outflow_model::run::RunState;
-use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
+use outflow_model::wire::{ChunkV1, Next, ReportV1, VERSION};
 use tokio::sync::watch;
 use tracing::{Instrument, info, info_span, warn};
 
+use super::board::{Board, is_open, poison, unknown};
 use super::plan_file::read_frame;
-use super::poison::Poisoned;
 use super::{Engine, EngineError, Finished, Signal, Start, Stopped};
 
 /// A run's gate closes by itself when its owner has been silent for so long.
@@ -23,73 +22,10 @@ const GATE: Micros = 60_000_000;
 const GATE_RENEWAL: Micros = 15_000_000;
 /// A cancel is looked for this often.
 const LOOK: Duration = Duration::from_millis(500);
-/// Chunks in flight hold no more than this of the plan, in bytes.
-const IN_FLIGHT: u64 = 64 * 1024 * 1024;
 /// Reports settled together.
 const SETTLE: usize = 64;
 /// What is left of a delivery that ended without a word is published again after this long.
 const SILENT: Micros = 1_000_000;
-
-/// The chunks of a run under delivery.
-struct Board {
-    chunks: BTreeMap<ChunkNo, Chunk>,
-    /// Published, and not yet reported on to the end: attempt and records.
-    in_flight: BTreeMap<ChunkNo, (u32, Vec<u32>)>,
-    /// Not final, and not in flight.
-    waiting: BTreeSet<ChunkNo>,
-    poisoned: Poisoned,
-    stopped: Option<Stopped>,
-    settled: u64,
-}
-
-impl Board {
-    fn new(chunks: Vec<Chunk>) -> Self {
-        let waiting = chunks.iter().filter(|chunk| !chunk.merged.is_final()).map(|chunk| chunk.number).collect();
-        let settled = chunks.iter().map(settled).sum();
-        let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
-        Self { chunks, in_flight: BTreeMap::new(), waiting, poisoned: Poisoned::default(), stopped: None, settled }
-    }
-
-    /// The waiting chunks that may be published now: at most `room`, and no more bytes in flight than allowed.
-    fn due(&self, now: Micros, room: usize) -> Vec<ChunkNo> {
-        let length = |number: &ChunkNo| self.chunks.get(number).map_or(0, |chunk| chunk.length);
-        let mut bytes: u64 = self.in_flight.keys().map(length).sum();
-        let is_due = |number: &&ChunkNo| self.chunks.get(*number).is_some_and(|chunk| chunk.not_before <= now);
-        let due = self.waiting.iter().filter(is_due).take(room);
-        due.take_while(|number| {
-            let first = bytes == 0;
-            bytes += length(number);
-            first || bytes <= IN_FLIGHT
-        })
-        .copied()
-        .collect()
-    }
-
-    /// When the next waiting chunk is due.
-    fn next_due(&self) -> Option<Micros> {
-        self.waiting.iter().filter_map(|number| self.chunks.get(number)).map(|chunk| chunk.not_before).min()
-    }
-
-    /// Publishes what is left of a chunk at `due`; what was given up stays behind.
-    fn wait_for_rest(&mut self, number: ChunkNo, due: Micros) {
-        let Some(chunk) = self.chunks.get_mut(&number) else { return };
-        if !self.poisoned.cut(number, chunk.merged.remaining()).is_empty() {
-            chunk.not_before = due;
-            self.waiting.insert(number);
-        }
-    }
-
-    /// Takes a joined chunk in.
-    fn put(&mut self, chunk: Chunk) {
-        let before = self.chunks.get(&chunk.number).map_or(0, settled);
-        self.settled += settled(&chunk) - before.min(settled(&chunk));
-        self.chunks.insert(chunk.number, chunk);
-    }
-}
-
-fn settled(chunk: &Chunk) -> u64 {
-    u64::from(chunk.rows) - chunk.merged.remaining().len() as u64
-}
 
 impl Engine {
     /// Delivers a planned run and ends it, unless it is interrupted.
@@ -373,36 +309,4 @@ impl Engine {
         board.wait_for_rest(number, now);
         Ok(())
     }
-}
-
-/// True where every record of a parked delivery is still without an outcome.
-fn is_open(chunk: &Chunk, parked: &ParkedV1) -> bool {
-    parked.rows.iter().all(|row| chunk.merged.status(*row) == Status::Remaining)
-}
-
-/// A report that declares records unknown.
-fn unknown(run: &RunId, chunk: &Chunk, rows: &BTreeSet<u32>) -> ReportV1 {
-    let id = AttemptId { run: run.clone(), chunk: chunk.number, attempt: chunk.attempt };
-    let mut report = ReportV1::empty(id, chunk.rows, Next::Continue);
-    for row in rows {
-        if let Some(status) = report.statuses.get_mut(*row as usize) {
-            *status = Status::Unknown as u8;
-        }
-        let refusal = Refusal {
-            class: ErrorClass::Unknown,
-            code: "NO_ANSWER".to_owned(),
-            message: "Sent, but the process ended before the answer".to_owned(),
-        };
-        report.refusals.push(outflow_model::wire::RowRefusal { row: *row, refusal });
-    }
-    report
-}
-
-/// A report that names the record which ends its worker.
-fn poison(run: &RunId, chunk: &Chunk, row: u32) -> ReportV1 {
-    let id = AttemptId { run: run.clone(), chunk: chunk.number, attempt: chunk.attempt };
-    let mut report = ReportV1::empty(id, chunk.rows, Next::Continue);
-    let refusal = Refusal::transient("POISON", "Each worker that delivered this record ended before it could report");
-    report.refusals.push(outflow_model::wire::RowRefusal { row, refusal });
-    report
 }

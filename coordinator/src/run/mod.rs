@@ -1,5 +1,6 @@
 //! One execution of a sync, from request to end.
 
+mod board;
 mod columns;
 mod dispatch;
 mod error;

@@ -1,0 +1,108 @@
+//! Where the chunks of a run under delivery stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use outflow_model::id::{AttemptId, ChunkNo, RunId};
+use outflow_model::limit::Micros;
+use outflow_model::outcome::{Refusal, Status};
+use outflow_model::policy::ErrorClass;
+use outflow_model::port::ledger::Chunk;
+use outflow_model::wire::{Next, ParkedV1, ReportV1, RowRefusal};
+
+use super::Stopped;
+use super::poison::Poisoned;
+
+/// Chunks in flight hold no more than this of the plan, in bytes.
+const IN_FLIGHT: u64 = 64 * 1024 * 1024;
+/// The chunks of a run under delivery.
+pub(super) struct Board {
+    pub(super) chunks: BTreeMap<ChunkNo, Chunk>,
+    /// Published, and not yet reported on to the end: attempt and records.
+    pub(super) in_flight: BTreeMap<ChunkNo, (u32, Vec<u32>)>,
+    /// Not final, and not in flight.
+    pub(super) waiting: BTreeSet<ChunkNo>,
+    pub(super) poisoned: Poisoned,
+    pub(super) stopped: Option<Stopped>,
+    pub(super) settled: u64,
+}
+
+impl Board {
+    pub(super) fn new(chunks: Vec<Chunk>) -> Self {
+        let waiting = chunks.iter().filter(|chunk| !chunk.merged.is_final()).map(|chunk| chunk.number).collect();
+        let settled = chunks.iter().map(settled).sum();
+        let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
+        Self { chunks, in_flight: BTreeMap::new(), waiting, poisoned: Poisoned::default(), stopped: None, settled }
+    }
+
+    /// The waiting chunks that may be published now: at most `room`, and no more bytes in flight than allowed.
+    pub(super) fn due(&self, now: Micros, room: usize) -> Vec<ChunkNo> {
+        let length = |number: &ChunkNo| self.chunks.get(number).map_or(0, |chunk| chunk.length);
+        let mut bytes: u64 = self.in_flight.keys().map(length).sum();
+        let is_due = |number: &&ChunkNo| self.chunks.get(*number).is_some_and(|chunk| chunk.not_before <= now);
+        let due = self.waiting.iter().filter(is_due).take(room);
+        due.take_while(|number| {
+            let first = bytes == 0;
+            bytes += length(number);
+            first || bytes <= IN_FLIGHT
+        })
+        .copied()
+        .collect()
+    }
+
+    /// When the next waiting chunk is due.
+    pub(super) fn next_due(&self) -> Option<Micros> {
+        self.waiting.iter().filter_map(|number| self.chunks.get(number)).map(|chunk| chunk.not_before).min()
+    }
+
+    /// Publishes what is left of a chunk at `due`; what was given up stays behind.
+    pub(super) fn wait_for_rest(&mut self, number: ChunkNo, due: Micros) {
+        let Some(chunk) = self.chunks.get_mut(&number) else { return };
+        if !self.poisoned.cut(number, chunk.merged.remaining()).is_empty() {
+            chunk.not_before = due;
+            self.waiting.insert(number);
+        }
+    }
+
+    /// Takes a joined chunk in.
+    pub(super) fn put(&mut self, chunk: Chunk) {
+        let before = self.chunks.get(&chunk.number).map_or(0, settled);
+        self.settled += settled(&chunk) - before.min(settled(&chunk));
+        self.chunks.insert(chunk.number, chunk);
+    }
+}
+
+fn settled(chunk: &Chunk) -> u64 {
+    u64::from(chunk.rows) - chunk.merged.remaining().len() as u64
+}
+
+/// True where every record of a parked delivery is still without an outcome.
+pub(super) fn is_open(chunk: &Chunk, parked: &ParkedV1) -> bool {
+    parked.rows.iter().all(|row| chunk.merged.status(*row) == Status::Remaining)
+}
+
+/// A report that declares records unknown.
+pub(super) fn unknown(run: &RunId, chunk: &Chunk, rows: &BTreeSet<u32>) -> ReportV1 {
+    let id = AttemptId { run: run.clone(), chunk: chunk.number, attempt: chunk.attempt };
+    let mut report = ReportV1::empty(id, chunk.rows, Next::Continue);
+    for row in rows {
+        if let Some(status) = report.statuses.get_mut(*row as usize) {
+            *status = Status::Unknown as u8;
+        }
+        let refusal = Refusal {
+            class: ErrorClass::Unknown,
+            code: "NO_ANSWER".to_owned(),
+            message: "Sent, but the process ended before the answer".to_owned(),
+        };
+        report.refusals.push(RowRefusal { row: *row, refusal });
+    }
+    report
+}
+
+/// A report that names the record which ends its worker.
+pub(super) fn poison(run: &RunId, chunk: &Chunk, row: u32) -> ReportV1 {
+    let id = AttemptId { run: run.clone(), chunk: chunk.number, attempt: chunk.attempt };
+    let mut report = ReportV1::empty(id, chunk.rows, Next::Continue);
+    let refusal = Refusal::transient("POISON", "Each worker that delivered this record ended before it could report");
+    report.refusals.push(RowRefusal { row, refusal });
+    report
+}

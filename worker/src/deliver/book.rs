@@ -1,0 +1,129 @@
+//! What is known of a chunk's records while they are delivered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use outflow_model::cell::{Cell, Kind};
+use outflow_model::column::Column;
+use outflow_model::outcome::{Again, Outcome, Refusal, Status};
+use outflow_model::policy::ErrorClass;
+use outflow_model::table::Table;
+use outflow_model::wire::{ChunkV1, Next, ReportV1, RowRefusal};
+
+/// Outcomes so far, and the records that are to be sent again.
+pub(super) struct Book<'a> {
+    chunk: &'a ChunkV1,
+    table: &'a Table,
+    /// The report as far as it goes; refusals and record ids are put in at its end.
+    pub(super) report: ReportV1,
+    told: Vec<Option<String>>,
+    /// Why records did not succeed (yet).
+    refusals: BTreeMap<u32, Refusal>,
+    /// Records that transient trouble left, and of what class the last was.
+    pub(super) again: Vec<u32>,
+    pub(super) class: ErrorClass,
+    /// Some of them were in each other's way.
+    pub(super) smaller: bool,
+    /// Records that were given their one more try.
+    retried: BTreeSet<u32>,
+}
+
+impl<'a> Book<'a> {
+    pub(super) fn new(chunk: &'a ChunkV1, table: &'a Table) -> Self {
+        Self {
+            chunk,
+            table,
+            report: ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Done),
+            told: if chunk.wants_ids { vec![None; chunk.rows as usize] } else { Vec::new() },
+            refusals: BTreeMap::new(),
+            again: Vec::new(),
+            class: ErrorClass::Backoff,
+            smaller: false,
+            retried: BTreeSet::new(),
+        }
+    }
+
+    /// A report of everything that is known.
+    pub(super) fn known(&self, next: Next) -> ReportV1 {
+        let refusal = |(row, refusal): (&u32, &Refusal)| RowRefusal { row: *row, refusal: refusal.clone() };
+        let refusals = self.refusals.iter().map(refusal).collect();
+        ReportV1 { next, refusals, ids: self.ids(), ..self.report.clone() }
+    }
+
+    /// The record ids that were told, one per record of the chunk.
+    fn ids(&self) -> Option<Column> {
+        if self.told.iter().all(Option::is_none) {
+            return None;
+        }
+        let mut column = Column::with_capacity(Kind::Text, self.told.len());
+        self.told.iter().for_each(|id| column.push(id.as_deref().map_or(Cell::Null, Cell::Text)));
+        Some(column)
+    }
+
+    /// Takes the outcomes of records in, one each.
+    pub(super) fn done(&mut self, rows: &[u32], outcomes: Vec<Outcome>) {
+        if outcomes.len() != rows.len() {
+            let message = format!("{} outcomes for {} records", outcomes.len(), rows.len());
+            let refusal = Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message };
+            return self.retry(rows, &refusal);
+        }
+        for (row, outcome) in rows.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Succeeded { id } => {
+                    self.set(*row, Status::Succeeded);
+                    if let Some(told) = self.told.get_mut(*row as usize) {
+                        *told = id;
+                    }
+                }
+                Outcome::Skipped => self.set(*row, Status::Skipped),
+                Outcome::Rejected(refusal) => self.mark(&[*row], Status::Rejected, &refusal),
+                Outcome::Retry { refusal, again: Again::Once }
+                    if !self.retried.insert(*row) || (self.chunk.bulk && self.chunk.tries > 0) =>
+                {
+                    let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };
+                    self.mark(&[*row], Status::Rejected, &refusal);
+                }
+                Outcome::Retry { refusal, again } => {
+                    if again == Again::Smaller {
+                        self.smaller = true;
+                    }
+                    self.retry(&[*row], &refusal);
+                }
+            }
+        }
+    }
+
+    /// Records are to be sent again.
+    pub(super) fn retry(&mut self, rows: &[u32], refusal: &Refusal) {
+        self.class = refusal.class;
+        self.note(rows, refusal);
+        self.again.extend(rows);
+    }
+
+    fn set(&mut self, row: u32, status: Status) {
+        if let Some(known) = self.report.statuses.get_mut(row as usize) {
+            *known = status as u8;
+        }
+    }
+
+    /// Records get their final status, and why.
+    pub(super) fn mark(&mut self, rows: &[u32], status: Status, refusal: &Refusal) {
+        rows.iter().for_each(|row| self.set(*row, status));
+        self.note(rows, refusal);
+    }
+
+    /// Remembers why records did not succeed (yet), with sensitive values masked.
+    pub(super) fn note(&mut self, rows: &[u32], refusal: &Refusal) {
+        for row in rows {
+            let refusal = Refusal { message: self.masked(*row, &refusal.message), ..refusal.clone() };
+            self.refusals.insert(*row, refusal);
+        }
+    }
+
+    fn masked(&self, row: u32, message: &str) -> String {
+        let sensitive = self.table.fields.iter().filter(|field| field.sensitive);
+        sensitive
+            .map(|field| field.column.cell(row as usize).to_text())
+            .filter(|value| !value.is_empty())
+            .fold(message.to_owned(), |message, value| message.replace(&value, "***"))
+    }
+}

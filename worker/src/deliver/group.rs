@@ -1,0 +1,194 @@
+//! One group of records: a destination's steps, one after the other, until each record has its outcome.
+
+use std::collections::VecDeque;
+
+use outflow_destinations::{Batch, Event, Failure, Step};
+use outflow_model::limit::Micros;
+use outflow_model::outcome::{Refusal, Status};
+use outflow_model::policy::ErrorClass;
+use outflow_model::port;
+use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
+use tracing::debug;
+
+use super::{BACKOFF, Delivery, Group, PASSES, Stop};
+use crate::auth::NoToken;
+
+/// A pause where the destination names none.
+const DEFAULT_PAUSE: Micros = 1_000_000;
+
+/// Names a request's records; the same when they are sent again, another for any other set of records.
+fn token(chunk: &ChunkV1, rows: &[u32]) -> String {
+    // FNV-1a: the token must be the same in every version.
+    let digest = rows
+        .iter()
+        .flat_map(|row| row.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{}-{}-{digest:016x}", chunk.id.run, chunk.id.chunk)
+}
+
+/// True where a request that got this status may have been carried out, in part or whole.
+const fn may_be_done(status: u16) -> bool {
+    matches!(status, 200..=299 | 500..=502 | 504..=599)
+}
+
+impl Delivery<'_> {
+    /// Delivers one group. What must be sent in smaller groups goes to the front of `groups`.
+    pub(super) async fn group(&mut self, group: Group, groups: &mut VecDeque<Group>) -> Result<(), Stop> {
+        let Group { rows, bulk, durable } = group;
+        let token = token(self.chunk, &rows);
+        let (chunk, account) = (self.chunk, self.account);
+        let batch = Batch {
+            operation: chunk.operation,
+            object: &chunk.object,
+            table: self.table,
+            rows: &rows,
+            settings: &account.settings,
+            token: &token,
+            wants_ids: chunk.wants_ids,
+            bulk,
+        };
+        let destination = account.destination.as_ref();
+        let parked = |state: Vec<u8>| ParkedV1 { version: VERSION, rows: rows.clone(), state };
+        self.held = durable.map(parked);
+        let (mut renewed, mut troubles) = (false, 0);
+        // The status of the last answer to what was sent, and the step that sent it.
+        let (mut answered, mut sent) = (None, None);
+        let mut step = match &self.held {
+            Some(held) => destination.resume(&batch, &held.state, Event::Elapsed),
+            None => destination.start(&batch),
+        };
+        loop {
+            step = match step {
+                Ok(Step::Done(outcomes)) => {
+                    self.held = None;
+                    self.book.done(&rows, outcomes);
+                    return Ok(());
+                }
+                Ok(Step::Wait { after, state }) => {
+                    let (parked, class) = (Some(parked(state)), ErrorClass::Backoff);
+                    return Err(Stop::Next(Next::Again { after, counted: false, parked, class }));
+                }
+                Ok(Step::Send { request, state, checkpoint }) => {
+                    let now = self.tools.clock.now() / 1_000_000;
+                    let added = match account.credentials.add(&account.transport, &request, now).await {
+                        Ok(added) => added,
+                        Err(NoToken::Later(reason)) => {
+                            step = Err(Failure::Transient(Refusal::transient("NO_TOKEN", reason)));
+                            continue;
+                        }
+                        Err(NoToken::Refused(reason)) => {
+                            let code = "NO_TOKEN".to_owned();
+                            let refusal = Refusal { class: ErrorClass::RefreshAuth, code, message: reason };
+                            return Err(Stop::Next(Next::Stop { refusal }));
+                        }
+                    };
+                    let slot = self.permit(rows.len(), request.cost).await?;
+                    // Announced last: what was announced either leaves or is unknown.
+                    if checkpoint {
+                        self.announce(&rows, &state).await?;
+                        self.held = chunk.repeatable.then(|| parked(state.clone()));
+                    }
+                    let answer = self.send(&request, &added, slot).await?;
+                    match answer {
+                        Ok(response) => {
+                            answered = Some(response.status);
+                            self.resolve(checkpoint);
+                            if response.status == 401 && !renewed && account.credentials.renew(added.generation).await {
+                                renewed = true;
+                                Ok(Step::Send { request, state, checkpoint })
+                            } else {
+                                let next = destination.resume(&batch, &state, Event::Answer(&response));
+                                sent = Some(Step::Send { request, state, checkpoint });
+                                next
+                            }
+                        }
+                        Err(lost) if lost.may_have_arrived && !chunk.repeatable => {
+                            let message = format!("Sent, but no answer came ({})", lost.reason);
+                            let refusal = Refusal { class: ErrorClass::Unknown, code: "NO_ANSWER".to_owned(), message };
+                            self.book.mark(&rows, Status::Unknown, &refusal);
+                            return Ok(());
+                        }
+                        Err(lost) => {
+                            self.resolve(checkpoint);
+                            Err(Failure::Transient(Refusal::transient("NO_ANSWER", lost.reason)))
+                        }
+                    }
+                }
+                Err(Failure::Throttled { after, .. }) => {
+                    let pause = after.unwrap_or(DEFAULT_PAUSE).max(1_000);
+                    debug!(account = account.name, pause_ms = pause / 1_000, "The destination asks for a pause");
+                    self.tools.limiter.pause(&account.name, pause).await?;
+                    // The very request that was refused is sent again.
+                    sent.take().map_or_else(|| destination.start(&batch), Ok)
+                }
+                Err(Failure::Quota { refusal }) => {
+                    self.book.note(&rows, &refusal);
+                    let day = 86_400_000_000;
+                    let after = day - self.tools.clock.now().rem_euclid(day);
+                    let (parked, class) = (self.held.take(), ErrorClass::Quota);
+                    return Err(Stop::Next(Next::Again { after, counted: false, parked, class }));
+                }
+                Err(Failure::Transient(refusal) | Failure::Broken(refusal) | Failure::Split(refusal))
+                    if !chunk.repeatable && answered.is_some_and(may_be_done) =>
+                {
+                    let refusal = Refusal { class: ErrorClass::Unknown, ..refusal };
+                    self.book.mark(&rows, Status::Unknown, &refusal);
+                    return Ok(());
+                }
+                Err(Failure::Transient(refusal) | Failure::Broken(refusal)) => {
+                    troubles += 1;
+                    let Some(held) = &self.held else {
+                        self.book.retry(&rows, &refusal);
+                        return Ok(());
+                    };
+                    self.book.note(&rows, &refusal);
+                    if troubles >= PASSES {
+                        let (after, class) = (self.hand_back(), refusal.class);
+                        let parked = self.held.take();
+                        return Err(Stop::Next(Next::Again { after, counted: true, parked, class }));
+                    }
+                    tokio::time::sleep(BACKOFF.after(troubles, self.tools.clock.entropy() as u8)).await;
+                    destination.resume(&batch, &held.state, Event::Elapsed)
+                }
+                Err(Failure::Unauthorized(refusal) | Failure::Config(refusal)) => {
+                    return Err(Stop::Next(Next::Stop { refusal }));
+                }
+                Err(Failure::Split(refusal)) => {
+                    self.held = None;
+                    if let [_] = rows.as_slice() {
+                        let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };
+                        self.book.mark(&rows, Status::Rejected, &refusal);
+                    } else {
+                        let (first, second) = rows.split_at(rows.len() / 2);
+                        groups.push_front(Group { rows: second.to_vec(), bulk, durable: None });
+                        groups.push_front(Group { rows: first.to_vec(), bulk, durable: None });
+                    }
+                    return Ok(());
+                }
+            };
+        }
+    }
+
+    /// Reports what is about to be sent and waits until that is durable.
+    async fn announce(&mut self, rows: &[u32], state: &[u8]) -> Result<(), Stop> {
+        // What is known so far goes with it: a later start goes on from there alone.
+        let mut report = ReportV1 { requests: 0, waited: 0, ..self.book.known(Next::Continue) };
+        if self.chunk.repeatable {
+            report.checkpoint = Some(ParkedV1 { version: VERSION, rows: rows.to_vec(), state: state.to_vec() });
+        } else {
+            self.intents += 1;
+            report.intents = vec![(self.intents, rows.to_vec())];
+        }
+        let body = report
+            .encode()
+            .map_err(|error| port::PortError::caused(port::Trouble::Corrupt, "Cannot write a report", error))?;
+        Ok(self.tools.queue.report(body.into()).await?)
+    }
+
+    /// The answer to the last announced request is known.
+    fn resolve(&mut self, announced: bool) {
+        if announced && !self.chunk.repeatable {
+            self.book.report.resolved.push(self.intents);
+        }
+    }
+}

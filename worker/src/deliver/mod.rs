@@ -1,0 +1,154 @@
+//! Drives a destination through one chunk: step by step, each request inside the limits, one outcome per record.
+
+mod book;
+mod group;
+mod request;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use outflow_model::backoff::Backoff;
+use outflow_model::limit::Micros;
+use outflow_model::policy::ErrorClass;
+use outflow_model::port;
+use outflow_model::port::clock::Clock;
+use outflow_model::port::limiter::Limiter;
+use outflow_model::port::queue::Queue;
+use outflow_model::table::Table;
+use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1};
+use tracing::warn;
+
+use crate::account::Account;
+use book::Book;
+
+/// Passes over the records that transient trouble left, before they are handed back.
+const PASSES: u32 = 3;
+/// Batches of records that were in each other's way are cut smaller by this power of two.
+const SHRINK: u32 = 3;
+const HAND_BACK: Micros = 2_000_000;
+const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
+
+/// What a delivery works with.
+pub(crate) struct Tools {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) limiter: Arc<dyn Limiter>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) worker: String,
+}
+
+/// One delivery of one chunk.
+pub(crate) struct Delivery<'a> {
+    tools: &'a Tools,
+    account: &'a Account,
+    chunk: &'a ChunkV1,
+    table: &'a Table,
+    book: Book<'a>,
+    /// Requests that were announced.
+    intents: u32,
+    /// Where the group under way goes on from, should this delivery end.
+    held: Option<ParkedV1>,
+    /// Batches are cut smaller by this power of two.
+    shrink: u32,
+}
+
+/// Why a delivery ends before its records are done.
+enum Stop {
+    /// Hand back what is left.
+    Next(Next),
+    /// The queue or the limiter failed.
+    Port(port::PortError),
+}
+
+impl From<port::PortError> for Stop {
+    fn from(error: port::PortError) -> Self {
+        Self::Port(error)
+    }
+}
+
+/// A group of records on its way, with what to resume it with.
+struct Group {
+    rows: Vec<u32>,
+    bulk: bool,
+    /// The durable state that it goes on from, in this process or another.
+    durable: Option<Vec<u8>>,
+}
+
+impl<'a> Delivery<'a> {
+    pub(crate) fn new(tools: &'a Tools, account: &'a Account, chunk: &'a ChunkV1, table: &'a Table) -> Self {
+        Self {
+            tools,
+            account,
+            chunk,
+            table,
+            book: Book::new(chunk, table),
+            intents: 0,
+            held: None,
+            // What jobs left over goes in smaller ones.
+            shrink: if chunk.bulk { SHRINK * chunk.tries.min(4) } else { 0 },
+        }
+    }
+
+    /// Delivers what is pending; the report says what came of it.
+    pub(crate) async fn run(mut self) -> ReportV1 {
+        let began = self.tools.clock.now();
+        let next = match self.passes().await {
+            Ok(()) if self.book.again.is_empty() => Next::Done,
+            Ok(()) => Next::Again { after: self.hand_back(), counted: true, parked: None, class: self.book.class },
+            Err(Stop::Next(next)) => next,
+            Err(Stop::Port(error)) => {
+                warn!(error = %error, "A delivery stops half-way; what is known of it is reported");
+                let (parked, class) = (self.held.take(), ErrorClass::Backoff);
+                Next::Again { after: HAND_BACK, counted: true, parked, class }
+            }
+        };
+        self.book.report.took = self.tools.clock.now() - began;
+        self.book.known(next)
+    }
+
+    async fn passes(&mut self) -> Result<(), Stop> {
+        let mut rows = self.chunk.pending();
+        let mut groups = VecDeque::new();
+        if let Some(parked) = &self.chunk.parked {
+            let waiting: BTreeSet<u32> = parked.rows.iter().copied().collect();
+            rows.retain(|row| !waiting.contains(row));
+            groups.push_back(Group { rows: parked.rows.clone(), bulk: true, durable: Some(parked.state.clone()) });
+        }
+        for pass in 1..=PASSES {
+            self.cut(&rows, &mut groups);
+            while let Some(group) = groups.pop_front() {
+                self.group(group, &mut groups).await?;
+                // A job is a try: what it left over is cut anew by the next delivery, which counts it.
+                if self.chunk.bulk && !self.book.again.is_empty() {
+                    return Ok(());
+                }
+            }
+            if self.book.again.is_empty() || pass == PASSES {
+                return Ok(());
+            }
+            rows = std::mem::take(&mut self.book.again);
+            rows.sort_unstable();
+            if std::mem::take(&mut self.book.smaller) {
+                self.shrink += SHRINK;
+            }
+            tokio::time::sleep(BACKOFF.after(pass, self.tools.clock.entropy() as u8)).await;
+        }
+        Ok(())
+    }
+
+    fn cut(&self, rows: &[u32], groups: &mut VecDeque<Group>) {
+        let Account { destination, settings, .. } = self.account;
+        let size =
+            |bulk| destination.batch_size(self.chunk.operation, &self.chunk.object, settings, bulk).max(1) as usize;
+        // What a job left over goes by the usual interface where it fits one call.
+        let bulk = self.chunk.bulk && (self.chunk.tries == 0 || rows.len() > size(false));
+        for rows in rows.chunks((size(bulk) >> self.shrink).max(1)) {
+            groups.push_back(Group { rows: rows.to_vec(), bulk, durable: None });
+        }
+    }
+
+    /// How long the next try waits.
+    fn hand_back(&self) -> Micros {
+        HAND_BACK << self.chunk.tries.min(6)
+    }
+}

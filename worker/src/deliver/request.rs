@@ -1,0 +1,144 @@
+//! One request: its permit, its answer, and what the answer says of the day's quota.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outflow_destinations::{Request, Response};
+use outflow_model::limit::Micros;
+use outflow_model::policy::ErrorClass;
+use outflow_model::port;
+use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
+use outflow_model::wire::Next;
+use tracing::{Instrument, info_span};
+
+use super::{Delivery, Stop, Tools};
+use crate::account::Account;
+use crate::auth::Added;
+use crate::transport::NoAnswer;
+
+/// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
+const HOLD: Micros = 30_000_000;
+/// A claim lapses after this much silence.
+const LEASE: Micros = 120_000_000;
+
+/// A permitted request. Dropped before it has ended, it gives its budget back: a worker that is stopped leaks nothing.
+pub(super) struct Slot {
+    limiter: Arc<dyn Limiter>,
+    account: String,
+    ended: bool,
+}
+
+impl Slot {
+    fn new(tools: &Tools, account: &Account) -> Self {
+        Self { limiter: tools.limiter.clone(), account: account.name.clone(), ended: false }
+    }
+
+    async fn end(mut self, ended: Ended) -> port::Result<()> {
+        self.ended = true;
+        self.limiter.end(&self.account, ended).await
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let (false, Ok(runtime)) = (self.ended, tokio::runtime::Handle::try_current()) {
+            let (limiter, account) = (self.limiter.clone(), std::mem::take(&mut self.account));
+            runtime.spawn(async move { limiter.end(&account, Ended::Sent).await });
+        }
+    }
+}
+
+/// Reads `used/allowed`, such as `api-usage=44/15000`.
+fn used_of_allowed(text: &str) -> Option<(u64, u64)> {
+    let first = text.split([';', ',']).next()?;
+    let (used, allowed) = first.rsplit_once('=').map_or(first, |(_, value)| value).split_once('/')?;
+    Some((used.trim().parse().ok()?, allowed.trim().parse().ok()?))
+}
+
+impl Delivery<'_> {
+    /// Waits until the next request may leave.
+    pub(super) async fn permit(&mut self, records: usize, cost: u64) -> Result<Slot, Stop> {
+        let chunk = self.chunk;
+        let request = Permit {
+            account: &self.account.name,
+            limits: &self.account.limits,
+            attempt: Some(&chunk.id),
+            worker: &self.tools.worker,
+            records: records as u64,
+            cost,
+            urgent: chunk.urgent,
+            sync: &chunk.sync,
+            weight: chunk.weight,
+        };
+        let mut held = 0;
+        loop {
+            if !self.tools.limiter.claim(&chunk.id, &self.tools.worker, LEASE).await? {
+                return Err(Stop::Next(Next::Done));
+            }
+            match self.tools.limiter.permit(&request).await? {
+                Verdict::Go => return Ok(Slot::new(self.tools, self.account)),
+                Verdict::Lost => return Err(Stop::Next(Next::Done)),
+                Verdict::Closed => {
+                    let (parked, class) = (self.held.take(), ErrorClass::Backoff);
+                    return Err(Stop::Next(Next::Again { after: 0, counted: false, parked, class }));
+                }
+                Verdict::Later { wait, .. } if held + wait > HOLD => {
+                    let class = ErrorClass::Throttled;
+                    return Err(Stop::Next(Next::Again {
+                        after: wait,
+                        counted: false,
+                        parked: self.held.take(),
+                        class,
+                    }));
+                }
+                Verdict::Later { wait, .. } => {
+                    held += wait;
+                    self.book.report.waited += wait;
+                    tokio::time::sleep(Duration::from_micros(wait.max(100) as u64)).await;
+                }
+            }
+        }
+    }
+
+    /// Sends a permitted request.
+    pub(super) async fn send(
+        &mut self,
+        request: &Request,
+        added: &Added,
+        slot: Slot,
+    ) -> Result<Result<Response, NoAnswer>, Stop> {
+        let span = info_span!(
+            "request",
+            otel.kind = "client",
+            http.request.method = request.method,
+            account = self.account.name,
+            http.response.status_code = tracing::field::Empty
+        );
+        let sent = self.account.transport.send(request, added).instrument(span.clone()).await;
+        let ended = match &sent {
+            Err(lost) if !lost.may_have_arrived => Ended::Unsent,
+            _ => Ended::Sent,
+        };
+        slot.end(ended).await?;
+        self.book.report.requests += 1;
+        if let Ok(response) = &sent {
+            span.record("http.response.status_code", response.status);
+            self.learn(response).await?;
+        }
+        Ok(sent)
+    }
+
+    /// Takes what the answer's headers say of the day's quota.
+    async fn learn(&self, response: &Response) -> Result<(), Stop> {
+        let throttle = &self.account.manifest.throttle;
+        let usage = throttle.daily_usage.as_deref().and_then(|name| response.header(name));
+        if let Some((used, allowed)) = usage.and_then(used_of_allowed) {
+            self.tools.limiter.learn_daily(&self.account.name, used, Some(allowed)).await?;
+        }
+        let number = |name: &Option<String>| -> Option<u64> { response.header(name.as_deref()?)?.trim().parse().ok() };
+        if let (Some(limit), Some(remaining)) = (number(&throttle.daily_limit), number(&throttle.daily_remaining)) {
+            self.tools.limiter.learn_daily(&self.account.name, limit.saturating_sub(remaining), Some(limit)).await?;
+        }
+        Ok(())
+    }
+}
