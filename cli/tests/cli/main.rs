@@ -81,6 +81,14 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     (SYNC, "null: clear", "nul: clear", &["customers_to_hubspot.yml:11", "unknown field `nul`"]),
     (SYNC, "object: contacts", "object: contacts\nguard: { max_remove: 1 }", &["unknown field", "max_removes"]),
     (SYNC, "object: contacts", "object: deals", &["identity"]),
+    (SYNC, "object: contacts", "object: contacts\ndelivery: { bulk: always }", &["delivery.bulk", "no bulk interface"]),
+    (SYNC, "object: contacts", "object: contacts\non_unknown: resent", &["customers_to_hubspot.yml:4", "resend"]),
+    (
+        SYNC,
+        "object: contacts",
+        "object: contacts\nretry_rejected: allways",
+        &["customers_to_hubspot.yml:4", "every_run"],
+    ),
 ];
 
 #[test]
