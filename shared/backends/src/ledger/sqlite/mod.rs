@@ -44,14 +44,17 @@ impl SqliteLedger {
 const WRITE: &str = "BEGIN IMMEDIATE";
 
 fn trouble(context: &str, error: sqlx::Error) -> PortError {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code).map(std::borrow::Cow::into_owned);
-    let kind = match code.as_deref() {
-        Some("13") => Trouble::Full,
-        Some("11" | "26") => Trouble::Corrupt,
-        Some("2067" | "1555") => Trouble::Conflict,
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let code: u32 = code.and_then(|code| code.parse().ok()).unwrap_or(0);
+    // The lowest byte is SQLite's primary code; the whole says more of it.
+    let kind = match (code & 0xff, code) {
+        (10 | 13, _) => Trouble::Full,
+        (11 | 26, _) => Trouble::Corrupt,
+        (_, 2067 | 1555) => Trouble::Conflict,
         _ => Trouble::Unavailable,
     };
-    PortError::caused(kind, context, error)
+    let hint = if kind == Trouble::Full { " (the disk with the state directory may be full)" } else { "" };
+    PortError::caused(kind, format!("{context}{hint}"), error)
 }
 
 fn corrupt(context: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> PortError {
