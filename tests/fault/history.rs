@@ -64,11 +64,13 @@ pub(crate) async fn run<P: Place>(seed: u64) -> Result<u64> {
         write(&lab, &rows)?;
         let (faults, loses) = faults(&mut dice, seed ^ turn);
         lab.portal.set_faults(faults);
+        // What the life before has sent is its own.
+        lab.quiet().await;
         lab.portal.take_writes();
         let died = life(&lab, &mut dice).await.with_context(|| format!("turn {turn}"))?;
         deaths += u64::from(died);
         if !died && !loses && !timed_out(&lab).await? {
-            once_each(&lab).with_context(|| format!("turn {turn}"))?;
+            once_each(&lab).with_context(|| format!("turn {turn}, {deaths} deaths before"))?;
         }
     }
     lab.portal.calm();

@@ -94,6 +94,11 @@ impl<S: Simulator> Lab<S> {
         Ok(Self { folder: tempfile::tempdir()?, portal, running })
     }
 
+    /// Waits until nobody is connected to the destination any more: what a life that ended has sent has been answered.
+    pub async fn quiet(&self) {
+        self.running.quiet().await;
+    }
+
     /// The project's folder.
     pub fn path(&self) -> &Path {
         self.folder.path()

@@ -12,7 +12,7 @@ use outflow_model::secret::Secret;
 use sha2::Sha256;
 use tokio::sync::Mutex;
 
-use crate::transport::Transport;
+use crate::transport::{Added, Transport};
 
 /// Credentials of one account.
 pub(crate) struct Credentials {
@@ -38,17 +38,6 @@ pub(crate) struct Current {
 struct Login {
     bearer: Secret,
     base: Option<String>,
-}
-
-/// What credentials add to a request.
-#[derive(Default)]
-pub(crate) struct Added {
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) query: Option<(String, String)>,
-    /// Where the API is, where the login has told.
-    pub(crate) base: Option<String>,
-    /// Which token it is, to tell a stale one from a refused one.
-    pub(crate) generation: u64,
 }
 
 /// Why there is no token.

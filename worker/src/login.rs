@@ -7,9 +7,9 @@ use outflow_model::secret::Secret;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::auth::{Added, Credentials, Current, NoToken, hex};
+use crate::auth::{Credentials, Current, NoToken, hex};
 use crate::jwt::{self, Claims};
-use crate::transport::Transport;
+use crate::transport::{Added, Transport};
 
 /// An assertion is good for so long.
 const ASSERTION_SECONDS: i64 = 180;

@@ -9,8 +9,6 @@ use outflow_destinations::{Request, Response};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Method, Url, redirect};
 
-use crate::auth::Added;
-
 /// No answer is read further.
 const ANSWER_CAP: usize = 128 * 1024 * 1024;
 
@@ -21,6 +19,17 @@ pub(crate) struct NoAnswer {
     pub(crate) may_have_arrived: bool,
     /// What happened.
     pub(crate) reason: String,
+}
+
+/// What credentials add to a request.
+#[derive(Default)]
+pub(crate) struct Added {
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) query: Option<(String, String)>,
+    /// Where the API is, where the login has told.
+    pub(crate) base: Option<String>,
+    /// Which token it is, to tell a stale one from a refused one.
+    pub(crate) generation: u64,
 }
 
 /// Connections to one account's API.

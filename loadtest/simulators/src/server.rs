@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A destination's API.
@@ -76,6 +77,8 @@ pub(crate) fn decode_segment(text: &str) -> String {
 pub struct Running {
     /// Where it answers.
     pub address: SocketAddr,
+    /// Connections that are open.
+    open: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
 
@@ -83,6 +86,12 @@ impl Running {
     /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Waits until every connection is closed: what their clients sent has been answered.
+    pub async fn quiet(&self) {
+        // The sender is its own, so the wait cannot fail.
+        _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
     /// Waits until it ends, which it does not by itself.
@@ -101,18 +110,23 @@ impl Drop for Running {
 pub async fn start(simulator: Arc<dyn Simulator>, port: u16) -> std::io::Result<Running> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
+    let open = watch::Sender::new(0);
+    let counter = open.clone();
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let simulator = simulator.clone();
             _ = stream.set_nodelay(true);
+            let counter = counter.clone();
+            counter.send_modify(|open| *open += 1);
             tokio::spawn(async move {
                 let service = service_fn(|request| answer(simulator.clone(), request));
                 // A broken connection ends it; that is what a reset is.
                 _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                counter.send_modify(|open| *open -= 1);
             });
         }
     });
-    Ok(Running { address, task })
+    Ok(Running { address, open, task })
 }
 
 /// Ends the connection without an answer.

@@ -13,8 +13,7 @@ use tracing::{Instrument, info_span};
 
 use super::{Delivery, Stop, Tools};
 use crate::account::Account;
-use crate::auth::Added;
-use crate::transport::NoAnswer;
+use crate::transport::{Added, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
 const HOLD: Micros = 30_000_000;
