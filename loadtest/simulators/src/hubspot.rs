@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::faults::{Fault, Faults};
 use crate::limits::SlidingWindow;
 use crate::server::{Answer, Call, Simulator, decode_segment};
+use crate::written::Write;
 
 /// How a portal behaves.
 #[derive(Clone, Debug)]
@@ -55,15 +56,6 @@ pub struct Record {
     pub id: u64,
     /// Its properties.
     pub properties: BTreeMap<String, String>,
-}
-
-/// A write that was applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Write {
-    /// `create`, `update` or `archive`.
-    pub operation: &'static str,
-    /// The record's value of the property that addressed it; its id for an archive.
-    pub key: String,
 }
 
 /// A portal.

@@ -6,9 +6,11 @@ mod hubspot;
 mod limits;
 mod salesforce;
 mod server;
+mod written;
 
 pub use faults::{Fault, Faults};
-pub use hubspot::{HubSpot, Options, Record, Write};
+pub use hubspot::{HubSpot, Options, Record};
 pub use limits::SlidingWindow;
-pub use salesforce::{Client, JobFailure, Org, OrgOptions, OrgWrite};
+pub use salesforce::{Client, JobFailure, Org, OrgOptions};
 pub use server::{Answer, Call, Running, Simulator, start};
+pub use written::Write;

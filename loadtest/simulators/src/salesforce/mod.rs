@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::faults::{Fault, Faults};
 use crate::server::{Answer, Call, Simulator};
+use crate::written::Write;
 use jobs::Jobs;
 use records::Objects;
 
@@ -64,15 +64,6 @@ pub struct JobFailure {
     pub percent: usize,
 }
 
-/// A write that was applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OrgWrite {
-    /// `create`, `update` or `delete`.
-    pub operation: &'static str,
-    /// The record's external id; its id where it has none.
-    pub key: String,
-}
-
 /// An org.
 pub struct Org {
     options: OrgOptions,
@@ -118,7 +109,7 @@ impl Org {
     }
 
     /// Every write that was applied, in order.
-    pub fn writes(&self) -> Vec<OrgWrite> {
+    pub fn writes(&self) -> Vec<Write> {
         self.state().objects.writes.clone()
     }
 

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{OrgOptions, OrgWrite, error};
+use super::{OrgOptions, error};
 use crate::server::{Answer, decode_segment};
+use crate::written::Write;
 
 /// A record's fields as text; a null is absent.
 pub(super) type Fields = BTreeMap<String, String>;
@@ -24,7 +25,7 @@ pub(super) struct Objects {
     external: HashMap<(String, String), String>,
     /// External ids that were refused once for a race.
     raced: BTreeSet<String>,
-    pub(super) writes: Vec<OrgWrite>,
+    pub(super) writes: Vec<Write>,
     /// Writes ever.
     pub(super) applied: u64,
     made: u64,
@@ -203,7 +204,7 @@ impl Objects {
         }
         let key = fields.get(&options.external_id).cloned().unwrap_or_else(|| id.to_owned());
         self.applied += 1;
-        self.writes.push(OrgWrite { operation, key });
+        self.writes.push(Write { operation, key });
     }
 
     /// `DELETE …/composite/sobjects?ids=…`.
@@ -222,7 +223,7 @@ impl Objects {
                         self.external.remove(&(object, key.to_lowercase()));
                     }
                     self.applied += 1;
-                    self.writes.push(OrgWrite { operation: "delete", key: key.unwrap_or_else(|| id.to_owned()) });
+                    self.writes.push(Write { operation: "delete", key: key.unwrap_or_else(|| id.to_owned()) });
                     Ok((id.to_owned(), false))
                 }
                 None => Err(("ENTITY_IS_DELETED", "entity is deleted".to_owned())),
