@@ -3,8 +3,7 @@
 //! Cost per record does not grow with their number, and all buckets share one temporary file.
 
 use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::SnapshotError;
@@ -90,7 +89,7 @@ impl Sorter {
     /// The records by hash, ascending; equal hashes in the order in which they were pushed.
     pub fn sort(self) -> Sorted {
         let Self { buckets, file, folder, .. } = self;
-        Sorted { buckets: buckets.into_iter(), file, folder, bytes: Vec::new(), filled: 0, order: Vec::new(), next: 0 }
+        Sorted { buckets: buckets.into_iter(), file, folder, bytes: Vec::new(), order: Vec::new(), next: 0 }
     }
 }
 
@@ -99,10 +98,7 @@ pub struct Sorted {
     buckets: std::vec::IntoIter<Bucket>,
     file: Option<File>,
     folder: PathBuf,
-    /// The bucket's records, and what an earlier one left behind them.
     bytes: Vec<u8>,
-    /// Where they end.
-    filled: usize,
     /// The upper half of each record's hash, and where the record begins.
     order: Vec<(u64, u32)>,
     next: usize,
@@ -118,34 +114,29 @@ impl Sorted {
         }
         let at = self.order.get(self.next).map_or(0, |(_, at)| *at as usize);
         self.next += 1;
-        Ok(record(self.bytes.get(..self.filled).unwrap_or_default(), at))
+        Ok(record(&self.bytes, at))
     }
 
     fn load(&mut self, bucket: Bucket) -> Result<(), SnapshotError> {
-        let spilled: usize = bucket.blocks.iter().map(|(_, length)| *length as usize).sum();
-        self.filled = spilled + bucket.memory.len();
-        // Grown once to the largest bucket, so that no room is zeroed only to be read over.
-        if self.bytes.len() < self.filled {
-            self.bytes.resize(self.filled, 0);
-        }
-        let bytes = self.bytes.get_mut(..self.filled).unwrap_or_default();
-        let (mut rest, memory) = bytes.split_at_mut(spilled);
-        if let Some(file) = &self.file {
+        self.bytes.clear();
+        if let Some(file) = &mut self.file {
             for (offset, length) in &bucket.blocks {
-                let (into, after) = rest.split_at_mut(*length as usize);
-                let read = file.read_exact_at(into, *offset);
+                let start = self.bytes.len();
+                self.bytes.resize(start + *length as usize, 0);
+                let into = self.bytes.get_mut(start..).unwrap_or_default();
+                let read = file.seek(SeekFrom::Start(*offset)).and_then(|_| file.read_exact(into));
                 read.map_err(SnapshotError::io("read a temporary file in", &self.folder))?;
-                rest = after;
             }
         }
-        memory.copy_from_slice(&bucket.memory);
+        self.bytes.extend_from_slice(&bucket.memory);
         self.order.clear();
         self.next = 0;
-        let (bytes, mut at) = (&*bytes, 0);
-        while let Some((hash, payload)) = record(bytes, at) {
+        let mut at = 0;
+        while let Some((hash, payload)) = record(&self.bytes, at) {
             self.order.push(((hash >> 64) as u64, at as u32));
             at += HEAD + payload.len();
         }
+        let bytes = &self.bytes;
         let lower = |at: u32| record(bytes, at as usize).map_or(0, |(hash, _)| hash as u64);
         self.order.sort_unstable_by(|a, b| {
             a.0.cmp(&b.0).then_with(|| lower(a.1).cmp(&lower(b.1))).then_with(|| a.1.cmp(&b.1))
