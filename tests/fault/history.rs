@@ -54,11 +54,20 @@ fn faults(dice: &mut Dice, seed: u64) -> (Faults, bool) {
     (Faults { rates, seed, ..Faults::default() }, loses)
 }
 
-/// Runs the history of `seed` on a destination; returns how often the process died.
-pub(crate) async fn run<P: Place>(seed: u64) -> Result<u64> {
+/// What a history tried.
+#[derive(Default)]
+pub(crate) struct Tried {
+    /// Lives that ended half-way.
+    pub(crate) deaths: u64,
+    /// Turns in which no record may have been written twice.
+    pub(crate) exact: u64,
+}
+
+/// Runs the history of `seed` on a destination.
+pub(crate) async fn run<P: Place>(seed: u64) -> Result<Tried> {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let lab = P::lab(&mut dice).await?;
-    let (mut rows, mut deaths) = (Rows::new(), 0);
+    let (mut rows, mut tried) = (Rows::new(), Tried::default());
     for turn in 0..3 + dice.roll(4) {
         change(&mut rows, &mut dice);
         write(&lab, &rows)?;
@@ -68,9 +77,10 @@ pub(crate) async fn run<P: Place>(seed: u64) -> Result<u64> {
         lab.quiet().await;
         lab.portal.take_writes();
         let died = life(&lab, &mut dice).await.with_context(|| format!("turn {turn}"))?;
-        deaths += u64::from(died);
+        tried.deaths += u64::from(died);
         if !died && !loses && !timed_out(&lab).await? {
-            once_each(&lab).with_context(|| format!("turn {turn}, {deaths} deaths before"))?;
+            once_each(&lab).with_context(|| format!("turn {turn}, {} deaths before", tried.deaths))?;
+            tried.exact += 1;
         }
     }
     lab.portal.calm();
@@ -87,7 +97,7 @@ pub(crate) async fn run<P: Place>(seed: u64) -> Result<u64> {
         );
     }
     equal(&lab, &rows)?;
-    Ok(deaths)
+    Ok(tried)
 }
 
 fn write<P: Place>(lab: &Lab<P>, rows: &Rows) -> Result<()> {

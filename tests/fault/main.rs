@@ -38,14 +38,17 @@ fn orgs() -> Result<()> {
 
 fn histories<P: Place>(count: u64) -> Result<()> {
     let first = setting("HISTORY_SEED", 1);
-    let mut deaths = 0;
+    let mut tried = history::Tried::default();
     for seed in first..first + count {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let outcome = runtime.block_on(history::run::<P>(seed));
-        deaths += outcome
+        let one = outcome
             .map_err(|error| error.context(format!("history {seed}; again with HISTORIES=1 HISTORY_SEED={seed}")))?;
+        tried.deaths += one.deaths;
+        tried.exact += one.exact;
         runtime.shutdown_background();
     }
-    ensure!(count < 10 || deaths > 0, "no history died; the deaths are not tried");
+    ensure!(count < 10 || tried.deaths > 0, "no history died; the deaths are not tried");
+    ensure!(count < 10 || tried.exact > count / 4, "only {} turns were held to one write each", tried.exact);
     Ok(())
 }
