@@ -17,6 +17,8 @@ use crate::sorter::Sorter;
 
 /// Invalid rows that are named; all are counted.
 const NAMED: usize = 1_000;
+/// Bytes of a row's number that are kept: enough for a million million rows.
+const ORDINAL: usize = 5;
 
 /// How rows are compared with the base.
 #[derive(Clone, Copy, Debug, Default)]
@@ -206,7 +208,6 @@ impl Detector {
             .filter_map(|(at, _)| batch.columns().get(*at))
             .filter(|array| array.null_count() > 0)
             .collect();
-        let mut payload = [0; 24];
         for (row, (key, hash)) in self.key_hashes.iter().zip(&self.row_hashes).enumerate() {
             let ordinal = self.ordinal;
             self.ordinal += 1;
@@ -219,10 +220,11 @@ impl Detector {
                 }
                 continue;
             }
-            let (front, back) = payload.split_at_mut(16);
-            front.copy_from_slice(&hash.to_le_bytes());
-            back.copy_from_slice(&ordinal.to_le_bytes());
-            self.sorter.push(*key, &payload)?;
+            self.sorter.push(*key, |record| {
+                record.extend_from_slice(&hash.to_le_bytes());
+                record.extend_from_slice(&ordinal.to_le_bytes());
+                record.truncate(record.len() + ORDINAL - size_of_val(&ordinal));
+            })?;
         }
         Ok(())
     }
@@ -276,7 +278,9 @@ struct Row {
 fn next_row(rows: &mut crate::sorter::Sorted) -> Result<Option<Row>, SnapshotError> {
     Ok(rows.next()?.and_then(|(key, payload)| {
         let (hash, ordinal) = payload.split_first_chunk::<16>()?;
-        let ordinal = u64::from_le_bytes(*ordinal.first_chunk::<8>()?);
+        let mut whole = [0; 8];
+        whole.get_mut(..ORDINAL)?.copy_from_slice(ordinal.get(..ORDINAL)?);
+        let ordinal = u64::from_le_bytes(whole);
         Some(Row { key, hash: u128::from_le_bytes(*hash), ordinal })
     }))
 }

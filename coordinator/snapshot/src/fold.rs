@@ -32,13 +32,12 @@ impl Learned {
 /// Gathers what was learned, then writes the next snapshot.
 pub struct Fold {
     sorter: Sorter,
-    payload: Vec<u8>,
 }
 
 impl Fold {
     /// A fold that holds about `memory` bytes and spills into `folder`.
     pub fn new(folder: &Path, memory: usize) -> Self {
-        Self { sorter: Sorter::new(folder, memory), payload: Vec::new() }
+        Self { sorter: Sorter::new(folder, memory) }
     }
 
     /// Adds what was learned of a row: its hash, and its key and the destination's record id where they are kept.
@@ -50,16 +49,16 @@ impl Fold {
         key: Option<&[u8]>,
         record_id: Option<&str>,
     ) -> Result<(), SnapshotError> {
-        self.payload.clear();
-        self.payload.push(learned as u8);
-        self.payload.extend_from_slice(&row_hash.to_le_bytes());
-        for part in [key, record_id.map(str::as_bytes)] {
-            self.payload.push(u8::from(part.is_some()));
-            let part = part.unwrap_or_default();
-            self.payload.extend_from_slice(&(part.len() as u32).to_le_bytes());
-            self.payload.extend_from_slice(part);
-        }
-        self.sorter.push(key_hash, &self.payload)
+        self.sorter.push(key_hash, |record| {
+            record.push(learned as u8);
+            record.extend_from_slice(&row_hash.to_le_bytes());
+            for part in [key, record_id.map(str::as_bytes)] {
+                record.push(u8::from(part.is_some()));
+                let part = part.unwrap_or_default();
+                record.extend_from_slice(&(part.len() as u32).to_le_bytes());
+                record.extend_from_slice(part);
+            }
+        })
     }
 
     /// Writes the next snapshot to `path`; returns how many entries it has.

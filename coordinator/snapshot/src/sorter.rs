@@ -1,6 +1,8 @@
 //! Sorting more records than memory holds: scattered over buckets by the top bits of their hash, sorted bucket by bucket.
 //!
-//! Cost per record does not grow with their number, and all buckets share one temporary file.
+//! Cost per record does not grow with their number, and all buckets share one temporary file. What is slow in sorting this
+//! much is the wait for memory, so records are gathered where it is near: before they go to their bucket, and again, once
+//! their order is known, before they are handed out.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,8 +13,12 @@ use crate::error::SnapshotError;
 /// Buckets; enough that one of a hundred million records is a few megabytes.
 const BUCKETS: usize = 1024;
 const BUCKET_BITS: u32 = BUCKETS.trailing_zeros();
-/// Bytes of a record before its payload: the hash, and the payload's length.
-const HEAD: usize = 20;
+/// Bytes gathered before they go to their bucket: for all buckets together, less than a core's own cache holds.
+const GATHERED: usize = 512;
+/// Sorted records gathered before the first of them is handed out.
+const AHEAD: usize = 64;
+/// In place of a length that one byte cannot hold: four bytes of it follow.
+const LONG: u8 = u8::MAX;
 
 /// Takes records in any order.
 pub struct Sorter {
@@ -27,17 +33,25 @@ pub struct Sorter {
 
 #[derive(Default)]
 struct Bucket {
+    gathered: Vec<u8>,
     memory: Vec<u8>,
     /// Blocks in the file: offset and length.
     blocks: Vec<(u64, u32)>,
 }
 
+impl Bucket {
+    fn settle(&mut self) {
+        self.memory.extend_from_slice(&self.gathered);
+        self.gathered.clear();
+    }
+}
+
 impl Sorter {
     /// A sorter that holds about `memory` bytes and spills the rest into an unnamed file in `folder`.
     pub fn new(folder: &Path, memory: usize) -> Self {
-        let buckets = (0..BUCKETS).map(|_| Bucket::default()).collect();
+        let gathered = || Vec::with_capacity(2 * GATHERED);
         Self {
-            buckets,
+            buckets: (0..BUCKETS).map(|_| Bucket { gathered: gathered(), ..Bucket::default() }).collect(),
             flush_at: (memory / BUCKETS).max(1024),
             file: None,
             folder: folder.to_owned(),
@@ -46,18 +60,20 @@ impl Sorter {
         }
     }
 
-    /// Adds a record.
-    pub fn push(&mut self, hash: u128, payload: &[u8]) -> Result<(), SnapshotError> {
+    /// Adds a record, whose payload `write` appends.
+    #[inline]
+    pub fn push(&mut self, hash: u128, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), SnapshotError> {
         let number = (hash >> (128 - BUCKET_BITS)) as usize;
         let Some(bucket) = self.buckets.get_mut(number) else { return Ok(()) };
-        bucket.memory.extend_from_slice(&hash.to_le_bytes());
-        bucket.memory.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        bucket.memory.extend_from_slice(payload);
+        append(&mut bucket.gathered, hash, write);
         self.records += 1;
-        if bucket.memory.len() >= self.flush_at {
-            self.flush(number)?;
-        }
-        Ok(())
+        if bucket.gathered.len() < GATHERED { Ok(()) } else { self.settle(number) }
+    }
+
+    fn settle(&mut self, number: usize) -> Result<(), SnapshotError> {
+        let Some(bucket) = self.buckets.get_mut(number) else { return Ok(()) };
+        bucket.settle();
+        if bucket.memory.len() < self.flush_at { Ok(()) } else { self.flush(number) }
     }
 
     fn flush(&mut self, number: usize) -> Result<(), SnapshotError> {
@@ -89,7 +105,16 @@ impl Sorter {
     /// The records by hash, ascending; equal hashes in the order in which they were pushed.
     pub fn sort(self) -> Sorted {
         let Self { buckets, file, folder, .. } = self;
-        Sorted { buckets: buckets.into_iter(), file, folder, bytes: Vec::new(), order: Vec::new(), next: 0 }
+        Sorted {
+            buckets: buckets.into_iter(),
+            file,
+            folder,
+            bytes: Vec::new(),
+            order: Vec::new(),
+            next: 0,
+            ahead: Vec::new(),
+            at: 0,
+        }
     }
 }
 
@@ -98,26 +123,45 @@ pub struct Sorted {
     buckets: std::vec::IntoIter<Bucket>,
     file: Option<File>,
     folder: PathBuf,
+    /// The records of one bucket, as they were pushed.
     bytes: Vec<u8>,
-    /// The upper half of each record's hash, and where the record begins.
-    order: Vec<(u64, u32)>,
+    /// Of each of them [`place`]; sorted.
+    order: Vec<u64>,
     next: usize,
+    /// The next records, one after the other.
+    ahead: Vec<u8>,
+    at: usize,
 }
 
 impl Sorted {
     /// The next record: its hash and its payload.
     #[expect(clippy::should_implement_trait, reason = "it lends from its buffer, which Iterator cannot")]
     pub fn next(&mut self) -> Result<Option<(u128, &[u8])>, SnapshotError> {
-        while self.next == self.order.len() {
-            let Some(bucket) = self.buckets.next() else { return Ok(None) };
-            self.load(bucket)?;
+        if self.at == self.ahead.len() {
+            while self.next == self.order.len() {
+                let Some(bucket) = self.buckets.next() else { return Ok(None) };
+                self.load(bucket)?;
+            }
+            self.gather();
         }
-        let at = self.order.get(self.next).map_or(0, |(_, at)| *at as usize);
-        self.next += 1;
-        Ok(record(&self.bytes, at))
+        let Some(Record { hash, payload, length }) = record(&self.ahead, self.at) else { return Ok(None) };
+        self.at += length;
+        Ok(Some((hash, payload)))
     }
 
-    fn load(&mut self, bucket: Bucket) -> Result<(), SnapshotError> {
+    fn gather(&mut self) {
+        self.ahead.clear();
+        self.at = 0;
+        for place in self.order.iter().skip(self.next).take(AHEAD) {
+            let at = *place as u32 as usize;
+            let length = record(&self.bytes, at).map_or(0, |record| record.length);
+            self.ahead.extend_from_slice(self.bytes.get(at..at + length).unwrap_or_default());
+            self.next += 1;
+        }
+    }
+
+    fn load(&mut self, mut bucket: Bucket) -> Result<(), SnapshotError> {
+        bucket.settle();
         self.bytes.clear();
         if let Some(file) = &mut self.file {
             for (offset, length) in &bucket.blocks {
@@ -132,24 +176,58 @@ impl Sorted {
         self.order.clear();
         self.next = 0;
         let mut at = 0;
-        while let Some((hash, payload)) = record(&self.bytes, at) {
-            self.order.push(((hash >> 64) as u64, at as u32));
-            at += HEAD + payload.len();
+        while let Some(record) = record(&self.bytes, at) {
+            self.order.push(place(record.hash, at));
+            at += record.length;
         }
-        let bytes = &self.bytes;
-        let lower = |at: u32| record(bytes, at as usize).map_or(0, |(hash, _)| hash as u64);
-        self.order.sort_unstable_by(|a, b| {
-            a.0.cmp(&b.0).then_with(|| lower(a.1).cmp(&lower(b.1))).then_with(|| a.1.cmp(&b.1))
-        });
+        self.order.sort_unstable();
+        // Places tell records apart by some bits of their hash only.
+        let whole = |place: u64| record(&self.bytes, place as u32 as usize).map_or(0, |record| record.hash);
+        for alike in self.order.chunk_by_mut(|a, b| a >> 32 == b >> 32).filter(|alike| alike.len() > 1) {
+            alike.sort_by_key(|place| whole(*place));
+        }
         Ok(())
     }
 }
 
-fn record(bytes: &[u8], at: usize) -> Option<(u128, &[u8])> {
-    let (head, rest) = bytes.get(at..)?.split_first_chunk::<HEAD>()?;
-    let (hash, length) = head.split_first_chunk::<16>()?;
-    let length = u32::from_le_bytes(*length.first_chunk::<4>()?);
-    Some((u128::from_le_bytes(*hash), rest.get(..length as usize)?))
+/// The 32 bits of a hash after those that chose its bucket, then where its record begins.
+const fn place(hash: u128, at: usize) -> u64 {
+    let bits = (hash << BUCKET_BITS >> 96) as u64;
+    bits << 32 | at as u64
+}
+
+struct Record<'a> {
+    hash: u128,
+    payload: &'a [u8],
+    /// Of the whole record, in bytes.
+    length: usize,
+}
+
+#[inline]
+fn append(bytes: &mut Vec<u8>, hash: u128, write: impl FnOnce(&mut Vec<u8>)) {
+    bytes.extend_from_slice(&hash.to_le_bytes());
+    let at = bytes.len();
+    bytes.push(LONG);
+    write(bytes);
+    let length = bytes.len() - at - 1;
+    if length >= usize::from(LONG) {
+        let length = (length as u32).to_le_bytes();
+        bytes.splice(at + 1..=at, length);
+    } else if let Some(byte) = bytes.get_mut(at) {
+        *byte = length as u8;
+    }
+}
+
+fn record(bytes: &[u8], at: usize) -> Option<Record<'_>> {
+    let (hash, rest) = bytes.get(at..)?.split_first_chunk::<16>()?;
+    let (length, rest) = rest.split_first()?;
+    let (head, payload) = if *length == LONG {
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        (21, rest.get(..u32::from_le_bytes(*length) as usize)?)
+    } else {
+        (17, rest.get(..usize::from(*length))?)
+    };
+    Some(Record { hash: u128::from_le_bytes(*hash), payload, length: head + payload.len() })
 }
 
 #[cfg(test)]
@@ -161,7 +239,7 @@ mod tests {
     fn sorted(records: &[(u128, Vec<u8>)], memory: usize) -> Result<Vec<(u128, Vec<u8>)>, SnapshotError> {
         let mut sorter = Sorter::new(&std::env::temp_dir(), memory);
         for (hash, payload) in records {
-            sorter.push(*hash, payload)?;
+            sorter.push(*hash, |record| record.extend_from_slice(payload))?;
         }
         let (mut sorted, mut out) = (sorter.sort(), Vec::new());
         while let Some((hash, payload)) = sorted.next()? {
@@ -174,7 +252,7 @@ mod tests {
         #[test]
         fn sorts_as_memory_would(
             hashes in proptest::collection::vec(prop_oneof![any::<u128>(), 0_u128..3], 0..400),
-            width in 0_usize..40,
+            width in prop_oneof![0_usize..40, 250_usize..300],
         ) {
             let records: Vec<_> = hashes.iter().enumerate().map(|(at, hash)| (*hash, vec![at as u8; width])).collect();
             let mut expected = records.clone();
