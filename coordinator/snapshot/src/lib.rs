@@ -13,6 +13,7 @@ mod fold;
 mod golden;
 mod key;
 mod sorter;
+mod spill;
 mod spool;
 
 pub use canon::{Hasher, fingerprint};

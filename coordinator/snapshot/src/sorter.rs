@@ -4,11 +4,10 @@
 //! much is the wait for memory, so records are gathered where it is near: before they go to their bucket, and again, once
 //! their order is known, before they are handed out.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::SnapshotError;
+use crate::spill::{Block, Spill};
 
 /// Buckets; enough that one of a hundred million records is a few megabytes.
 const BUCKETS: usize = 1024;
@@ -25,9 +24,8 @@ pub struct Sorter {
     buckets: Vec<Bucket>,
     /// A bucket that holds more than this goes to the file.
     flush_at: usize,
-    file: Option<File>,
+    spill: Option<Spill>,
     folder: PathBuf,
-    end: u64,
     records: u64,
 }
 
@@ -35,8 +33,7 @@ pub struct Sorter {
 struct Bucket {
     gathered: Vec<u8>,
     memory: Vec<u8>,
-    /// Blocks in the file: offset and length.
-    blocks: Vec<(u64, u32)>,
+    spilled: Vec<Block>,
 }
 
 impl Bucket {
@@ -53,9 +50,8 @@ impl Sorter {
         Self {
             buckets: (0..BUCKETS).map(|_| Bucket { gathered: gathered(), ..Bucket::default() }).collect(),
             flush_at: (memory / BUCKETS).max(1024),
-            file: None,
+            spill: None,
             folder: folder.to_owned(),
-            end: 0,
             records: 0,
         }
     }
@@ -77,17 +73,12 @@ impl Sorter {
     }
 
     fn flush(&mut self, number: usize) -> Result<(), SnapshotError> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let opened = tempfile::tempfile_in(&self.folder);
-                none.insert(opened.map_err(SnapshotError::io("make a temporary file in", &self.folder))?)
-            }
+        let spill = match &mut self.spill {
+            Some(spill) => spill,
+            none => none.insert(Spill::create(&self.folder)?),
         };
         let Some(bucket) = self.buckets.get_mut(number) else { return Ok(()) };
-        file.write_all(&bucket.memory).map_err(SnapshotError::io("write a temporary file in", &self.folder))?;
-        bucket.blocks.push((self.end, bucket.memory.len() as u32));
-        self.end += bucket.memory.len() as u64;
+        bucket.spilled.push(spill.write(&bucket.memory)?);
         bucket.memory.clear();
         Ok(())
     }
@@ -104,11 +95,10 @@ impl Sorter {
 
     /// The records by hash, ascending; equal hashes in the order in which they were pushed.
     pub fn sort(self) -> Sorted {
-        let Self { buckets, file, folder, .. } = self;
+        let Self { buckets, spill, .. } = self;
         Sorted {
             buckets: buckets.into_iter(),
-            file,
-            folder,
+            spill,
             bytes: Vec::new(),
             order: Vec::new(),
             next: 0,
@@ -121,8 +111,7 @@ impl Sorter {
 /// Records in order.
 pub struct Sorted {
     buckets: std::vec::IntoIter<Bucket>,
-    file: Option<File>,
-    folder: PathBuf,
+    spill: Option<Spill>,
     /// The records of one bucket, as they were pushed.
     bytes: Vec<u8>,
     /// Of each of them [`place`]; sorted.
@@ -163,14 +152,10 @@ impl Sorted {
     fn load(&mut self, mut bucket: Bucket) -> Result<(), SnapshotError> {
         bucket.settle();
         self.bytes.clear();
-        if let Some(file) = &mut self.file {
-            for (offset, length) in &bucket.blocks {
-                let start = self.bytes.len();
-                self.bytes.resize(start + *length as usize, 0);
-                let into = self.bytes.get_mut(start..).unwrap_or_default();
-                let read = file.seek(SeekFrom::Start(*offset)).and_then(|_| file.read_exact(into));
-                read.map_err(SnapshotError::io("read a temporary file in", &self.folder))?;
-            }
+        if let Some(spill) = &mut self.spill {
+            bucket.spilled.into_iter().try_for_each(|block| spill.read(block, &mut self.bytes))?;
+            let next = self.buckets.as_slice().first().into_iter();
+            next.flat_map(|next| &next.spilled).for_each(|block| spill.expect(*block));
         }
         self.bytes.extend_from_slice(&bucket.memory);
         self.order.clear();
