@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use outflow_model::run::RunState;
 use outflow_simulators::Options;
-use outflow_tests::{Lab, Postgres, block};
+use outflow_tests::{Lab, Postgres, Service, block};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection};
 
 /// A database of the case's own.

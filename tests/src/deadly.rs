@@ -1,11 +1,10 @@
 //! A queue on which one record ends every worker that takes it.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use outflow_backends::MemoryQueue;
 use outflow_model::id::Lane;
 use outflow_model::port::Result;
-use outflow_model::port::queue::{Delivery, Queue};
+use outflow_model::port::queue::{Delivery, Outgoing, Queue, Take};
 use outflow_model::wire::{ChunkV1, unpack};
 
 /// A queue in memory; whoever takes a message with this record is gone before it can do anything, which hands the
@@ -27,13 +26,13 @@ impl DeadlyQueue {
 
 #[async_trait]
 impl Queue for DeadlyQueue {
-    async fn publish(&self, lane: &Lane, urgent: bool, body: Bytes) -> Result<()> {
-        self.inner.publish(lane, urgent, body).await
+    async fn publish(&self, lane: &Lane, urgent: bool, message: Outgoing) -> Result<()> {
+        self.inner.publish(lane, urgent, message).await
     }
 
-    async fn next_chunk(&self, lane: &Lane) -> Result<Delivery> {
+    async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery> {
         loop {
-            let message = self.inner.next_chunk(lane).await?;
+            let message = self.inner.next_chunk(lane, take).await?;
             // The tenth delivery is looked at, not processed.
             if message.redelivered >= 10 || !self.is_deadly(&message.body) {
                 return Ok(message);
@@ -41,8 +40,8 @@ impl Queue for DeadlyQueue {
         }
     }
 
-    async fn report(&self, body: Bytes) -> Result<()> {
-        self.inner.report(body).await
+    async fn report(&self, message: Outgoing) -> Result<()> {
+        self.inner.report(message).await
     }
 
     async fn next_report(&self) -> Result<Delivery> {

@@ -3,13 +3,12 @@
 mod deadly;
 mod lab;
 mod mortal;
-mod postgres;
 mod recorder;
 mod trials;
 
 pub use deadly::DeadlyQueue;
 pub use lab::{Engines, Lab};
 pub use mortal::{Death, MortalLedger};
-pub use postgres::Postgres;
+pub use outflow_testkit::services::{Postgres, Service};
 pub use recorder::{Recorder, Seen};
 pub use trials::{Case, Need, block, run};

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
+use outflow_testkit::services::{Postgres, Service, stop_all};
 
 /// What a case needs beside the project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +39,9 @@ pub fn run(cases: &[Case]) -> ExitCode {
         .map(|(name, need, case)| {
             let missing = match need {
                 Need::Nothing => false,
-                Need::Postgres => !super::Postgres::is_found(),
+                Need::Postgres => !Postgres::is_found(),
                 Need::SalesforceSpecs => super::Lab::salesforce_specs().is_none(),
-                Need::Chinook => !super::Postgres::is_found() || super::Lab::chinook().is_none(),
+                Need::Chinook => !Postgres::is_found() || super::Lab::chinook().is_none(),
             };
             // Sample data is never required.
             let ignored = missing && !(required && *need == Need::Postgres);
@@ -49,5 +50,7 @@ pub fn run(cases: &[Case]) -> ExitCode {
                 .with_ignored_flag(ignored)
         })
         .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    stop_all();
+    conclusion.exit_code()
 }

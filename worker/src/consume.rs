@@ -1,25 +1,28 @@
 //! Takes chunks from a lane, several at a time, and reports on each before it is acknowledged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use outflow_model::id::Lane;
 use outflow_model::outcome::Refusal;
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::clock::Clock;
-use outflow_model::port::limiter::Limiter;
-use outflow_model::port::queue::{Delivery as Message, Queue};
+use outflow_model::port::limiter::{Claimed, Limiter};
+use outflow_model::port::queue::{Delivery as Message, Queue, Take};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::wire::{ChunkV1, Next, ReportV1, unpack};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
 
 use crate::account::Accounts;
-use crate::deliver::{Delivery, Tools};
+use crate::deliver::{Delivery, LEASE, Tools};
 
 /// No chunk unpacks to more.
 const CHUNK_CAP: usize = 256 * 1024 * 1024;
 /// A message that was delivered so often without an acknowledgement is not tried again.
 const POISON: u32 = 10;
+/// A chunk that another worker holds is asked for this often.
+const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 
 /// A worker: what it needs to serve lanes.
 pub struct Worker {
@@ -52,11 +55,30 @@ impl Worker {
         if let Some(parent) = &chunk.traceparent {
             outflow_trace::follow(&span, parent);
         }
+        if !self.claim(&chunk).await? {
+            return message.ack().await;
+        }
         let report = self.deliver(&chunk, message.redelivered).instrument(span).await;
-        let body =
-            report.encode().map_err(|error| PortError::caused(Trouble::Corrupt, "Cannot write a report", error))?;
-        self.tools.queue.report(body.into()).await?;
+        self.tools.report(&report).await?;
+        // Only then: a message whose report was lost is delivered again.
+        self.tools.limiter.finish(&chunk.account.name, &chunk.id).await?;
         message.ack().await
+    }
+
+    /// Waits until the chunk is this worker's to deliver; false where another has done it.
+    async fn claim(&self, chunk: &ChunkV1) -> Result<bool> {
+        let Tools { limiter, worker, .. } = &self.tools;
+        loop {
+            match limiter.claim(&chunk.account.name, &chunk.id, worker, LEASE).await {
+                Ok(Claimed::Mine) => return Ok(true),
+                Ok(Claimed::Done) => return Ok(false),
+                Ok(Claimed::Held) => {}
+                // Handing it back would only bring it here again.
+                Err(error) if error.trouble == Trouble::Unavailable => warn!(%error, "A chunk waits for the limiter"),
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(CLAIM_AGAIN).await;
+        }
     }
 
     async fn deliver(&self, chunk: &ChunkV1, redelivered: u32) -> ReportV1 {
@@ -87,11 +109,13 @@ impl Worker {
 /// Serves a lane with `concurrency` chunks at a time, until dropped.
 pub async fn serve(worker: Arc<Worker>, lane: Lane, concurrency: usize) {
     let mut tasks = JoinSet::new();
-    for _ in 0..concurrency.max(1) {
+    // One more than the lane's share serves urgent chunks alone: they wait for no other.
+    let takes = std::iter::repeat_n(Take::Any, concurrency.max(1)).chain([Take::Urgent]);
+    for take in takes {
         let (worker, lane) = (worker.clone(), lane.clone());
         tasks.spawn(async move {
             loop {
-                let handled = match worker.tools.queue.next_chunk(&lane).await {
+                let handled = match worker.tools.queue.next_chunk(&lane, take).await {
                     // A task of its own: should it panic, the message is handed back and this consumer goes on.
                     Ok(message) => {
                         let worker = worker.clone();
@@ -103,7 +127,7 @@ pub async fn serve(worker: Arc<Worker>, lane: Lane, concurrency: usize) {
                 if let Err(error) = handled {
                     warn!(%lane, error = %error, "A delivery could not be completed");
                     if error.trouble == Trouble::Unavailable {
-                        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                        tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                 }
             }

@@ -7,7 +7,7 @@ use outflow_model::limit::Micros;
 use outflow_model::outcome::Status;
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::{Run, RunPatch};
-use outflow_model::port::queue::Delivery;
+use outflow_model::port::queue::{Delivery, Outgoing};
 use outflow_model::run::RunState;
 use outflow_model::wire::{ChunkV1, Next, ReportV1, VERSION};
 use tokio::sync::watch;
@@ -47,7 +47,7 @@ impl Engine {
             progress.settled = board.settled;
         });
         let dispatched = self.dispatch(&run, start, signal, &mut board).await;
-        self.limiter.close_gate(&run.id).await?;
+        self.limiter.close_gate(&run.destination, &run.id).await?;
         dispatched?;
         let (state, stopped) = match board.stopped {
             Some(Stopped::Interrupted) => (RunState::Interrupted, None),
@@ -87,17 +87,17 @@ impl Engine {
         loop {
             let now = self.clock.now();
             if board.stopped.is_none() && renewed.is_none_or(|renewed| now - renewed > GATE_RENEWAL) {
-                self.limiter.open_gate(&run.id, GATE).await?;
+                self.limiter.open_gate(&run.destination, &run.id, GATE).await?;
                 renewed = Some(now);
             }
             if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
                 looked = Some(tokio::time::Instant::now());
                 if self.ledger.run(&run.id).await?.is_some_and(|run| run.cancel) {
-                    self.stop(&run.id, board, Stopped::Cancelled).await?;
+                    self.stop(run, board, Stopped::Cancelled).await?;
                 }
             }
             if *signal.borrow_and_update() == Signal::Interrupt {
-                self.stop(&run.id, board, Stopped::Interrupted).await?;
+                self.stop(run, board, Stopped::Interrupted).await?;
             }
             if board.stopped.is_none() && board.in_flight.len() <= window / 2 {
                 let due = board.due(now, window - board.in_flight.len());
@@ -124,11 +124,11 @@ impl Engine {
     }
 
     /// Closes the gate; what is in flight is settled, nothing more is published.
-    async fn stop(&self, run: &RunId, board: &mut Board, why: Stopped) -> Result<(), EngineError> {
+    async fn stop(&self, run: &Run, board: &mut Board, why: Stopped) -> Result<(), EngineError> {
         if board.stopped.is_none() {
-            info!(%run, why = ?why, "The run stops; what is in flight is settled");
+            info!(run = %run.id, why = ?why, "The run stops; what is in flight is settled");
             board.stopped = Some(why);
-            self.limiter.close_gate(run).await?;
+            self.limiter.close_gate(&run.destination, &run.id).await?;
         }
         Ok(())
     }
@@ -189,7 +189,12 @@ impl Engine {
                 traceparent: outflow_trace::parent_of(&span),
                 payload: payload.to_vec(),
             };
-            self.queue.publish(&lane, sync.config.urgent, message.encode()?.into()).instrument(span).await?;
+            let outgoing = Outgoing {
+                id: message.id.to_string(),
+                traceparent: message.traceparent.clone(),
+                body: message.encode()?.into(),
+            };
+            self.queue.publish(&lane, sync.config.urgent, outgoing).instrument(span).await?;
             board.waiting.remove(number);
             board.in_flight.insert(*number, (chunk.attempt, remaining));
         }
@@ -273,7 +278,7 @@ impl Engine {
             }
             Next::Stop { refusal } => {
                 board.waiting.insert(number);
-                self.stop(&run.id, board, Stopped::Fatal(refusal)).await?;
+                self.stop(run, board, Stopped::Fatal(refusal)).await?;
             }
             Next::Poison => {
                 self.halve(&run.id, board, number, &sent, now).await?;

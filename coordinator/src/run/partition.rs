@@ -222,7 +222,9 @@ impl<'a> Partition<'a> {
             attempt: 0,
             tries: 0,
             not_before: 0,
+            requests: 0,
             parked: None,
+            ended: None,
             merged: Merged::new(table.rows),
         });
         Ok(())

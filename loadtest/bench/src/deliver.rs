@@ -19,7 +19,7 @@ use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::limit::Limits;
 use outflow_model::outcome::Status;
 use outflow_model::port::limiter::Limiter;
-use outflow_model::port::queue::Queue;
+use outflow_model::port::queue::{Outgoing, Queue};
 use outflow_model::table::{Field, NullPolicy, Table};
 use outflow_model::wire::{AccountV1, ChunkV1, ReportV1, VERSION, pack};
 use outflow_worker::{Accounts, Keyring, Worker, serve};
@@ -140,7 +140,7 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
     let ledger = Arc::new(SqliteLedger::open(&folder.path().join("ledger.db")).await?);
     let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), ledger));
     let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
-    limiter.open_gate(&run, GATE).await?;
+    limiter.open_gate("crm", &run, GATE).await?;
     let lane = Lane("crm".to_owned());
     let messages: Vec<Bytes> = tables
         .iter()
@@ -154,7 +154,7 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
     let (began, (before, _)) = (Instant::now(), so_far()?);
     let serving = tokio::spawn(serve(worker, lane.clone(), AT_ONCE));
     for message in messages {
-        queue.publish(&lane, false, message).await?;
+        queue.publish(&lane, false, Outgoing::new("bench", message)).await?;
     }
     for _ in tables {
         let message = queue.next_report().await?;

@@ -11,9 +11,9 @@ mod vault;
 
 pub use clock::SystemClock;
 pub use ledger::SqliteLedger;
-pub use limiter::MemoryLimiter;
+pub use limiter::{MemoryLimiter, RedisLimiter};
 pub use lock::StateLock;
-pub use queue::MemoryQueue;
+pub use queue::{MemoryQueue, RabbitQueue};
 pub use secrets::resolve;
 pub use store::ObjectStore;
 pub use vault::FileVault;

@@ -51,7 +51,9 @@ fn chunk(number: u32) -> Chunk {
         attempt: 0,
         tries: 0,
         not_before: 0,
+        requests: 0,
         parked: None,
+        ended: None,
         merged: Merged::new(2),
     }
 }
@@ -136,6 +138,8 @@ async fn settling(ledger: Arc<dyn Ledger>) -> Result<()> {
     let chunks = ledger.chunks(&run.id).await?;
     ensure!(chunks.len() == 2 && chunks[0] == once[0].1 && chunks[0].merged.is_final() && chunks[0].attempt == 1);
     ensure!(chunks[1] == chunk(1));
+    let requests = ledger.run(&run.id).await?.context("it is there")?.requests;
+    ensure!(requests == 1, "{requests} requests were counted");
     Ok(())
 }
 
@@ -150,9 +154,12 @@ async fn late(ledger: Arc<dyn Ledger>) -> Result<()> {
     let chunk = &older.first().context("it was joined")?.1;
     ensure!(chunk.not_before == 0 && chunk.tries == 0, "an older attempt moved the clock");
     ensure!(chunk.merged.remaining() == [1], "its outcomes count all the same");
-    let newer = ledger.settle(&[report(&run, 2, statuses, again)], 100).await?;
+    ensure!(chunk.ended == Some((1, again.clone())));
+    let report = report(&run, 2, statuses, again);
+    ledger.settle(std::slice::from_ref(&report), 100).await?;
+    let newer = ledger.settle(&[report], 900).await?;
     let chunk = &newer.first().context("it was joined")?.1;
-    ensure!((chunk.not_before, chunk.tries) == (150, 1));
+    ensure!((chunk.not_before, chunk.tries) == (150, 1), "a delivery ends once, however often it is reported");
     Ok(())
 }
 

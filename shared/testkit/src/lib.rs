@@ -1,9 +1,10 @@
 //! One list of cases per port, which every backend must pass unchanged. The cases hold backends to the numbered
-//! sentences of the port's trait.
+//! sentences of the port's trait. And the real services that backends need for that.
 
 mod ledger;
 mod limiter;
 mod queue;
+pub mod services;
 mod store;
 mod vault;
 

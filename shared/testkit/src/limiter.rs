@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use outflow_model::id::{AttemptId, RunId};
 use outflow_model::limit::{Cause, Limits, Unit, Window};
-use outflow_model::port::limiter::{Ended, Limiter, Request, Verdict};
+use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Verdict};
 
 use crate::Case;
 
@@ -15,8 +15,12 @@ pub const LIMITER: &[Case<dyn Limiter>] = &[
     ("a_gate_that_was_never_opened_is_closed", |limiter| Box::pin(unopened(limiter))),
     ("a_gate_closes_when_told_or_when_nobody_renews_it", |limiter| Box::pin(gate(limiter))),
     ("a_claim_belongs_to_one_worker_until_it_lapses", |limiter| Box::pin(claim(limiter))),
+    ("a_permit_renews_the_claim_that_it_needs", |limiter| Box::pin(renewal(limiter))),
+    ("a_finished_attempt_is_delivered_by_nobody", |limiter| Box::pin(finished(limiter))),
     ("a_pause_stops_the_account_and_is_never_shortened", |limiter| Box::pin(pause(limiter))),
     ("in_flight_is_bounded_and_given_back", |limiter| Box::pin(in_flight(limiter))),
+    ("a_request_that_is_never_ended_leaves_its_place_in_time", |limiter| Box::pin(leaked(limiter))),
+    ("what_was_never_sent_does_not_count_for_the_day", |limiter| Box::pin(unsent(limiter))),
     ("no_window_sees_more_than_its_limit", |limiter| Box::pin(window(limiter))),
     ("a_learned_daily_use_counts", |limiter| Box::pin(daily(limiter))),
 ];
@@ -28,25 +32,27 @@ fn attempt() -> AttemptId {
 }
 
 fn request<'a>(limits: &'a Limits, attempt: Option<&'a AttemptId>, worker: &'a str) -> Request<'a> {
-    Request { account: "crm", limits, attempt, worker, records: 1, cost: 1, urgent: false, sync: "s", weight: 1 }
+    let (records, cost, weight) = (1, 1, 1);
+    let (urgent, slot, lease) = (false, 1, 60 * SECOND);
+    Request { account: "crm", limits, attempt, worker, records, cost, urgent, sync: "s", weight, slot, lease }
 }
 
 async fn unopened(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
-    limiter.claim(&attempt, "w", SECOND).await?;
+    limiter.claim("crm", &attempt, "w", SECOND).await?;
     ensure!(limiter.permit(&request(&limits, Some(&attempt), "w")).await? == Verdict::Closed);
     Ok(())
 }
 
 async fn gate(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
-    limiter.claim(&attempt, "w", 60 * SECOND).await?;
+    limiter.claim("crm", &attempt, "w", 60 * SECOND).await?;
     let ask = request(&limits, Some(&attempt), "w");
-    limiter.open_gate(&attempt.run, 60 * SECOND).await?;
+    limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
     ensure!(limiter.permit(&ask).await? == Verdict::Go);
-    limiter.close_gate(&attempt.run).await?;
+    limiter.close_gate("crm", &attempt.run).await?;
     ensure!(limiter.permit(&ask).await? == Verdict::Closed);
-    limiter.open_gate(&attempt.run, 1).await?;
+    limiter.open_gate("crm", &attempt.run, 1).await?;
     let lapsed = async {
         while limiter.permit(&ask).await? != Verdict::Closed {
             tokio::task::yield_now().await;
@@ -58,20 +64,52 @@ async fn gate(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
-    limiter.open_gate(&attempt.run, 60 * SECOND).await?;
-    ensure!(limiter.claim(&attempt, "one", 60 * SECOND).await?);
-    ensure!(limiter.claim(&attempt, "one", 60 * SECOND).await?, "one's own claim is renewed");
-    ensure!(!limiter.claim(&attempt, "two", 60 * SECOND).await?, "another's claim is respected");
+    limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
+    ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine);
+    ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine, "one's own claim is renewed");
+    ensure!(limiter.claim("crm", &attempt, "two", 60 * SECOND).await? == Claimed::Held, "another's claim is respected");
     ensure!(limiter.permit(&request(&limits, Some(&attempt), "two")).await? == Verdict::Lost);
     let other = AttemptId { attempt: 2, ..attempt };
-    ensure!(limiter.claim(&other, "one", 1).await?);
+    ensure!(limiter.claim("crm", &other, "one", 1).await? == Claimed::Mine);
     let taken = async {
-        while !limiter.claim(&other, "two", 60 * SECOND).await? {
+        while limiter.claim("crm", &other, "two", 60 * SECOND).await? != Claimed::Mine {
             tokio::task::yield_now().await;
         }
         Ok::<_, anyhow::Error>(())
     };
     tokio::time::timeout(Duration::from_secs(5), taken).await?
+}
+
+/// A claim lives as long as its worker asks for permits, and lapses once that is silent.
+async fn renewal(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let (limits, attempt) = (Limits::default(), attempt());
+    limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
+    ensure!(limiter.claim("crm", &attempt, "one", SECOND).await? == Claimed::Mine);
+    let ask = request(&limits, Some(&attempt), "one");
+    ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    let brief = Request { lease: SECOND / 20, ..ask };
+    ensure!(limiter.permit(&brief).await? == Verdict::Go);
+    let lapsed = async {
+        while limiter.claim("crm", &attempt, "two", 60 * SECOND).await? == Claimed::Held {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::time::timeout(Duration::from_secs(5), lapsed).await??;
+    ensure!(limiter.permit(&brief).await? == Verdict::Lost, "two holds it now");
+    Ok(())
+}
+
+async fn finished(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let (limits, attempt) = (Limits::default(), attempt());
+    limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
+    limiter.claim("crm", &attempt, "one", 60 * SECOND).await?;
+    limiter.finish("crm", &attempt).await?;
+    for worker in ["one", "two"] {
+        ensure!(limiter.claim("crm", &attempt, worker, 60 * SECOND).await? == Claimed::Done);
+        ensure!(limiter.permit(&request(&limits, Some(&attempt), worker)).await? == Verdict::Lost);
+    }
+    Ok(())
 }
 
 async fn pause(limiter: Arc<dyn Limiter>) -> Result<()> {
@@ -91,8 +129,33 @@ async fn in_flight(limiter: Arc<dyn Limiter>) -> Result<()> {
     let ask = request(&limits, None, "w");
     ensure!(limiter.permit(&ask).await? == Verdict::Go);
     ensure!(matches!(limiter.permit(&ask).await?, Verdict::Later { cause: Cause::InFlight, .. }));
-    limiter.end("crm", Ended::Sent).await?;
+    limiter.end("crm", 1, Ended::Sent).await?;
     ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    Ok(())
+}
+
+async fn leaked(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let limits = Limits { in_flight: Some(1), ..Limits::default() };
+    let ask = Request { lease: SECOND / 10, ..request(&limits, None, "dies") };
+    ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    let next = Request { slot: 2, ..request(&limits, None, "lives") };
+    let freed = async {
+        while limiter.permit(&next).await? != Verdict::Go {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::time::timeout(Duration::from_secs(5), freed).await?
+}
+
+async fn unsent(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let limits = Limits { daily: Some(1), ..Limits::default() };
+    let ask = request(&limits, None, "w");
+    ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    limiter.end("crm", 1, Ended::Unsent).await?;
+    ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    limiter.end("crm", 1, Ended::Sent).await?;
+    ensure!(matches!(limiter.permit(&ask).await?, Verdict::Later { cause: Cause::Daily, .. }));
     Ok(())
 }
 
@@ -104,7 +167,7 @@ async fn window(limiter: Arc<dyn Limiter>) -> Result<()> {
         match limiter.permit(&request(&limits, None, "w")).await? {
             Verdict::Go => {
                 sent.push(Instant::now());
-                limiter.end("crm", Ended::Sent).await?;
+                limiter.end("crm", 1, Ended::Sent).await?;
             }
             Verdict::Later { wait, .. } => tokio::time::sleep(Duration::from_micros(wait as u64)).await,
             other => anyhow::bail!("{other:?}"),

@@ -6,7 +6,6 @@ use outflow_destinations::{Batch, Event, Failure, Step};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
-use outflow_model::port;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
 use tracing::debug;
 
@@ -179,10 +178,7 @@ impl Delivery<'_> {
             self.intents += 1;
             report.intents = vec![(self.intents, rows.to_vec())];
         }
-        let body = report
-            .encode()
-            .map_err(|error| port::PortError::caused(port::Trouble::Corrupt, "Cannot write a report", error))?;
-        Ok(self.tools.queue.report(body.into()).await?)
+        Ok(self.tools.report(&report).await?)
     }
 
     /// The answer to the last announced request is known.

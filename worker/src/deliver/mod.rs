@@ -14,7 +14,7 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::port;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::limiter::Limiter;
-use outflow_model::port::queue::Queue;
+use outflow_model::port::queue::{Outgoing, Queue};
 use outflow_model::table::Table;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1};
 use tracing::warn;
@@ -26,6 +26,8 @@ use book::Book;
 const PASSES: u32 = 3;
 /// Batches of records that were in each other's way are cut smaller by this power of two.
 const SHRINK: u32 = 3;
+/// A claim, and a request's place among those under way, lapse after this much silence.
+pub(crate) const LEASE: Micros = 120_000_000;
 const HAND_BACK: Micros = 2_000_000;
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
 
@@ -35,6 +37,16 @@ pub(crate) struct Tools {
     pub(crate) limiter: Arc<dyn Limiter>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) worker: String,
+}
+
+impl Tools {
+    /// Sends a report; it is durable then.
+    pub(crate) async fn report(&self, report: &ReportV1) -> port::Result<()> {
+        let body = report
+            .encode()
+            .map_err(|error| port::PortError::caused(port::Trouble::Corrupt, "Cannot write a report", error))?;
+        self.queue.report(Outgoing::new(report.id.to_string(), body)).await
+    }
 }
 
 /// One delivery of one chunk.

@@ -11,38 +11,36 @@ use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
 use outflow_model::wire::Next;
 use tracing::{Instrument, info_span};
 
-use super::{Delivery, Stop, Tools};
+use super::{Delivery, LEASE, Stop, Tools};
 use crate::account::Account;
 use crate::transport::{Added, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
 const HOLD: Micros = 30_000_000;
-/// A claim lapses after this much silence.
-const LEASE: Micros = 120_000_000;
-
 /// A permitted request. Dropped before it has ended, it gives its budget back: a worker that is stopped leaks nothing.
 pub(super) struct Slot {
     limiter: Arc<dyn Limiter>,
     account: String,
+    number: u64,
     ended: bool,
 }
 
 impl Slot {
-    fn new(tools: &Tools, account: &Account) -> Self {
-        Self { limiter: tools.limiter.clone(), account: account.name.clone(), ended: false }
+    fn new(tools: &Tools, account: &Account, number: u64) -> Self {
+        Self { limiter: tools.limiter.clone(), account: account.name.clone(), number, ended: false }
     }
 
     async fn end(mut self, ended: Ended) -> port::Result<()> {
         self.ended = true;
-        self.limiter.end(&self.account, ended).await
+        self.limiter.end(&self.account, self.number, ended).await
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if let (false, Ok(runtime)) = (self.ended, tokio::runtime::Handle::try_current()) {
-            let (limiter, account) = (self.limiter.clone(), std::mem::take(&mut self.account));
-            runtime.spawn(async move { limiter.end(&account, Ended::Sent).await });
+            let (limiter, account, number) = (self.limiter.clone(), std::mem::take(&mut self.account), self.number);
+            runtime.spawn(async move { limiter.end(&account, number, Ended::Sent).await });
         }
     }
 }
@@ -63,6 +61,8 @@ impl Delivery<'_> {
             limits: &self.account.limits,
             attempt: Some(&chunk.id),
             worker: &self.tools.worker,
+            slot: self.tools.clock.entropy(),
+            lease: LEASE,
             records: records as u64,
             cost,
             urgent: chunk.urgent,
@@ -71,11 +71,8 @@ impl Delivery<'_> {
         };
         let mut held = 0;
         loop {
-            if !self.tools.limiter.claim(&chunk.id, &self.tools.worker, LEASE).await? {
-                return Err(Stop::Next(Next::Done));
-            }
             match self.tools.limiter.permit(&request).await? {
-                Verdict::Go => return Ok(Slot::new(self.tools, self.account)),
+                Verdict::Go => return Ok(Slot::new(self.tools, self.account, request.slot)),
                 Verdict::Lost => return Err(Stop::Next(Next::Done)),
                 Verdict::Closed => {
                     let (parked, class) = (self.held.take(), ErrorClass::Backoff);

@@ -1,5 +1,6 @@
 //! Ledgers.
 
+mod records;
 mod sqlite;
 
 pub use sqlite::SqliteLedger;

@@ -10,10 +10,14 @@ use outflow_model::limit::{Answer, Ask, Cause, Micros, Usage};
 use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
-use outflow_model::port::limiter::{Ended, Limiter, Request, Verdict};
+use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Verdict};
 
 /// The day's use is written down whenever it has grown by so many requests, and counted so much too high after a crash.
 const WRITE_EVERY: u64 = 64;
+/// A finished attempt is remembered for so long.
+const FINISHED: Micros = 60_000_000;
+/// Lapsed claims are looked for this often.
+const SWEEP: Micros = 1_000_000;
 
 /// Budgets, gates and claims in memory.
 pub struct MemoryLimiter {
@@ -26,7 +30,9 @@ pub struct MemoryLimiter {
 struct State {
     accounts: HashMap<String, Account>,
     gates: HashMap<RunId, Micros>,
-    claims: HashMap<AttemptId, (String, Micros)>,
+    /// Who holds an attempt until when; nobody, where it is finished.
+    claims: HashMap<AttemptId, (Option<String>, Micros)>,
+    swept: Micros,
 }
 
 #[derive(Default)]
@@ -89,6 +95,7 @@ impl MemoryLimiter {
 struct Booked<'a> {
     limiter: &'a MemoryLimiter,
     account: &'a str,
+    slot: u64,
     kept: bool,
 }
 
@@ -97,7 +104,7 @@ impl Drop for Booked<'_> {
         if !self.kept {
             self.limiter.with(|state| {
                 if let Some(account) = state.accounts.get_mut(self.account) {
-                    account.usage.cancel();
+                    account.usage.cancel(self.slot);
                 }
             });
         }
@@ -106,28 +113,43 @@ impl Drop for Booked<'_> {
 
 #[async_trait]
 impl Limiter for MemoryLimiter {
-    async fn open_gate(&self, run: &RunId, ttl: Micros) -> Result<()> {
+    async fn open_gate(&self, _account: &str, run: &RunId, ttl: Micros) -> Result<()> {
         let until = self.clock.now() + ttl;
         self.with(|state| state.gates.insert(run.clone(), until));
         Ok(())
     }
 
-    async fn close_gate(&self, run: &RunId) -> Result<()> {
+    async fn close_gate(&self, _account: &str, run: &RunId) -> Result<()> {
         self.with(|state| state.gates.remove(run));
         Ok(())
     }
 
-    async fn claim(&self, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<bool> {
+    async fn claim(&self, _account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
         let now = self.clock.now();
         Ok(self.with(|state| {
-            state.claims.retain(|_, (_, until)| *until > now);
-            let holder = state.claims.entry(attempt.clone()).or_insert_with(|| (worker.to_owned(), 0));
-            let mine = holder.0 == worker;
-            if mine {
-                holder.1 = now + lease;
+            if state.swept + SWEEP < now {
+                state.claims.retain(|_, (_, until)| *until > now);
+                state.swept = now;
             }
-            mine
+            let claim = state.claims.entry(attempt.clone()).or_default();
+            if claim.1 <= now {
+                claim.0 = Some(worker.to_owned());
+            }
+            match &claim.0 {
+                None => Claimed::Done,
+                Some(holder) if holder == worker => {
+                    claim.1 = now + lease;
+                    Claimed::Mine
+                }
+                Some(_) => Claimed::Held,
+            }
         }))
+    }
+
+    async fn finish(&self, _account: &str, attempt: &AttemptId) -> Result<()> {
+        let until = self.clock.now() + FINISHED;
+        self.with(|state| state.claims.insert(attempt.clone(), (None, until)));
+        Ok(())
     }
 
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
@@ -139,14 +161,19 @@ impl Limiter for MemoryLimiter {
             urgent: request.urgent,
             sync: request.sync,
             weight: request.weight,
+            slot: request.slot,
+            lease: request.lease,
         };
         let answer = self.with(|state| {
             if let Some(attempt) = request.attempt {
                 if state.gates.get(&attempt.run).is_none_or(|until| *until <= now) {
                     return Err(Verdict::Closed);
                 }
-                if state.claims.get(attempt).is_none_or(|(holder, until)| holder != request.worker || *until <= now) {
-                    return Err(Verdict::Lost);
+                match state.claims.get_mut(attempt) {
+                    Some((Some(holder), until)) if holder == request.worker && *until > now => {
+                        *until = now + request.lease;
+                    }
+                    _ => return Err(Verdict::Lost),
                 }
             }
             let account = state.accounts.entry(request.account.to_owned()).or_default();
@@ -158,7 +185,7 @@ impl Limiter for MemoryLimiter {
             Ok(Answer::Send { at }) => at,
         };
         // Gives the booked budget back where this future ends before the request may leave.
-        let mut booked = Booked { limiter: self, account: request.account, kept: false };
+        let mut booked = Booked { limiter: self, account: request.account, slot: request.slot, kept: false };
         if request.limits.daily.is_some() {
             self.write(request.account).await?;
         }
@@ -175,12 +202,12 @@ impl Limiter for MemoryLimiter {
         Ok(Verdict::Go)
     }
 
-    async fn end(&self, account: &str, ended: Ended) -> Result<()> {
+    async fn end(&self, account: &str, slot: u64, ended: Ended) -> Result<()> {
         self.with(|state| {
             if let Some(account) = state.accounts.get_mut(account) {
                 match ended {
-                    Ended::Sent => account.usage.release(),
-                    Ended::Unsent => account.usage.cancel(),
+                    Ended::Sent => account.usage.release(slot),
+                    Ended::Unsent => account.usage.cancel(slot),
                 }
             }
         });

@@ -1,5 +1,7 @@
 //! Limiters.
 
 mod memory;
+mod redis;
 
 pub use memory::MemoryLimiter;
+pub use redis::RedisLimiter;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use outflow_model::id::Lane;
-use outflow_model::port::queue::{Delivery, Queue, Receipt};
+use outflow_model::port::queue::{Delivery, Outgoing, Queue, Receipt, Take};
 use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::{Notify, oneshot};
 
@@ -52,15 +52,19 @@ impl Channel {
             queue.push_back(message);
         }
         drop(waiting);
-        self.arrived.notify_one();
+        // All: the one that is woken may not take what has arrived.
+        self.arrived.notify_waiters();
     }
 
-    async fn next(self: &Arc<Self>) -> Delivery {
+    async fn next(self: &Arc<Self>, take: Take) -> Delivery {
         loop {
-            let arrived = self.arrived.notified();
+            // Registered before the look: what arrives in between is not missed.
+            let mut arrived = std::pin::pin!(self.arrived.notified());
+            arrived.as_mut().enable();
             let message = {
                 let mut waiting = self.lock();
-                waiting.urgent.pop_front().or_else(|| waiting.normal.pop_front())
+                let urgent = waiting.urgent.pop_front();
+                if take == Take::Any { urgent.or_else(|| waiting.normal.pop_front()) } else { urgent }
             };
             if let Some(message) = message {
                 let (body, before) = (message.body.clone(), message.deliveries);
@@ -100,22 +104,39 @@ impl MemoryQueue {
 
 #[async_trait]
 impl Queue for MemoryQueue {
-    async fn publish(&self, lane: &Lane, urgent: bool, body: Bytes) -> Result<()> {
+    async fn publish(&self, lane: &Lane, urgent: bool, message: Outgoing) -> Result<()> {
+        let body = message.body;
         self.lane(lane).push(Message { body, urgent, deliveries: 0, settled: None }, false);
         Ok(())
     }
 
-    async fn next_chunk(&self, lane: &Lane) -> Result<Delivery> {
-        Ok(self.lane(lane).next().await)
+    async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery> {
+        Ok(self.lane(lane).next(take).await)
     }
 
-    async fn report(&self, body: Bytes) -> Result<()> {
+    async fn report(&self, message: Outgoing) -> Result<()> {
+        let body = message.body;
         let (settled, done) = oneshot::channel();
         self.reports.push(Message { body, urgent: false, deliveries: 0, settled: Some(settled) }, false);
         done.await.map_err(|_| PortError::new(Trouble::Unavailable, "Nobody settles reports any more"))
     }
 
     async fn next_report(&self) -> Result<Delivery> {
-        Ok(self.reports.next().await)
+        Ok(self.reports.next(Take::Any).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn urgent_chunks_come_before_normal_ones() -> Result<()> {
+        let (queue, lane) = (MemoryQueue::default(), Lane("a".to_owned()));
+        queue.publish(&lane, false, Outgoing::new("1", "normal")).await?;
+        queue.publish(&lane, true, Outgoing::new("2", "urgent")).await?;
+        let (first, second) = (queue.next_chunk(&lane, Take::Any).await?, queue.next_chunk(&lane, Take::Any).await?);
+        assert_eq!((&first.body[..], &second.body[..]), (&b"urgent"[..], &b"normal"[..]));
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Queues.
 
 mod memory;
+mod rabbitmq;
 
 pub use memory::MemoryQueue;
+pub use rabbitmq::RabbitQueue;

@@ -11,7 +11,7 @@ use crate::merge::Merged;
 use crate::outcome::{Refusal, Status};
 use crate::run::RunState;
 use crate::tally::Tally;
-use crate::wire::{ParkedV1, ReportV1};
+use crate::wire::{Next, ParkedV1, ReportV1};
 
 /// What a run was asked to do beside the plain job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,8 +147,12 @@ pub struct Chunk {
     pub tries: u32,
     /// Not to be published before.
     pub not_before: Micros,
+    /// Requests that its deliveries sent.
+    pub requests: u64,
     /// Protocol state to resume with.
     pub parked: Option<ParkedV1>,
+    /// The newest attempt whose delivery has ended, and what its worker asked for then.
+    pub ended: Option<(Attempt, Next)>,
     /// What its records came to.
     pub merged: Merged,
 }
@@ -212,6 +216,7 @@ pub trait Runs: Send + Sync {
 /// 2. `published` counts the attempt before the chunk is published, so that a chunk that was never published is known
 ///    to be unsent.
 /// 3. `settle` joins reports into their chunks and returns the joined chunks; settling a report twice changes nothing.
+///    Of reports for one chunk from several callers none is lost.
 /// 4. `problem` rows of a run are kept until the run is.
 #[async_trait]
 pub trait Chunks: Send + Sync {

@@ -17,6 +17,10 @@ pub struct Request<'a> {
     pub attempt: Option<&'a AttemptId>,
     /// The worker that delivers.
     pub worker: &'a str,
+    /// The worker's number for this request, of its own choice and new each time.
+    pub slot: u64,
+    /// The claim, and the request's place among those under way, lapse after so much silence.
+    pub lease: Micros,
     /// Records in it.
     pub records: u64,
     /// Points that it costs.
@@ -32,7 +36,7 @@ pub struct Request<'a> {
 /// May the request leave?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Now. `end` must be called when it has ended.
+    /// Now. `end` must be called with the request's slot when it has ended.
     Go,
     /// Not yet: ask again after so many microseconds.
     Later {
@@ -43,8 +47,19 @@ pub enum Verdict {
     },
     /// The run may not send: stopped, or its owner is gone.
     Closed,
-    /// Another worker has taken this attempt over.
+    /// The attempt is not this worker's, or no more.
     Lost,
+}
+
+/// Whose is an attempt?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// The worker's that asked.
+    Mine,
+    /// Another worker's, until its lease lapses.
+    Held,
+    /// Nobody's any more: it was reported on to its end.
+    Done,
 }
 
 /// How a permitted request ended.
@@ -58,25 +73,29 @@ pub enum Ended {
 
 /// The shared limiter, gates and claims.
 ///
-/// 1. `permit` books budget, and checks the account's pause, the run's gate and the attempt's claim, in one step; where
-///    it answers [`Verdict::Go`] the request may leave at once.
+/// 1. `permit` books budget, checks the account's pause, the run's gate and the attempt's claim, and renews that claim, in
+///    one step; where it answers [`Verdict::Go`] the request may leave at once.
 /// 2. No schedule of permits exceeds `limits` in any window, whoever asks, from however many processes.
 /// 3. A gate that was never opened, was closed, or was not renewed in time is closed: the run may not send.
-/// 4. A claim belongs to one worker until its lease lapses; `claim` renews one's own and takes over a lapsed one.
+/// 4. A claim belongs to one worker until its lease lapses; `claim` renews one's own and takes over a lapsed one, but not
+///    one that is finished.
 /// 5. `pause` stops every permit of the account until its end, and never shortens a pause.
 /// 6. The day's use of an account survives a restart.
+/// 7. A request that its worker never ends leaves its place among those under way when its lease lapses.
 #[async_trait]
 pub trait Limiter: Send + Sync {
-    /// Opens or renews a run's gate for so many microseconds.
-    async fn open_gate(&self, run: &RunId, ttl: Micros) -> Result<()>;
+    /// Opens or renews the gate of a run that sends to an account, for so many microseconds.
+    async fn open_gate(&self, account: &str, run: &RunId, ttl: Micros) -> Result<()>;
     /// Closes a run's gate.
-    async fn close_gate(&self, run: &RunId) -> Result<()>;
-    /// Claims an attempt for a worker; false where another holds it.
-    async fn claim(&self, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<bool>;
+    async fn close_gate(&self, account: &str, run: &RunId) -> Result<()>;
+    /// Claims an attempt for a worker.
+    async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed>;
+    /// An attempt was reported on to its end: nobody delivers it again.
+    async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()>;
     /// Asks whether a request may leave.
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict>;
-    /// A permitted request has ended.
-    async fn end(&self, account: &str, ended: Ended) -> Result<()>;
+    /// The permitted request with this slot has ended.
+    async fn end(&self, account: &str, slot: u64, ended: Ended) -> Result<()>;
     /// Closes an account for so many microseconds.
     async fn pause(&self, account: &str, wait: Micros) -> Result<()>;
     /// The destination says how much of the day's quota is used, and how much there is; the lower of this and the

@@ -7,20 +7,48 @@ use bytes::Bytes;
 use super::Result;
 use crate::id::Lane;
 
+/// A message on its way. Whatever carries it may show its id and its trace, never its body.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Which message it is.
+    pub id: String,
+    /// W3C trace context of its sender.
+    pub traceparent: Option<String>,
+    /// What it says.
+    pub body: Bytes,
+}
+
+impl Outgoing {
+    /// A message outside any trace.
+    pub fn new(id: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self { id: id.into(), traceparent: None, body: body.into() }
+    }
+}
+
+/// Which chunks of a lane a consumer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// Urgent ones first, else normal ones.
+    Any,
+    /// Urgent ones only: they find a consumer though all others are busy.
+    Urgent,
+}
+
 /// Chunks out, reports back.
 ///
 /// 1. `publish` returns when the message will survive whatever the backend survives.
-/// 2. A message is delivered at least once to one consumer of its lane, urgent ones before normal ones.
+/// 2. A message is delivered at least once to one consumer of its lane; of those that are at hand, urgent ones before
+///    normal ones.
 /// 3. A message that was neither acknowledged nor handed back is delivered again when its consumer has gone.
 /// 4. `report` returns when the report will survive; reports are delivered like chunks.
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// Puts a chunk on its lane.
-    async fn publish(&self, lane: &Lane, urgent: bool, body: Bytes) -> Result<()>;
+    async fn publish(&self, lane: &Lane, urgent: bool, message: Outgoing) -> Result<()>;
     /// Waits for the next chunk of a lane.
-    async fn next_chunk(&self, lane: &Lane) -> Result<Delivery>;
+    async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery>;
     /// Sends a report to the coordinators.
-    async fn report(&self, body: Bytes) -> Result<()>;
+    async fn report(&self, message: Outgoing) -> Result<()>;
     /// Waits for the next report.
     async fn next_report(&self) -> Result<Delivery>;
 }

@@ -9,7 +9,10 @@ use sqlx::{AssertSqlSafe, Executor};
 use super::{WRITE, doing};
 
 /// Every step, in order; a step that has been released is never changed.
-const STEPS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_ledger.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_ledger.sql"),
+    include_str!("../../../migrations/sqlite/0002_ended_deliveries.sql"),
+];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<()> {
     let mut transaction = pool.begin_with(WRITE).await.map_err(doing("Cannot begin to update the ledger"))?;

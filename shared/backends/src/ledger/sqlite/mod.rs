@@ -57,10 +57,6 @@ fn trouble(context: &str, error: sqlx::Error) -> PortError {
     PortError::caused(kind, format!("{context}{hint}"), error)
 }
 
-fn corrupt(context: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> PortError {
-    PortError::caused(Trouble::Corrupt, context, error)
-}
-
 /// Makes the error of a statement that does `context`.
 fn doing(context: &'static str) -> impl FnOnce(sqlx::Error) -> PortError {
     move |error| trouble(context, error)

@@ -2,55 +2,42 @@
 
 use async_trait::async_trait;
 use outflow_model::id::RunId;
+use outflow_model::port::Result;
 use outflow_model::port::ledger::{Closing, Requested, Run, RunPatch, Runs};
-use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::run::RunState;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{SqliteLedger, WRITE, corrupt, doing};
+use super::{SqliteLedger, WRITE, doing};
+use crate::ledger::records::{self, RunRow, conflict};
 
-type Row = (String, String, i64, Option<i64>, i64);
-
-const COLUMNS: &str = "SELECT document, state, requested, ended, requests FROM runs";
-
-fn read((document, state, requested, ended, requests): Row) -> Result<Run> {
-    let mut run: Run =
-        serde_json::from_str(&document).map_err(|error| corrupt("A run in the ledger cannot be read", error))?;
-    run.state = RunState::parse(&state)
-        .ok_or_else(|| PortError::new(Trouble::Newer, format!("The ledger has a run in the unknown state {state}")))?;
-    (run.requested, run.ended, run.requests) = (requested, ended, requests as u64);
-    Ok(run)
-}
-
-fn document(run: &Run) -> Result<String> {
-    serde_json::to_string(run).map_err(|error| corrupt("A run cannot be written", error))
-}
+/// Requests of a run under way are in its chunks: a count that every settling changed would be waited for by all of them.
+const COLUMNS: &str = "SELECT document, state, requested, ended, CASE WHEN ended IS NULL \
+                       THEN (SELECT coalesce(sum(chunks.requests), 0) FROM chunks WHERE run = runs.id) ELSE requests END \
+                       FROM runs";
 
 async fn load(connection: &mut SqliteConnection, id: &RunId) -> Result<Option<Run>> {
-    let row: Option<Row> = sqlx::query_as("SELECT document, state, requested, ended, requests FROM runs WHERE id = ?")
+    let row: Option<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE id = ?")))
         .bind(id.as_str())
         .fetch_optional(connection)
         .await
         .map_err(doing("Cannot read a run"))?;
-    row.map(read).transpose()
+    row.map(records::run).transpose()
 }
 
 /// Writes `run` over its row, which must be in state `from`.
 async fn store(connection: &mut SqliteConnection, run: &Run, from: RunState) -> Result<()> {
-    let written = sqlx::query("UPDATE runs SET state = ?, ended = ?, document = ? WHERE id = ? AND state = ?")
-        .bind(run.state.name())
-        .bind(run.ended)
-        .bind(document(run)?)
-        .bind(run.id.as_str())
-        .bind(from.name())
-        .execute(connection)
-        .await
-        .map_err(doing("Cannot write a run"))?;
+    let written =
+        sqlx::query("UPDATE runs SET state = ?, ended = ?, requests = ?, document = ? WHERE id = ? AND state = ?")
+            .bind(run.state.name())
+            .bind(run.ended)
+            .bind(run.requests as i64)
+            .bind(records::document(run)?)
+            .bind(run.id.as_str())
+            .bind(from.name())
+            .execute(connection)
+            .await
+            .map_err(doing("Cannot write a run"))?;
     if written.rows_affected() == 1 { Ok(()) } else { Err(conflict(&run.id, from)) }
-}
-
-fn conflict(id: &RunId, from: RunState) -> PortError {
-    PortError::new(Trouble::Conflict, format!("{id} is not {}", from.name()))
 }
 
 #[async_trait]
@@ -75,7 +62,7 @@ impl Runs for SqliteLedger {
             .bind(run.id.as_str())
             .bind(&run.sync)
             .bind(run.requested)
-            .bind(document(run)?)
+            .bind(records::document(run)?)
             .execute(&mut *transaction)
             .await
             .map_err(doing("Cannot queue a run"))?;
@@ -90,48 +77,27 @@ impl Runs for SqliteLedger {
 
     async fn runs(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Run>> {
         let sql = format!("{COLUMNS} WHERE ?1 IS NULL OR sync = ?1 ORDER BY requested DESC, id DESC LIMIT ?2");
-        let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(sync)
             .bind(limit)
             .fetch_all(&self.pool)
             .await
             .map_err(doing("Cannot read the runs"))?;
-        rows.into_iter().map(read).collect()
+        rows.into_iter().map(records::run).collect()
     }
 
     async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()> {
         let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot write a run"))?;
-        let mut run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;
-        let RunPatch { state, started, planned, tally, settings, plan, base, header, cancel, failed, reason } = patch;
-        if let Some(state) = state {
-            if run.state != from || !from.may_become(state) {
-                return Err(conflict(id, from));
-            }
-            run.state = state;
-        }
-        run.started = started.or(run.started);
-        run.planned = planned.or(run.planned);
-        run.tally = tally.unwrap_or(run.tally);
-        run.settings = settings.unwrap_or(run.settings);
-        run.plan = plan.or(run.plan);
-        run.base = base.or(run.base);
-        run.header = header.or(run.header);
-        run.cancel |= cancel;
-        run.failed |= failed;
-        run.reason = reason.or(run.reason);
+        let run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;
+        let run = records::patched(run, from, patch)?;
         store(&mut transaction, &run, from).await?;
         transaction.commit().await.map_err(doing("Cannot write a run"))
     }
 
     async fn close(&self, id: &RunId, from: RunState, closing: Closing) -> Result<()> {
         let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot close a run"))?;
-        let mut run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;
-        let Closing { state, tally, snapshot, reason, ended } = closing;
-        if run.state != from || !state.is_end() || !from.may_become(state) {
-            return Err(conflict(id, from));
-        }
-        (run.state, run.tally, run.ended) = (state, tally, Some(ended));
-        run.reason = reason.or(run.reason);
+        let run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;
+        let (run, snapshot) = records::closed(run, from, closing)?;
         store(&mut transaction, &run, from).await?;
         if let Some(key) = snapshot {
             sqlx::query(

@@ -1,108 +1,10 @@
-//! The limiter's arithmetic: what an account allows, and when the next request may leave. Pure; integers only, so that
-//! every backend computes the same.
-//!
-//! Each window is a GCRA (generic cell rate algorithm): a theoretical arrival time per window instead of a counter, so
-//! no edge exists at which twice the limit could pass. Requests are spaced such that any `limit + 1` of them span more
-//! than the window plus the jitter that the network may add.
+//! What an account has used, kept in memory.
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A moment or a duration in microseconds.
-pub type Micros = i64;
-
-/// What a window counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Unit {
-    /// Requests.
-    #[default]
-    Requests,
-    /// Records within requests.
-    Records,
-    /// Points, as the operation's cost says.
-    Cost,
-}
-
-/// So many units in any stretch of so many milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Window {
-    /// What is counted.
-    #[serde(default)]
-    pub unit: Unit,
-    /// Units allowed in the window.
-    #[schemars(range(min = 1))]
-    pub limit: u64,
-    /// Length of the window in milliseconds.
-    #[schemars(range(min = 1))]
-    pub per_ms: u64,
-}
-
-/// Everything that bounds the use of one account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Sliding windows, all of which hold at once.
-    pub windows: Vec<Window>,
-    /// Requests under way at one time.
-    pub in_flight: Option<u32>,
-    /// Requests per day of the account.
-    pub daily: Option<u64>,
-    /// Percent of every window and of the daily quota kept back for other users of the account.
-    #[schemars(range(max = 99))]
-    pub reserve_percent: u8,
-}
-
-/// What a request would use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask<'a> {
-    /// Records in it.
-    pub records: u64,
-    /// Points that it costs.
-    pub cost: u64,
-    /// True for the urgent lane, which books further ahead than the normal one.
-    pub urgent: bool,
-    /// The sync that asks.
-    pub sync: &'a str,
-    /// The sync's share against others that wait, from 1.
-    pub weight: u32,
-}
-
-/// The answer to an ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Booked: send at that moment.
-    Send {
-        /// When.
-        at: Micros,
-    },
-    /// Nothing booked: ask again at that moment.
-    Later {
-        /// When.
-        at: Micros,
-        /// What stands in the way.
-        cause: Cause,
-    },
-}
-
-/// What stands in the way of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// A window is full.
-    Window,
-    /// As many requests as allowed are under way.
-    InFlight,
-    /// The destination asked for a pause.
-    Paused,
-    /// The day's quota is used up.
-    Daily,
-    /// Another sync's turn.
-    Share,
-}
+use super::{Answer, Ask, Cause, Limits, Micros};
 
 /// What an account has used. Kept by a limiter backend, one per account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,8 +13,8 @@ pub struct Usage {
     arrivals: Vec<Micros>,
     /// Nothing may be sent before.
     paused_until: Micros,
-    /// Requests under way.
-    in_flight: u32,
+    /// Requests under way, by their slot, and until when they hold their place.
+    in_flight: BTreeMap<u64, Micros>,
     /// Requests sent on `day`.
     daily: u64,
     /// Requests per day that the destination allows, where it has told.
@@ -127,7 +29,7 @@ pub struct Usage {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Share {
-    used: u64,
+    used: i64,
     asked: Micros,
 }
 
@@ -135,100 +37,54 @@ const DAY: Micros = 86_400_000_000;
 /// A sync that has not asked for this long does not wait for a share.
 const SHARE_MEMORY: Micros = 500_000;
 /// Requests, in 1/1000 at weight 1, that a sync may be ahead of another that waits.
-const SHARE_LEAD: u64 = 4_000;
-
-impl Window {
-    const fn effective(&self, reserve_percent: u8) -> i64 {
-        let kept = self.limit * (100 - if reserve_percent > 99 { 99 } else { reserve_percent } as u64) / 100;
-        if kept == 0 { 1 } else { kept as i64 }
-    }
-
-    /// Requests that may leave together after a pause: little, since it is taken from the sustained rate.
-    const fn burst(limit: i64) -> i64 {
-        let burst = limit / 64;
-        if burst < 1 { 1 } else { burst }
-    }
-
-    /// Microseconds between two units.
-    fn interval(&self, reserve_percent: u8) -> Micros {
-        let limit = self.effective(reserve_percent);
-        let per = self.per_ms as i64 * 1_000;
-        let jitter = (per / 50).clamp(10_000, 1_000_000);
-        ((per + jitter) + limit - Self::burst(limit)) / (limit - Self::burst(limit) + 1)
-    }
-
-    const fn units(&self, ask: &Ask<'_>) -> i64 {
-        match self.unit {
-            Unit::Requests => 1,
-            Unit::Records => ask.records as i64,
-            Unit::Cost => ask.cost as i64,
-        }
-    }
-
-    /// The theoretical arrival where a unit has left at `now` and no burst is left.
-    fn just_used(&self, now: Micros, reserve_percent: u8) -> Micros {
-        now + Self::burst(self.effective(reserve_percent)) * self.interval(reserve_percent)
-    }
-
-    /// When `units` may leave, given the theoretical arrival, and the arrival after it.
-    fn book(&self, arrival: Micros, now: Micros, units: i64, reserve_percent: u8) -> (Micros, Micros) {
-        let interval = self.interval(reserve_percent);
-        let tolerance = (Self::burst(self.effective(reserve_percent)) - 1) * interval;
-        let at = (arrival - tolerance).max(now);
-        (at, arrival.max(at) + units * interval)
-    }
-}
+const SHARE_LEAD: i64 = 4_000;
 
 impl Usage {
     /// Books `ask` or says when to ask again. `now` never goes back.
     pub fn acquire(&mut self, limits: &Limits, now: Micros, ask: &Ask<'_>) -> Answer {
-        self.arrivals.truncate(limits.windows.len());
-        for window in limits.windows.iter().skip(self.arrivals.len()) {
-            self.arrivals.push(if self.resumed { window.just_used(now, limits.reserve_percent) } else { 0 });
+        let terms = limits.terms(ask);
+        self.arrivals.truncate(terms.windows.len());
+        for term in terms.windows.iter().skip(self.arrivals.len()) {
+            self.arrivals.push(if self.resumed { term.just_used(now) } else { 0 });
         }
         self.roll_day(now);
         if self.paused_until > now {
             return Answer::Later { at: self.paused_until, cause: Cause::Paused };
         }
         let daily = limits.daily.into_iter().chain(self.allowed).min();
-        if daily.is_some_and(|daily| self.daily >= daily * u64::from(100 - limits.reserve_percent.min(99)) / 100) {
+        if daily.is_some_and(|daily| self.daily >= limits.of_day(daily)) {
             return Answer::Later { at: (self.day + 1) * DAY, cause: Cause::Daily };
         }
-        if limits.in_flight.is_some_and(|cap| self.in_flight >= cap.max(1)) {
+        self.in_flight.retain(|_, until| *until > now);
+        if limits.in_flight.is_some_and(|cap| self.in_flight.len() >= cap.max(1) as usize) {
             return Answer::Later { at: now + 5_000, cause: Cause::InFlight };
         }
-        let booked: Vec<_> = limits
-            .windows
-            .iter()
-            .zip(&self.arrivals)
-            .map(|(window, arrival)| window.book(*arrival, now, window.units(ask), limits.reserve_percent))
-            .collect();
-        let at = booked.iter().map(|(at, _)| *at).fold(now, Micros::max);
-        let ahead = limits.windows.iter().map(|window| window.interval(limits.reserve_percent)).max().unwrap_or(0);
-        let horizon = if ask.urgent { 4 * ahead.max(50_000) } else { ahead };
-        if at > now + horizon {
-            return Answer::Later { at: at - horizon, cause: Cause::Window };
+        let moments = terms.windows.iter().zip(&self.arrivals).map(|(term, arrival)| term.at(*arrival, now));
+        let at = moments.fold(now, Micros::max);
+        if at > now + terms.horizon {
+            return Answer::Later { at: at - terms.horizon, cause: Cause::Window };
         }
-        if !limits.windows.is_empty() && !self.take_share(now, ask) {
-            return Answer::Later { at: now + ahead.max(1_000), cause: Cause::Share };
+        if !terms.windows.is_empty() && !self.take_share(now, ask, terms.share) {
+            return Answer::Later { at: now + terms.ahead.max(1_000), cause: Cause::Share };
         }
-        for ((window, arrival), _) in limits.windows.iter().zip(&mut self.arrivals).zip(&booked) {
-            *arrival = window.book(*arrival, at, window.units(ask), limits.reserve_percent).1;
+        for (term, arrival) in terms.windows.iter().zip(&mut self.arrivals) {
+            *arrival = term.after(*arrival, at);
         }
-        self.in_flight += 1;
+        self.in_flight.insert(ask.slot, now + ask.lease);
         self.daily += 1;
         Answer::Send { at }
     }
 
     /// A request that was booked has ended.
-    pub const fn release(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub fn release(&mut self, slot: u64) {
+        self.in_flight.remove(&slot);
     }
 
-    /// A request that was booked was never sent: its slot in flight and in the day is free again.
-    pub const fn cancel(&mut self) {
-        self.release();
-        self.daily = self.daily.saturating_sub(1);
+    /// A request that was booked was never sent: its place among those under way and in the day is free again.
+    pub fn cancel(&mut self, slot: u64) {
+        if self.in_flight.remove(&slot).is_some() {
+            self.daily = self.daily.saturating_sub(1);
+        }
     }
 
     /// Begins where another process may have sent until just now: the windows begin without a burst.
@@ -269,7 +125,7 @@ impl Usage {
     }
 
     /// Counts the ask for its sync, unless that sync is ahead of another that waits.
-    fn take_share(&mut self, now: Micros, ask: &Ask<'_>) -> bool {
+    fn take_share(&mut self, now: Micros, ask: &Ask<'_>, weighted: i64) -> bool {
         self.shares.retain(|_, share| share.asked + SHARE_MEMORY > now);
         let least = self.shares.iter().filter(|(sync, _)| *sync != ask.sync).map(|(_, share)| share.used).min();
         let share = self.shares.entry(ask.sync.to_owned()).or_insert(Share { used: least.unwrap_or(0), asked: now });
@@ -277,7 +133,7 @@ impl Usage {
         if !ask.urgent && least.is_some_and(|least| share.used > least + SHARE_LEAD) {
             return false;
         }
-        share.used += 1_000 / u64::from(ask.weight.max(1));
+        share.used += weighted;
         true
     }
 }
@@ -287,8 +143,10 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::limit::{Unit, Window};
 
-    const ASK: Ask<'static> = Ask { records: 100, cost: 1, urgent: false, sync: "s", weight: 1 };
+    const ASK: Ask<'static> =
+        Ask { records: 100, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, lease: 60_000_000 };
 
     fn limits(limit: u64, per_ms: u64) -> Limits {
         Limits { windows: vec![Window { unit: Unit::Requests, limit, per_ms }], ..Limits::default() }
@@ -303,7 +161,7 @@ mod tests {
                 Answer::Send { at } => {
                     now = at;
                     sent.push(at);
-                    usage.release();
+                    usage.release(0);
                 }
                 Answer::Later { at, .. } => now = at.max(now + 1),
             }
@@ -409,8 +267,18 @@ mod tests {
         let mut usage = Usage::default();
         assert!(matches!(usage.acquire(&limits, 1, &ASK), Answer::Send { .. }));
         assert!(matches!(usage.acquire(&limits, 1, &ASK), Answer::Later { cause: Cause::InFlight, .. }));
-        usage.release();
+        usage.release(0);
         assert!(matches!(usage.acquire(&limits, 1, &ASK), Answer::Send { .. }));
+    }
+
+    #[test]
+    fn a_place_that_nobody_gives_back_lapses() {
+        let limits = Limits { in_flight: Some(1), ..Limits::default() };
+        let mut usage = Usage::default();
+        assert!(matches!(usage.acquire(&limits, 1, &ASK), Answer::Send { .. }));
+        let next = Ask { slot: 1, ..ASK };
+        assert!(matches!(usage.acquire(&limits, ASK.lease, &next), Answer::Later { cause: Cause::InFlight, .. }));
+        assert!(matches!(usage.acquire(&limits, ASK.lease + 1, &next), Answer::Send { .. }));
     }
 
     #[test]

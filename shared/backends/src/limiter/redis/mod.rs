@@ -1,0 +1,233 @@
+//! The limiter that all processes share, in Redis. Only Redis's own clock counts.
+//!
+//! All keys of an account carry its name as their hash tag, so that a cluster keeps them together.
+
+mod scripts;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use outflow_model::id::{AttemptId, RunId};
+use outflow_model::limit::{Ask, Cause, Limits, Micros, Unit};
+use outflow_model::port::ledger::Quotas;
+use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Verdict};
+use outflow_model::port::{PortError, Result, Trouble};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
+
+/// Redis answers in far less; who waits longer holds up every request of its worker.
+const ANSWER: Duration = Duration::from_millis(500);
+const CONNECT: Duration = Duration::from_secs(1);
+/// A finished attempt is remembered for so long, in milliseconds: longer than a broker takes to deliver again.
+const FINISHED: u64 = 3_600_000;
+
+/// Budgets, gates and claims in Redis.
+pub struct RedisLimiter {
+    connection: ConnectionManager,
+    /// Where the day's use outlives Redis; a coordinator has it, a worker has not.
+    quotas: Option<Arc<dyn Quotas>>,
+    prefix: String,
+    scripts: Scripts,
+}
+
+struct Scripts {
+    permit: Script,
+    claim: Script,
+    pause: Script,
+    end: Script,
+    daily: Script,
+}
+
+impl RedisLimiter {
+    /// A limiter on the server at `url` (`redis://` or `rediss://`), whose keys begin with `prefix`. It connects when it is
+    /// first used, and again whenever the connection is lost.
+    pub fn new(url: &str, prefix: &str, quotas: Option<Arc<dyn Quotas>>) -> Result<Self> {
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(ANSWER))
+            .set_connection_timeout(Some(CONNECT))
+            .set_number_of_retries(2)
+            .set_min_delay(Duration::from_millis(50))
+            .set_max_delay(Duration::from_millis(200));
+        let connection = redis::Client::open(url)
+            .and_then(|client| ConnectionManager::new_lazy_with_config(client, config))
+            .map_err(|error| PortError::caused(Trouble::Missing, "The URL of Redis cannot be used", error))?;
+        let scripts = Scripts {
+            permit: Script::new(include_str!("permit.lua")),
+            claim: Script::new(scripts::CLAIM),
+            pause: Script::new(scripts::PAUSE),
+            end: Script::new(scripts::END),
+            daily: Script::new(scripts::DAILY),
+        };
+        Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts })
+    }
+
+    fn key(&self, account: &str, what: &str) -> String {
+        format!("{}:{{{account}}}:{what}", self.prefix)
+    }
+
+    fn gate(&self, account: &str, run: &RunId) -> String {
+        self.key(account, &format!("gate:{run}"))
+    }
+
+    fn claim_of(&self, account: &str, attempt: &AttemptId) -> String {
+        self.key(account, &format!("claim:{attempt}"))
+    }
+
+    async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T> {
+        call.invoke_async(&mut self.connection.clone()).await.map_err(unavailable)
+    }
+
+    async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T> {
+        command.query_async(&mut self.connection.clone()).await.map_err(unavailable)
+    }
+
+    /// Asks for a permit at `now`, or at this moment where that is 0; answers as the script does.
+    #[doc(hidden)]
+    pub async fn ask(&self, request: &Request<'_>, now: Micros) -> Result<(i64, Micros)> {
+        let Request { account, limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease } = *request;
+        let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, lease });
+        let mut call = self.scripts.permit.prepare_invoke();
+        for what in ["usage", "flight", "shares", "pause"] {
+            call.key(self.key(account, what));
+        }
+        if let Some(attempt) = attempt {
+            call.key(self.gate(account, &attempt.run)).key(self.claim_of(account, attempt));
+        }
+        let optional = |number: Option<u64>| number.map_or(-1, |number| number as i64);
+        call.arg(now).arg(slot).arg(lease).arg(worker).arg(optional(limits.daily)).arg(limits.reserve_percent.min(99));
+        call.arg(optional(limits.in_flight.map(u64::from))).arg(i32::from(urgent));
+        call.arg(terms.ahead).arg(terms.horizon).arg(terms.share).arg(sync);
+        for (name, term) in names(limits).zip(&terms.windows) {
+            call.arg(name).arg(term.units).arg(term.interval).arg(term.tolerance);
+        }
+        self.invoke(&call).await
+    }
+
+    /// What has changed while a booked request waited for its moment.
+    async fn changed(&self, request: &Request<'_>) -> Result<Option<Verdict>> {
+        let account = request.account;
+        let mut command = redis::cmd("MGET");
+        command.arg(self.key(account, "pause"));
+        if let Some(attempt) = request.attempt {
+            command.arg(self.gate(account, &attempt.run)).arg(self.claim_of(account, attempt));
+        }
+        let values: Vec<Option<String>> = self.query(&command).await?;
+        let verdict = match values.as_slice() {
+            [_, None, _] => Verdict::Closed,
+            [_, _, claim] if claim.as_deref() != Some(request.worker) => Verdict::Lost,
+            // How long is told by the next permit.
+            [Some(_), ..] => Verdict::Later { wait: 0, cause: Cause::Paused },
+            _ => return Ok(None),
+        };
+        Ok(Some(verdict))
+    }
+
+    /// Takes the day's use to the ledger, or back from there where Redis has forgotten it.
+    async fn keep_daily(&self, account: &str) -> Result<()> {
+        let Some(quotas) = &self.quotas else { return Ok(()) };
+        let (day, used) = self.daily(account, -1, 0, None).await?;
+        let written = quotas.daily(account, day).await?;
+        if written > used {
+            self.daily(account, day, written, None).await?;
+        } else if used > written {
+            quotas.set_daily(account, day, used).await?;
+        }
+        Ok(())
+    }
+
+    async fn daily(&self, account: &str, day: i64, used: u64, allowed: Option<u64>) -> Result<(i64, u64)> {
+        let mut call = self.scripts.daily.prepare_invoke();
+        call.key(self.key(account, "usage")).arg(day).arg(used).arg(allowed.map_or(-1, |allowed| allowed as i64));
+        self.invoke(&call).await
+    }
+}
+
+/// Windows by what they are: one that is changed begins anew.
+fn names(limits: &Limits) -> impl Iterator<Item = String> {
+    limits.windows.iter().map(|window| {
+        let unit = match window.unit {
+            Unit::Requests => "requests",
+            Unit::Records => "records",
+            Unit::Cost => "cost",
+        };
+        format!("{unit}/{}/{}", window.limit, window.per_ms)
+    })
+}
+
+fn unavailable(error: RedisError) -> PortError {
+    PortError::caused(Trouble::Unavailable, "Redis cannot be used", error)
+}
+
+fn millis(micros: Micros) -> i64 {
+    (micros / 1_000).max(1)
+}
+
+#[async_trait]
+impl Limiter for RedisLimiter {
+    async fn open_gate(&self, account: &str, run: &RunId, ttl: Micros) -> Result<()> {
+        self.keep_daily(account).await?;
+        let mut command = redis::cmd("SET");
+        self.query(command.arg(self.gate(account, run)).arg("open").arg("PX").arg(millis(ttl))).await
+    }
+
+    async fn close_gate(&self, account: &str, run: &RunId) -> Result<()> {
+        self.query(redis::cmd("DEL").arg(self.gate(account, run))).await
+    }
+
+    async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
+        let mut call = self.scripts.claim.prepare_invoke();
+        call.key(self.claim_of(account, attempt)).arg(worker).arg(millis(lease));
+        Ok(match self.invoke::<i64>(&call).await? {
+            1 => Claimed::Mine,
+            0 => Claimed::Held,
+            _ => Claimed::Done,
+        })
+    }
+
+    async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()> {
+        let mut command = redis::cmd("SET");
+        self.query(command.arg(self.claim_of(account, attempt)).arg("").arg("PX").arg(FINISHED)).await
+    }
+
+    async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
+        let (code, wait) = self.ask(request, 0).await?;
+        let cause = match code {
+            0 => {
+                if wait > 0 {
+                    tokio::time::sleep(Duration::from_micros(wait as u64)).await;
+                    if let Some(verdict) = self.changed(request).await? {
+                        self.end(request.account, request.slot, Ended::Unsent).await?;
+                        return Ok(verdict);
+                    }
+                }
+                return Ok(Verdict::Go);
+            }
+            1 => return Ok(Verdict::Closed),
+            2 => return Ok(Verdict::Lost),
+            3 => Cause::Window,
+            4 => Cause::InFlight,
+            5 => Cause::Paused,
+            6 => Cause::Daily,
+            _ => Cause::Share,
+        };
+        Ok(Verdict::Later { wait, cause })
+    }
+
+    async fn end(&self, account: &str, slot: u64, ended: Ended) -> Result<()> {
+        let mut call = self.scripts.end.prepare_invoke();
+        call.key(self.key(account, "flight")).key(self.key(account, "usage"));
+        call.arg(slot).arg(i32::from(ended == Ended::Unsent));
+        self.invoke(&call).await
+    }
+
+    async fn pause(&self, account: &str, wait: Micros) -> Result<()> {
+        let mut call = self.scripts.pause.prepare_invoke();
+        self.invoke(call.key(self.key(account, "pause")).arg(wait)).await
+    }
+
+    async fn learn_daily(&self, account: &str, used: u64, allowed: Option<u64>) -> Result<()> {
+        self.daily(account, -1, used, allowed).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+-- May a request leave? Gate, claim, pause, day, requests under way, windows and shares, in one step.
+-- The arithmetic is that of `Usage` in shared/model/src/limit; a test holds the two together.
+--
+-- KEYS  usage, requests under way, shares, pause; for requests of a run also gate and claim
+-- ARGV  now (0: this server's time), slot, lease, worker, quota of the day (-1: none), percent kept back,
+--       requests under way at most (-1: any), urgent (0 or 1), ahead, horizon, share, sync,
+--       then of each window: name, units, interval, tolerance
+-- Answers {code, microseconds}: 0 send after them, 1 closed, 2 lost; ask again after them, for there is in the way
+--       3 a window, 4 requests under way, 5 a pause, 6 the day's quota, 7 another sync's turn
+
+local DAY, SHARE_MEMORY, SHARE_LEAD = 86400000000, 500000, 4000
+
+-- Redis writes large numbers in a form that loses digits.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local usage, flight, shares, pause, gate, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local now, slot, lease, worker = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local quota, kept_back, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local urgent, ahead, horizon = ARGV[8] == '1', tonumber(ARGV[9]), tonumber(ARGV[10])
+local share, sync = tonumber(ARGV[11]), ARGV[12]
+
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+
+if gate then
+  if redis.call('EXISTS', gate) == 0 then
+    return {1, 0}
+  end
+  if redis.call('GET', claim) ~= worker then
+    return {2, 0}
+  end
+  redis.call('PEXPIRE', claim, math.ceil(lease / 1000))
+end
+
+local paused = tonumber(redis.call('GET', pause) or 0)
+if paused > now then
+  return {5, paused - now}
+end
+
+local day = math.floor(now / DAY)
+local known = redis.call('HMGET', usage, 'day', 'daily', 'allowed')
+local daily = tonumber(known[2] or 0)
+if day > tonumber(known[1] or 0) then
+  daily = 0
+end
+local allowed = tonumber(known[3] or -1)
+if quota < 0 or (allowed >= 0 and allowed < quota) then
+  quota = allowed
+end
+if quota >= 0 and daily >= math.floor(quota * (100 - kept_back) / 100) then
+  return {6, (day + 1) * DAY - now}
+end
+
+if most >= 0 then
+  redis.call('ZREMRANGEBYSCORE', flight, '-inf', text(now))
+  if redis.call('ZCARD', flight) >= math.max(most, 1) then
+    return {4, 5000}
+  end
+end
+
+local at, windows = now, {}
+for first = 13, #ARGV, 4 do
+  local window = { name = ARGV[first], units = tonumber(ARGV[first + 1]), interval = tonumber(ARGV[first + 2]) }
+  local tolerance = tonumber(ARGV[first + 3])
+  local arrival = redis.call('HGET', usage, window.name)
+  -- Unknown: others may have sent until just now.
+  window.arrival = arrival and tonumber(arrival) or now + tolerance + window.interval
+  at = math.max(at, window.arrival - tolerance)
+  windows[#windows + 1] = window
+end
+if at > now + horizon then
+  return {3, at - horizon - now}
+end
+
+if #windows > 0 then
+  local all, least = redis.call('HGETALL', shares), nil
+  local used
+  for place = 1, #all, 2 do
+    local who, asked, so_far = all[place], string.match(all[place + 1], '^(%d+) (%d+)$')
+    if tonumber(asked) + SHARE_MEMORY <= now then
+      redis.call('HDEL', shares, who)
+    elseif who == sync then
+      used = tonumber(so_far)
+    else
+      least = math.min(least or math.huge, tonumber(so_far))
+    end
+  end
+  used = used or least or 0
+  local waits = not urgent and least and used > least + SHARE_LEAD
+  if not waits then
+    used = used + share
+  end
+  redis.call('HSET', shares, sync, text(now) .. ' ' .. text(used))
+  redis.call('PEXPIRE', shares, 60000)
+  if waits then
+    return {7, math.max(ahead, 1000)}
+  end
+end
+
+for _, window in ipairs(windows) do
+  redis.call('HSET', usage, window.name, text(math.max(window.arrival, at) + window.units * window.interval))
+end
+redis.call('HSET', usage, 'day', text(day), 'daily', text(daily + 1))
+redis.call('PEXPIRE', usage, 172800000)
+redis.call('ZADD', flight, text(now + lease), slot)
+redis.call('PEXPIRE', flight, math.ceil(lease / 1000) + 1000)
+return {0, at - now}

@@ -1,0 +1,141 @@
+//! Consuming a queue: the broker pushes as many messages as may be unacknowledged, and the inbox holds them until somebody
+//! takes them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Acker, Channel, Consumer};
+use outflow_model::port::Result;
+use outflow_model::port::queue::{Delivery, Receipt};
+use tokio::sync::Notify;
+use tracing::{debug, info, warn};
+
+use super::link::{Link, unavailable};
+use super::topology::Topology;
+
+/// How long after a failure the queue is consumed anew; doubles up to the last.
+const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+
+/// Messages of one queue that this process may take.
+pub(super) struct Inbox {
+    waiting: Mutex<VecDeque<lapin::message::Delivery>>,
+    arrived: Arc<Notify>,
+    supervisor: tokio::task::JoinHandle<()>,
+}
+
+impl Inbox {
+    /// Begins to consume `queue`, with at most `prefetch` messages unacknowledged; tells `arrived` of each.
+    pub(super) fn open(
+        link: Arc<Link>,
+        topology: Topology,
+        queue: String,
+        prefetch: u16,
+        arrived: Arc<Notify>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|inbox: &std::sync::Weak<Self>| {
+            let inbox = inbox.clone();
+            let supervisor = tokio::spawn(async move {
+                let mut pause = AGAIN[0];
+                loop {
+                    match consume(&link, &topology, &queue, prefetch).await {
+                        Ok((_channel, mut consumer)) => {
+                            pause = AGAIN[0];
+                            // An error or an end: the channel is lost, the queue deleted or the consumer cancelled. Each
+                            // is answered alike, for some of them the library never comes back from.
+                            while let Some(Ok(delivery)) = consumer.next().await {
+                                let Some(inbox) = inbox.upgrade() else { return };
+                                inbox.put(delivery);
+                            }
+                            info!(queue, "The broker has ended the delivery of messages; it is asked for anew");
+                        }
+                        Err(error) => warn!(queue, %error, "Messages cannot be consumed; it is tried again"),
+                    }
+                    match inbox.upgrade() {
+                        // What is held here can no longer be acknowledged: the broker delivers it again.
+                        Some(inbox) => inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+                        None => return,
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(AGAIN[1]);
+                }
+            });
+            Self { waiting: Mutex::default(), arrived, supervisor }
+        })
+    }
+
+    fn put(&self, delivery: lapin::message::Delivery) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(delivery);
+        self.arrived.notify_waiters();
+    }
+
+    /// The next message, if one is here.
+    pub(super) fn take(&self) -> Option<Delivery> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let delivery = std::iter::from_fn(|| waiting.pop_front()).find(|delivery| delivery.acker.usable())?;
+        let before = delivered_before(&delivery);
+        Some(Delivery::new(delivery.data.into(), before, Box::new(Held(delivery.acker))))
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+/// The channel is the consumer's own, and lives as long as it.
+async fn consume(link: &Link, topology: &Topology, queue: &str, prefetch: u16) -> Result<(Channel, Consumer)> {
+    let channel = link.channel().await?;
+    let work = async {
+        topology.declare(&channel, queue).await?;
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await
+    };
+    let consumer = work.await.map_err(unavailable)?;
+    Ok((channel, consumer))
+}
+
+/// Quorum queues count; where they have not begun to, a flag tells at least of one.
+fn delivered_before(delivery: &lapin::message::Delivery) -> u32 {
+    let headers = delivery.properties.headers().as_ref().map(FieldTable::inner);
+    let counted = headers.and_then(|headers| headers.get("x-delivery-count")).and_then(|count| match count {
+        AMQPValue::LongLongInt(count) => u32::try_from(*count).ok(),
+        AMQPValue::LongInt(count) => u32::try_from(*count).ok(),
+        AMQPValue::ShortInt(count) => u32::try_from(*count).ok(),
+        AMQPValue::ShortShortInt(count) => u32::try_from(*count).ok(),
+        AMQPValue::LongUInt(count) => Some(*count),
+        AMQPValue::ShortUInt(count) => Some(u32::from(*count)),
+        AMQPValue::ShortShortUInt(count) => Some(u32::from(*count)),
+        _ => None,
+    });
+    counted.unwrap_or(0).max(u32::from(delivery.redelivered))
+}
+
+struct Held(Acker);
+
+#[async_trait]
+impl Receipt for Held {
+    async fn ack(self: Box<Self>) -> Result<()> {
+        // Not acknowledged means delivered again, which every reader of a queue has to bear anyway.
+        match self.0.ack(BasicAckOptions::default()).await {
+            Ok(true) => {}
+            Ok(false) => debug!("A message was taken back by the broker before it was acknowledged"),
+            Err(error) => debug!(%error, "A message could not be acknowledged"),
+        }
+        Ok(())
+    }
+
+    fn hand_back(self: Box<Self>) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                self.0.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await
+            });
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A connection that is made when it is needed, and made anew when it is lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::types::LongString;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties};
+use outflow_model::port::{PortError, Result, Trouble};
+use tokio::sync::Mutex;
+
+/// A broker that does not answer within this is not there.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A dead peer is noticed within twice this, in seconds, unless the URL says otherwise.
+const HEARTBEAT: u16 = 10;
+
+/// One connection to the broker, under its own supervision: the library's recovery would hand deliveries of the old
+/// connection and of the new one to the same consumer.
+pub(super) struct Link {
+    uri: AMQPUri,
+    name: LongString,
+    connection: Mutex<Option<Arc<Connection>>>,
+}
+
+impl Link {
+    pub(super) fn new(url: &str, name: &str) -> Result<Self> {
+        // The URL holds credentials: errors do not repeat it.
+        let mut uri: AMQPUri = url.parse().map_err(|error: String| {
+            PortError::caused(Trouble::Missing, "The URL of RabbitMQ cannot be used", error)
+        })?;
+        uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT));
+        Ok(Self { uri, name: name.into(), connection: Mutex::new(None) })
+    }
+
+    /// A new channel.
+    pub(super) async fn channel(&self) -> Result<Channel> {
+        let connection = self.connection().await?;
+        within(CONNECT, connection.create_channel()).await
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>> {
+        let mut held = self.connection.lock().await;
+        if let Some(connection) = held.as_ref().filter(|connection| connection.status().connected()) {
+            return Ok(connection.clone());
+        }
+        let properties = ConnectionProperties::default().with_connection_name(self.name.clone());
+        let made = Arc::new(within(CONNECT, Connection::connect_uri(self.uri.clone(), properties)).await?);
+        Ok(held.insert(made).clone())
+    }
+
+    /// True while the broker takes nothing from this connection, for want of memory or disk.
+    pub(super) async fn is_blocked(&self) -> bool {
+        self.connection.lock().await.as_ref().is_some_and(|connection| connection.status().blocked())
+    }
+}
+
+/// The library's answer, or an error where none comes in time: some of its calls wait for ever on a blocked connection.
+pub(super) async fn within<T>(patience: Duration, work: impl Future<Output = lapin::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(patience, work).await {
+        Ok(done) => done.map_err(unavailable),
+        Err(_) => Err(PortError::new(Trouble::Unavailable, "RabbitMQ does not answer")),
+    }
+}
+
+pub(super) fn unavailable(error: lapin::Error) -> PortError {
+    PortError::caused(Trouble::Unavailable, "RabbitMQ cannot be used", error)
+}

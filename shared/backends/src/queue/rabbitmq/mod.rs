@@ -1,0 +1,118 @@
+//! The queue between processes: quorum queues in RabbitMQ, two per lane, one for reports.
+
+mod inbox;
+mod link;
+mod publisher;
+mod topology;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use outflow_model::id::Lane;
+use outflow_model::port::Result;
+use outflow_model::port::queue::{Delivery, Outgoing, Queue, Take};
+use tokio::sync::{Notify, OnceCell};
+
+use inbox::Inbox;
+use link::Link;
+use publisher::Publisher;
+use topology::Topology;
+
+/// Reports in a coordinator's hands at one time: two groups of those that are settled together.
+const REPORTS: u16 = 128;
+
+/// Chunks and reports in RabbitMQ.
+pub struct RabbitQueue {
+    publisher: Publisher,
+    /// Its own connection: on one that the broker blocks, no acknowledgement leaves either.
+    link: Arc<Link>,
+    topology: Topology,
+    prefetch: u16,
+    lanes: Mutex<BTreeMap<Lane, Arc<Served>>>,
+    reports: OnceCell<(Arc<Inbox>, Arc<Notify>)>,
+}
+
+/// A lane that this process consumes.
+struct Served {
+    urgent: Arc<Inbox>,
+    normal: Arc<Inbox>,
+    arrived: Arc<Notify>,
+}
+
+impl Served {
+    fn take(&self, take: Take) -> Option<Delivery> {
+        self.urgent.take().or_else(|| if take == Take::Any { self.normal.take() } else { None })
+    }
+}
+
+impl RabbitQueue {
+    /// The broker at `url` (`amqp://` or `amqps://`), in queues whose names begin with `prefix`, as the process `name`. Of
+    /// each queue of a lane it holds at most `prefetch` chunks. It connects when it is first used, and again whenever a
+    /// connection is lost.
+    pub fn new(url: &str, prefix: &str, name: &str, prefetch: u16) -> Result<Self> {
+        let topology = Topology::new(prefix);
+        Ok(Self {
+            publisher: Publisher::new(Link::new(url, &format!("{name} publishes"))?, topology.clone()),
+            link: Arc::new(Link::new(url, &format!("{name} consumes"))?),
+            topology,
+            prefetch: prefetch.max(1),
+            lanes: Mutex::default(),
+            reports: OnceCell::new(),
+        })
+    }
+
+    fn inbox(&self, queue: String, prefetch: u16, arrived: &Arc<Notify>) -> Arc<Inbox> {
+        Inbox::open(self.link.clone(), self.topology.clone(), queue, prefetch, arrived.clone())
+    }
+
+    fn lane(&self, lane: &Lane) -> Arc<Served> {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(served) = lanes.get(lane) {
+            return served.clone();
+        }
+        let arrived = Arc::new(Notify::new());
+        let open = |urgent| self.inbox(self.topology.lane(lane, urgent), self.prefetch, &arrived);
+        let served = Arc::new(Served { urgent: open(true), normal: open(false), arrived: arrived.clone() });
+        lanes.insert(lane.clone(), served.clone());
+        served
+    }
+}
+
+/// Waits until `take` has something; `arrived` is told whenever that may be.
+async fn next(arrived: &Notify, take: impl Fn() -> Option<Delivery>) -> Delivery {
+    loop {
+        // Registered before the look: what arrives in between is not missed.
+        let mut told = std::pin::pin!(arrived.notified());
+        told.as_mut().enable();
+        if let Some(delivery) = take() {
+            return delivery;
+        }
+        told.await;
+    }
+}
+
+#[async_trait]
+impl Queue for RabbitQueue {
+    async fn publish(&self, lane: &Lane, urgent: bool, message: Outgoing) -> Result<()> {
+        self.publisher.publish(&self.topology.lane(lane, urgent), "outflow.chunk.v1", &message).await
+    }
+
+    async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery> {
+        let served = self.lane(lane);
+        Ok(next(&served.arrived, || served.take(take)).await)
+    }
+
+    async fn report(&self, message: Outgoing) -> Result<()> {
+        self.publisher.publish(&self.topology.reports(), "outflow.report.v1", &message).await
+    }
+
+    async fn next_report(&self) -> Result<Delivery> {
+        let open = async || {
+            let arrived = Arc::new(Notify::new());
+            (self.inbox(self.topology.reports(), REPORTS, &arrived), arrived)
+        };
+        let (inbox, arrived) = self.reports.get_or_init(open).await;
+        Ok(next(arrived, || inbox.take()).await)
+    }
+}

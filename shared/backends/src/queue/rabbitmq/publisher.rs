@@ -1,0 +1,107 @@
+//! Publishing with confirms, many at a time, within a bound of bytes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation};
+use outflow_model::port::queue::Outgoing;
+use outflow_model::port::{PortError, Result, Trouble};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::link::{Link, unavailable, within};
+use super::topology::Topology;
+
+/// Unconfirmed bytes, in KiB.
+const WINDOW: u32 = 64 * 1024;
+/// A quorum queue confirms within half a second when it is slow; a broker under alarm does not at all.
+const CONFIRM: Duration = Duration::from_secs(30);
+const PERSISTENT: u8 = 2;
+
+/// Puts messages into queues.
+pub(super) struct Publisher {
+    link: Link,
+    topology: Topology,
+    open: Mutex<Option<Arc<Open>>>,
+    window: Semaphore,
+}
+
+/// A channel, and the queues that it knows to be there.
+struct Open {
+    channel: Channel,
+    declared: Mutex<BTreeSet<String>>,
+}
+
+impl Publisher {
+    pub(super) fn new(link: Link, topology: Topology) -> Self {
+        Self { link, topology, open: Mutex::new(None), window: Semaphore::new(WINDOW as usize) }
+    }
+
+    /// Returns when the broker has confirmed the message. After an error it may be there all the same.
+    pub(super) async fn publish(&self, queue: &str, kind: &str, message: &Outgoing) -> Result<()> {
+        let weight = (message.body.len() / 1024 + 1).min(WINDOW as usize) as u32;
+        let _room = self.window.acquire_many(weight).await;
+        let open = self.open().await?;
+        self.declare(&open, queue).await?;
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let sending = async {
+            open.channel
+                .basic_publish("".into(), queue.into(), options, &message.body, properties(kind, message))
+                .await?
+                .await
+        };
+        match within(CONFIRM, sending).await {
+            Ok(Confirmation::Ack(None)) => Ok(()),
+            // Somebody's message had no queue. Which one's cannot be told from here: a return may come with another
+            // message's confirm. All of the queues are declared anew, and this message is published again.
+            Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_))) => {
+                open.declared.lock().await.clear();
+                Err(PortError::new(Trouble::Unavailable, format!("RabbitMQ has lost the queue {queue}")))
+            }
+            Ok(Confirmation::Nack(None)) => {
+                Err(PortError::new(Trouble::Unavailable, format!("RabbitMQ has no room in the queue {queue}")))
+            }
+            Ok(Confirmation::NotRequested) => {
+                Err(PortError::new(Trouble::Unavailable, "RabbitMQ does not confirm what is published"))
+            }
+            Err(_) if self.link.is_blocked().await => {
+                Err(PortError::new(Trouble::Unavailable, "RabbitMQ takes no messages: it is short of memory or disk"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn open(&self) -> Result<Arc<Open>> {
+        let mut held = self.open.lock().await;
+        if let Some(open) = held.as_ref().filter(|open| open.channel.status().connected()) {
+            return Ok(open.clone());
+        }
+        let channel = self.link.channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(unavailable)?;
+        Ok(held.insert(Arc::new(Open { channel, declared: Mutex::default() })).clone())
+    }
+
+    async fn declare(&self, open: &Open, queue: &str) -> Result<()> {
+        let mut declared = open.declared.lock().await;
+        if !declared.contains(queue) {
+            within(CONFIRM, self.topology.declare(&open.channel, queue)).await?;
+            declared.insert(queue.to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn properties(kind: &str, message: &Outgoing) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    if let Some(traceparent) = &message.traceparent {
+        headers.insert("traceparent".into(), AMQPValue::LongString(traceparent.as_str().into()));
+    }
+    BasicProperties::default()
+        .with_message_id(message.id.as_str().into())
+        .with_type(kind.into())
+        .with_content_type("application/vnd.outflow+msgpack".into())
+        .with_delivery_mode(PERSISTENT)
+        .with_headers(headers)
+}

@@ -1,0 +1,108 @@
+//! Every case of every port, on every backend. Where a service is missing its cases show as ignored, or fail with
+//! `REQUIRE_SERVICES=1`.
+
+mod vectors;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use outflow_backends::{
+    FileVault, MemoryLimiter, MemoryQueue, ObjectStore, RabbitQueue, RedisLimiter, SqliteLedger, SystemClock,
+};
+use outflow_model::port::ledger::Ledger;
+use outflow_model::port::limiter::Limiter;
+use outflow_model::port::queue::Queue;
+use outflow_model::port::store::Store;
+use outflow_model::port::vault::Vault;
+use outflow_testkit::services::{RabbitMq, Redis, Service, stop_all};
+use outflow_testkit::{Case, LEDGER, LIMITER, QUEUE, STORE, VAULT};
+use tempfile::TempDir;
+
+async fn sqlite(folder: &TempDir) -> Result<Arc<SqliteLedger>> {
+    Ok(Arc::new(SqliteLedger::open(&folder.path().join("ledger.db")).await?))
+}
+
+async fn ledger(folder: &TempDir) -> Result<Arc<dyn Ledger>> {
+    Ok(sqlite(folder).await?)
+}
+
+async fn limiter(folder: &TempDir) -> Result<Arc<dyn Limiter>> {
+    Ok(Arc::new(MemoryLimiter::new(Arc::new(SystemClock::default()), sqlite(folder).await?)))
+}
+
+async fn redis(folder: &TempDir) -> Result<Arc<dyn Limiter>> {
+    Ok(Arc::new(RedisLimiter::new(&Redis::shared()?.url, &fresh("limiter"), Some(sqlite(folder).await?))?))
+}
+
+async fn queue(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(Arc::new(MemoryQueue::default()))
+}
+
+async fn rabbitmq(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(Arc::new(RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance", 4)?))
+}
+
+async fn store(folder: &TempDir) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(ObjectStore::local(folder.path())?))
+}
+
+async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {
+    Ok(Arc::new(FileVault::new(&folder.path().join("tokens"))))
+}
+
+async fn script() -> Result<()> {
+    vectors::same_as_the_model(&RedisLimiter::new(&Redis::shared()?.url, &fresh("vectors"), None)?).await
+}
+
+/// A name that nothing else in a shared service has.
+fn fresh(what: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A test that shows as ignored unless `found`, or unless services are required.
+fn trial(name: String, found: bool, case: impl AsyncFnOnce() -> Result<()> + Send + 'static) -> Trial {
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime
+            .map_err(anyhow::Error::from)
+            .and_then(|runtime| runtime.block_on(case()))
+            .map_err(|e| Failed::from(format!("{e:?}")))
+    };
+    Trial::test(name, work).with_ignored_flag(!found && std::env::var_os("REQUIRE_SERVICES").is_none())
+}
+
+/// The cases of one port on one backend, each with a fresh one.
+fn trials<P: ?Sized + Send + Sync + 'static>(
+    backend: &str,
+    found: bool,
+    cases: &'static [Case<P>],
+    open: impl AsyncFn(&TempDir) -> Result<Arc<P>> + Copy + Send + 'static,
+) -> Vec<Trial> {
+    let of = |(name, case): &'static Case<P>| {
+        trial(format!("{backend}::{name}"), found, async move || {
+            let folder = tempfile::tempdir()?;
+            case(open(&folder).await?).await
+        })
+    };
+    cases.iter().map(of).collect()
+}
+
+fn main() -> ExitCode {
+    let trials = [
+        trials("ledger::sqlite", true, LEDGER, ledger),
+        trials("limiter::memory", true, LIMITER, limiter),
+        trials("limiter::redis", Redis::is_found(), LIMITER, redis),
+        vec![trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script)],
+        trials("queue::memory", true, QUEUE, queue),
+        trials("queue::rabbitmq", RabbitMq::is_found(), QUEUE, rabbitmq),
+        trials("store::local", true, STORE, store),
+        trials("vault::file", true, VAULT, vault),
+    ];
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());
+    stop_all();
+    conclusion.exit_code()
+}

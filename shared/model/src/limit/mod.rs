@@ -1,0 +1,185 @@
+//! The limiter's arithmetic: what an account allows, and when the next request may leave. Pure; integers only, so that
+//! every backend computes the same.
+//!
+//! Each window is a GCRA (generic cell rate algorithm): a theoretical arrival time per window instead of a counter, so
+//! no edge exists at which twice the limit could pass. Requests are spaced such that any `limit + 1` of them span more
+//! than the window plus the jitter that the network may add.
+
+mod usage;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use usage::Usage;
+
+/// A moment or a duration in microseconds.
+pub type Micros = i64;
+
+/// What a window counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Requests.
+    #[default]
+    Requests,
+    /// Records within requests.
+    Records,
+    /// Points, as the operation's cost says.
+    Cost,
+}
+
+/// So many units in any stretch of so many milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// What is counted.
+    #[serde(default)]
+    pub unit: Unit,
+    /// Units allowed in the window.
+    #[schemars(range(min = 1))]
+    pub limit: u64,
+    /// Length of the window in milliseconds.
+    #[schemars(range(min = 1))]
+    pub per_ms: u64,
+}
+
+/// Everything that bounds the use of one account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Sliding windows, all of which hold at once.
+    pub windows: Vec<Window>,
+    /// Requests under way at one time.
+    pub in_flight: Option<u32>,
+    /// Requests per day of the account.
+    pub daily: Option<u64>,
+    /// Percent of every window and of the daily quota kept back for other users of the account.
+    #[schemars(range(max = 99))]
+    pub reserve_percent: u8,
+}
+
+/// What a request would use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask<'a> {
+    /// Records in it.
+    pub records: u64,
+    /// Points that it costs.
+    pub cost: u64,
+    /// True for the urgent lane, which books further ahead than the normal one.
+    pub urgent: bool,
+    /// The sync that asks.
+    pub sync: &'a str,
+    /// The sync's share against others that wait, from 1.
+    pub weight: u32,
+    /// The request's own number.
+    pub slot: u64,
+    /// It leaves its place among those under way after so long.
+    pub lease: Micros,
+}
+
+/// The answer to an ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Booked: send at that moment.
+    Send {
+        /// When.
+        at: Micros,
+    },
+    /// Nothing booked: ask again at that moment.
+    Later {
+        /// When.
+        at: Micros,
+        /// What stands in the way.
+        cause: Cause,
+    },
+}
+
+/// What stands in the way of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A window is full.
+    Window,
+    /// As many requests as allowed are under way.
+    InFlight,
+    /// The destination asked for a pause.
+    Paused,
+    /// The day's quota is used up.
+    Daily,
+    /// Another sync's turn.
+    Share,
+}
+
+/// What one request means for one window. A backend that keeps its usage elsewhere needs no more than this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Units that it uses.
+    pub units: i64,
+    /// Microseconds between two units.
+    pub interval: Micros,
+    /// Microseconds that a unit may come before its turn.
+    pub tolerance: Micros,
+}
+
+impl Term {
+    /// The theoretical arrival where a unit has left at `now` and no burst is left.
+    pub const fn just_used(&self, now: Micros) -> Micros {
+        now + self.tolerance + self.interval
+    }
+
+    /// When the request may leave, given the theoretical arrival.
+    pub fn at(&self, arrival: Micros, now: Micros) -> Micros {
+        (arrival - self.tolerance).max(now)
+    }
+
+    /// The theoretical arrival once the request has left at `at`.
+    pub fn after(&self, arrival: Micros, at: Micros) -> Micros {
+        arrival.max(at) + self.units * self.interval
+    }
+}
+
+/// What one request means for an account: all of its arithmetic that does not depend on what was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// One per window.
+    pub windows: Vec<Term>,
+    /// The longest interval between two requests.
+    pub ahead: Micros,
+    /// How far ahead the request may be booked.
+    pub horizon: Micros,
+    /// What it adds to its sync's share.
+    pub share: i64,
+}
+
+impl Limits {
+    /// What `ask` means under these limits.
+    pub fn terms(&self, ask: &Ask<'_>) -> Terms {
+        let windows: Vec<_> = self.windows.iter().map(|window| window.term(ask, self.reserve_percent)).collect();
+        let ahead = windows.iter().map(|term| term.interval).max().unwrap_or(0);
+        let horizon = if ask.urgent { 4 * ahead.max(50_000) } else { ahead };
+        Terms { windows, ahead, horizon, share: 1_000 / i64::from(ask.weight.max(1)) }
+    }
+
+    /// How many requests of a day's `quota` are ours.
+    pub fn of_day(&self, quota: u64) -> u64 {
+        quota * u64::from(100 - self.reserve_percent.min(99)) / 100
+    }
+}
+
+impl Window {
+    fn term(&self, ask: &Ask<'_>, reserve_percent: u8) -> Term {
+        let kept = self.limit * u64::from(100 - reserve_percent.min(99)) / 100;
+        let limit = kept.max(1) as i64;
+        // Requests that may leave together after a pause: few, since they are taken from the sustained rate.
+        let burst = (limit / 64).max(1);
+        let per = self.per_ms as i64 * 1_000;
+        let jitter = (per / 50).clamp(10_000, 1_000_000);
+        let interval = ((per + jitter) + limit - burst) / (limit - burst + 1);
+        let units = match self.unit {
+            Unit::Requests => 1,
+            Unit::Records => ask.records as i64,
+            Unit::Cost => ask.cost as i64,
+        };
+        Term { units, interval, tolerance: (burst - 1) * interval }
+    }
+}
