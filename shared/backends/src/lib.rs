@@ -10,7 +10,7 @@ mod store;
 mod vault;
 
 pub use clock::SystemClock;
-pub use ledger::SqliteLedger;
+pub use ledger::{PostgresLedger, SqliteLedger};
 pub use limiter::{MemoryLimiter, RedisLimiter};
 pub use lock::StateLock;
 pub use queue::{MemoryQueue, RabbitQueue};

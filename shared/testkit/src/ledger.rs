@@ -24,6 +24,8 @@ pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("closing_writes_state_totals_and_snapshot_at_once", |ledger| Box::pin(closing(ledger))),
     ("settling_twice_changes_nothing", |ledger| Box::pin(settling(ledger))),
     ("a_late_report_of_an_older_attempt_moves_no_clock", |ledger| Box::pin(late(ledger))),
+    ("of_reports_that_come_at_once_none_is_lost", |ledger| Box::pin(at_once(ledger))),
+    ("who_asks_at_once_gets_the_same_run", |ledger| Box::pin(asked_at_once(ledger))),
     ("planning_again_replaces_the_plan", |ledger| Box::pin(replanning(ledger))),
     ("problems_read_back", |ledger| Box::pin(problems(ledger))),
     ("the_daily_use_never_shrinks", |ledger| Box::pin(quotas(ledger))),
@@ -160,6 +162,47 @@ async fn late(ledger: Arc<dyn Ledger>) -> Result<()> {
     let newer = ledger.settle(&[report], 900).await?;
     let chunk = &newer.first().context("it was joined")?.1;
     ensure!((chunk.not_before, chunk.tries) == (150, 1), "a delivery ends once, however often it is reported");
+    Ok(())
+}
+
+/// Half of the callers tell of one record, half of the other.
+async fn at_once(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let run = planning(&ledger, 1).await?;
+    ledger.plan(&run.id, &[chunk(0), chunk(1)]).await?;
+    ledger.published(&run.id, &[0, 1]).await?;
+    let told = [[Status::Succeeded, Status::Remaining], [Status::Remaining, Status::Rejected]];
+    let settling = (0..8).map(|caller| {
+        let ledger = ledger.clone();
+        let mut reports = [0, 1].map(|chunk| {
+            let report = report(&run, 1, told[caller % 2], Next::Continue);
+            ReportV1 { id: AttemptId { chunk, ..report.id.clone() }, ..report }
+        });
+        if caller % 3 == 0 {
+            reports.reverse();
+        }
+        tokio::spawn(async move { ledger.settle(&reports, 7).await })
+    });
+    for settled in settling.collect::<Vec<_>>() {
+        settled.await??;
+    }
+    for chunk in ledger.chunks(&run.id).await? {
+        ensure!(chunk.merged.is_final(), "chunk {} lost a report", chunk.number);
+    }
+    Ok(())
+}
+
+async fn asked_at_once(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let asking = (1..9).map(|number| {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.request(&run(number)).await })
+    });
+    let mut answers = Vec::new();
+    for asked in asking.collect::<Vec<_>>() {
+        answers.push(asked.await??);
+    }
+    ensure!(answers.iter().filter(|answer| answer.fresh).count() == 1);
+    ensure!(answers.iter().all(|answer| answer.run == answers[0].run));
+    ensure!(ledger.runs(None, 9).await?.len() == 1);
     Ok(())
 }
 

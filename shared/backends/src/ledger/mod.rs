@@ -1,6 +1,8 @@
 //! Ledgers.
 
+mod postgres;
 mod records;
 mod sqlite;
 
+pub use postgres::PostgresLedger;
 pub use sqlite::SqliteLedger;

@@ -10,15 +10,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
-    FileVault, MemoryLimiter, MemoryQueue, ObjectStore, RabbitQueue, RedisLimiter, SqliteLedger, SystemClock,
+    FileVault, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SqliteLedger,
+    SystemClock,
 };
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
-use outflow_testkit::services::{RabbitMq, Redis, Service, stop_all};
+use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, stop_all};
 use outflow_testkit::{Case, LEDGER, LIMITER, QUEUE, STORE, VAULT};
+use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
 async fn sqlite(folder: &TempDir) -> Result<Arc<SqliteLedger>> {
@@ -27,6 +29,15 @@ async fn sqlite(folder: &TempDir) -> Result<Arc<SqliteLedger>> {
 
 async fn ledger(folder: &TempDir) -> Result<Arc<dyn Ledger>> {
     Ok(sqlite(folder).await?)
+}
+
+async fn postgres(_folder: &TempDir) -> Result<Arc<dyn Ledger>> {
+    let (server, database) = (Postgres::shared()?, fresh("ledger").replace('-', "_"));
+    let mut connection = sqlx::PgConnection::connect(&server.url).await?;
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut connection).await?;
+    let mut url: sqlx::postgres::PgConnectOptions = server.url.parse()?;
+    url = url.database(&database);
+    Ok(Arc::new(PostgresLedger::open(url.to_url_lossy().as_str()).await?))
 }
 
 async fn limiter(folder: &TempDir) -> Result<Arc<dyn Limiter>> {
@@ -94,6 +105,7 @@ fn trials<P: ?Sized + Send + Sync + 'static>(
 fn main() -> ExitCode {
     let trials = [
         trials("ledger::sqlite", true, LEDGER, ledger),
+        trials("ledger::postgres", Postgres::is_found(), LEDGER, postgres),
         trials("limiter::memory", true, LIMITER, limiter),
         trials("limiter::redis", Redis::is_found(), LIMITER, redis),
         vec![trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script)],

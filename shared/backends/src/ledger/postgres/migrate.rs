@@ -1,0 +1,46 @@
+//! The ledger's schema, brought up to date step by step, by one process at a time.
+//!
+//! Processes of the version before go on while a step is taken, so a step adds; what nobody uses any more is taken away by
+//! a later version.
+
+use outflow_model::port::{PortError, Result, Trouble};
+use sqlx::Executor;
+use sqlx::postgres::PgPool;
+
+use super::doing;
+
+/// Every step, in order; a step that has been released is never changed.
+const STEPS: &[&str] = &[include_str!("../../../migrations/postgres/0001_ledger.sql")];
+/// The advisory lock of whoever changes the schema: "outflow" in ASCII.
+const LOCK: i64 = 0x6f_7574_666c_6f77;
+
+pub(super) async fn migrate(pool: &PgPool) -> Result<()> {
+    let mut transaction = pool.begin().await.map_err(doing("Cannot begin to update the ledger"))?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(LOCK)
+        .execute(&mut *transaction)
+        .await
+        .map_err(doing("Cannot lock the ledger's schema"))?;
+    transaction
+        .execute("CREATE TABLE IF NOT EXISTS outflow_version (version bigint NOT NULL)")
+        .await
+        .map_err(doing("Cannot read the ledger's version"))?;
+    let (version,): (i64,) = sqlx::query_as("SELECT coalesce(max(version), 0) FROM outflow_version")
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(doing("Cannot read the ledger's version"))?;
+    let known = STEPS.len() as i64;
+    if version > known {
+        let text = format!("The ledger has version {version}, but this Outflow knows version {known}; upgrade Outflow");
+        return Err(PortError::new(Trouble::Newer, text));
+    }
+    for (number, step) in STEPS.iter().enumerate().skip(version as usize) {
+        transaction.execute(*step).await.map_err(doing("Cannot update the ledger"))?;
+        sqlx::query("INSERT INTO outflow_version (version) VALUES ($1)")
+            .bind(number as i64 + 1)
+            .execute(&mut *transaction)
+            .await
+            .map_err(doing("Cannot update the ledger's version"))?;
+    }
+    transaction.commit().await.map_err(doing("Cannot update the ledger"))
+}

@@ -1,0 +1,61 @@
+//! The ledger that several processes share, in PostgreSQL.
+//!
+//! It works behind a pooler that changes the server's session with each transaction: no statement is prepared for later,
+//! no lock and no setting outlives its transaction.
+
+mod chunks;
+mod migrate;
+mod quotas;
+mod runs;
+
+use std::time::Duration;
+
+use outflow_model::port::{PortError, Result, Trouble};
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+/// Connections of one process: settling, and what a user asks for meanwhile.
+const CONNECTIONS: u32 = 8;
+/// How long a statement waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(10);
+
+/// The ledger of one database.
+pub struct PostgresLedger {
+    pool: PgPool,
+}
+
+impl PostgresLedger {
+    /// Opens the ledger at `url` and brings it up to date.
+    pub async fn open(url: &str) -> Result<Self> {
+        // The URL holds credentials: errors do not repeat it.
+        let options: PgConnectOptions = url
+            .parse()
+            .map_err(|error| PortError::caused(Trouble::Missing, "The URL of the ledger cannot be used", error))?;
+        let options = options.statement_cache_capacity(0).application_name("outflow").disable_statement_logging();
+        let pool =
+            PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).connect_with(options).await;
+        let pool = pool.map_err(doing("Cannot reach the ledger"))?;
+        migrate::migrate(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// Closes the ledger.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Makes the error of a statement that does `context`.
+fn doing(context: &'static str) -> impl FnOnce(sqlx::Error) -> PortError {
+    move |error| {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        let kind = match code.as_deref() {
+            Some("23505") => Trouble::Conflict,
+            Some("53100") => Trouble::Full,
+            Some("XX001" | "XX002") => Trouble::Corrupt,
+            _ => Trouble::Unavailable,
+        };
+        let hint = if kind == Trouble::Full { " (the disk of its database is full)" } else { "" };
+        PortError::caused(kind, format!("{context}{hint}"), error)
+    }
+}
