@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use outflow_backends::{
@@ -70,6 +71,9 @@ pub(crate) fn start(project: &Project, name: &str, options: RunOptions) -> Resul
     Ok(Start { sync, written, source, options })
 }
 
+/// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
+const SILENCE: Duration = Duration::from_secs(15);
+
 /// Puts the engine together. The caller holds the state directory's lock.
 pub(crate) async fn embed(project: &Project) -> Result<Embedded> {
     let state = state_dir(project)?;
@@ -86,7 +90,7 @@ pub(crate) async fn embed(project: &Project) -> Result<Embedded> {
     let name = format!("embedded-{}", std::process::id());
     let worker = Arc::new(Worker::new(name, accounts, queue.clone(), limiter.clone(), clock.clone()));
     let store = Arc::new(ObjectStore::local(&state.join("store"))?);
-    let engine = Arc::new(Engine { ledger, store, queue, limiter, clock, folder, progress: sender });
+    let engine = Arc::new(Engine { ledger, store, queue, limiter, clock, folder, silence: SILENCE, progress: sender });
     Ok(Embedded { engine, progress, worker })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use outflow_coordinator::Signal;
-use outflow_model::port::ledger::{Chunks, RunOptions, RunPatch, Runs};
+use outflow_model::port::ledger::{RunOptions, RunPatch};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults};
 use outflow_tests::{Death, Lab};

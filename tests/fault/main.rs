@@ -6,7 +6,7 @@ mod place;
 
 use anyhow::{Result, ensure};
 use outflow_simulators::{HubSpot, Org};
-use outflow_tests::{Case, Need};
+use outflow_tests::{Case, Mode, Need};
 
 use crate::place::Place;
 
@@ -18,7 +18,7 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> std::process::ExitCode {
-    outflow_tests::run(CASES)
+    outflow_tests::run(CASES, &[Mode::Embedded])
 }
 
 /// How many histories, and from which seed: `HISTORIES` and `HISTORY_SEED`.

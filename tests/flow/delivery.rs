@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use outflow_backends::MemoryQueue;
 use outflow_model::outcome::Status;
-use outflow_model::port::ledger::{Chunks, RunOptions, Runs};
+use outflow_model::port::ledger::RunOptions;
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults, Options};
 use outflow_tests::{DeadlyQueue, Lab, block};

@@ -7,7 +7,7 @@ mod modes;
 mod salesforce;
 mod warehouse;
 
-use outflow_tests::{Case, Need};
+use outflow_tests::{Case, Mode, Need};
 
 const CASES: &[Case] = &[
     ("a_batch_with_bad_rows_delivers_the_others", Need::Nothing, delivery::per_record_errors),
@@ -61,5 +61,5 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> std::process::ExitCode {
-    outflow_tests::run(CASES)
+    outflow_tests::run(CASES, &[Mode::Embedded, Mode::Distributed])
 }

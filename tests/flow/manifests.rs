@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use anyhow::{Result, ensure};
-use outflow_model::port::ledger::Chunks;
 use outflow_model::run::RunState;
 use outflow_simulators::Answer;
 use outflow_tests::{Lab, Recorder, block};

@@ -1,7 +1,7 @@
 //! What modes, guard and mapping do to rows that come, change and go.
 
 use anyhow::{Result, ensure};
-use outflow_model::port::ledger::{Chunks, RunOptions};
+use outflow_model::port::ledger::RunOptions;
 use outflow_model::run::RunState;
 use outflow_simulators::Options;
 use outflow_tests::{Lab, block};

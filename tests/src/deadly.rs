@@ -40,6 +40,14 @@ impl Queue for DeadlyQueue {
         }
     }
 
+    async fn waiting(&self, lane: &Lane) -> Result<u64> {
+        self.inner.waiting(lane).await
+    }
+
+    fn outlives_processes(&self) -> bool {
+        self.inner.outlives_processes()
+    }
+
     async fn report(&self, message: Outgoing) -> Result<()> {
         self.inner.report(message).await
     }

@@ -3,25 +3,32 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use outflow_backends::{FileVault, MemoryLimiter, MemoryQueue, ObjectStore, SqliteLedger, SystemClock, resolve};
+use outflow_backends::{FileVault, ObjectStore, SystemClock, resolve};
 use outflow_coordinator::project::{Project, resolve as resolve_sync};
 use outflow_coordinator::{Engine, EngineError, Finished, Progress, Signal, Start};
 use outflow_model::id::Lane;
-use outflow_model::port::ledger::{Ledger, RunOptions, Runs};
-use outflow_model::port::limiter::Limiter;
+use outflow_model::port::ledger::{Ledger, RunOptions};
 use outflow_model::port::queue::Queue;
 use outflow_model::secret::Reference;
 use outflow_simulators::{HubSpot, Options, Running, Simulator, start};
 use outflow_worker::{Accounts, Keyring, Worker, serve};
 use tokio::sync::watch;
 
+use crate::house::House;
 use crate::mortal::{Death, MortalLedger};
+
+/// Shorter than in earnest: deaths are many here.
+const SILENCE: Duration = Duration::from_secs(1);
+const LEASE: i64 = 1_000_000;
 
 /// A project, its simulator, and what survives a crash of the engine.
 pub struct Lab<S = HubSpot> {
     folder: tempfile::TempDir,
+    house: House,
     /// The destination, which knows what really arrived.
     pub portal: Arc<S>,
     running: Running,
@@ -91,7 +98,9 @@ impl<S: Simulator> Lab<S> {
     pub async fn with(destination: S) -> Result<Self> {
         let portal = Arc::new(destination);
         let running = start(portal.clone(), 0).await?;
-        Ok(Self { folder: tempfile::tempdir()?, portal, running })
+        let folder = tempfile::tempdir()?;
+        let house = House::open(folder.path()).await?;
+        Ok(Self { folder, house, portal, running })
     }
 
     /// Waits until nobody is connected to the destination any more: what a life that ended has sent has been answered.
@@ -133,10 +142,8 @@ impl<S: Simulator> Lab<S> {
     }
 
     /// The ledger.
-    pub async fn ledger(&self) -> Result<Arc<SqliteLedger>> {
-        let state = self.path().join(".outflow");
-        std::fs::create_dir_all(&state)?;
-        Ok(Arc::new(SqliteLedger::open(&state.join("ledger.db")).await?))
+    pub async fn ledger(&self) -> Result<Arc<dyn Ledger>> {
+        self.house.ledger().await
     }
 
     /// Where the project's credentials come from.
@@ -148,7 +155,7 @@ impl<S: Simulator> Lab<S> {
 
     /// Begins a life of the process; with `death`, it ends there.
     pub async fn engines(&self, start: &Start, death: Option<Arc<Death>>) -> Result<Engines> {
-        self.engines_over(start, death, Arc::new(MemoryQueue::default())).await
+        self.engines_over(start, death, self.house.queue(&worker_name())?).await
     }
 
     /// Begins a life of the process over a queue.
@@ -165,16 +172,18 @@ impl<S: Simulator> Lab<S> {
             Some(death) => Arc::new(MortalLedger { inner, death }),
             None => inner,
         };
-        let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), self.ledger().await?));
+        let limiter = self.house.limiter(self.ledger().await?)?;
         let accounts = Accounts::new(self.keys());
-        let worker = Arc::new(Worker::new("test".to_owned(), accounts, queue.clone(), limiter.clone(), clock.clone()));
+        let worker = Arc::new(
+            Worker::new(worker_name(), accounts, queue.clone(), limiter.clone(), clock.clone()).with_lease(LEASE),
+        );
         let lane = Lane(start.sync.account.name.clone());
         let worker = tokio::spawn(serve(worker, lane, start.sync.concurrency as usize));
         let store = Arc::new(ObjectStore::local(&state.join("store"))?);
         let (progress, _) = watch::channel(Progress::default());
         let folder = state.join("tmp");
         std::fs::create_dir_all(&folder)?;
-        let engine = Arc::new(Engine { ledger, store, queue, limiter, clock, folder, progress });
+        let engine = Arc::new(Engine { ledger, store, queue, limiter, clock, folder, silence: SILENCE, progress });
         let (signal, signals) = watch::channel(Signal::Run);
         Ok(Engines { engine, signal, signals, worker })
     }
@@ -195,6 +204,12 @@ impl<S: Simulator> Lab<S> {
     pub async fn newest(&self, name: &str) -> Result<outflow_model::port::ledger::Run> {
         self.ledger().await?.runs(Some(name), 1).await?.pop().context("there is no run")
     }
+}
+
+/// Each life of a process has a name of its own.
+fn worker_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("worker-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Engines {

@@ -1,12 +1,14 @@
 //! What the end-to-end tests share: a project with its simulator and engine, and services of their own.
 
 mod deadly;
+mod house;
 mod lab;
 mod mortal;
 mod recorder;
 mod trials;
 
 pub use deadly::DeadlyQueue;
+pub use house::Mode;
 pub use lab::{Engines, Lab};
 pub use mortal::{Death, MortalLedger};
 pub use outflow_testkit::services::{Postgres, Service};

@@ -6,6 +6,8 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_testkit::services::{Postgres, Service, stop_all};
 
+use crate::house::Mode;
+
 /// What a case needs beside the project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -27,30 +29,31 @@ pub fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
 }
 
-/// Runs the cases.
-pub fn run(cases: &[Case]) -> ExitCode {
+/// Runs the cases, over the backends of each mode.
+pub fn run(cases: &[Case], modes: &[Mode]) -> ExitCode {
     _ = rustls::crypto::ring::default_provider().install_default();
     let mut arguments = Arguments::from_args();
     // Each case has a runtime of its own; few at a time keep their timing honest.
     arguments.test_threads = arguments.test_threads.or(Some(2));
-    let required = std::env::var_os("REQUIRE_SERVICES").is_some();
-    let trials = cases
-        .iter()
-        .map(|(name, need, case)| {
-            let missing = match need {
-                Need::Nothing => false,
-                Need::Postgres => !Postgres::is_found(),
-                Need::SalesforceSpecs => super::Lab::salesforce_specs().is_none(),
-                Need::Chinook => !Postgres::is_found() || super::Lab::chinook().is_none(),
-            };
-            // Sample data is never required.
-            let ignored = missing && !(required && *need == Need::Postgres);
-            let case = *case;
-            Trial::test(*name, move || case().map_err(|error| Failed::from(format!("{error:?}"))))
-                .with_ignored_flag(ignored)
-        })
-        .collect();
+    let trials = modes.iter().flat_map(|mode| cases.iter().map(|case| trial(*case, *mode))).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     stop_all();
     conclusion.exit_code()
+}
+
+fn trial((name, need, case): Case, mode: Mode) -> Trial {
+    let services = mode.is_found() && (need != Need::Postgres || Postgres::is_found());
+    // Sample data is never required.
+    let data = match need {
+        Need::Nothing | Need::Postgres => true,
+        Need::SalesforceSpecs => super::Lab::salesforce_specs().is_some(),
+        Need::Chinook => Postgres::is_found() && super::Lab::chinook().is_some(),
+    };
+    let required = std::env::var_os("REQUIRE_SERVICES").is_some();
+    let name = if mode == Mode::Distributed { format!("distributed::{name}") } else { name.to_owned() };
+    let work = move || {
+        mode.set();
+        case().map_err(|error| Failed::from(format!("{error:?}")))
+    };
+    Trial::test(name, work).with_ignored_flag(!data || (!services && !required))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use outflow_destinations::{Destination, Manifest, Settings, catalog};
-use outflow_model::limit::Limits;
+use outflow_model::limit::{Limits, Micros};
 use outflow_model::port::vault::Vault;
 use outflow_model::secret::{Reference, expand};
 use outflow_model::suggest::did_you_mean;
@@ -41,6 +41,8 @@ pub struct Account {
     pub name: String,
     /// What it allows.
     pub limits: Limits,
+    /// A request is given up after so long.
+    pub(crate) timeout: Micros,
     pub(crate) settings: Settings,
     pub(crate) manifest: Manifest,
     pub(crate) destination: Box<dyn Destination>,
@@ -89,6 +91,7 @@ impl Account {
         Ok(Self {
             name: account.name.clone(),
             limits: account.limits.clone(),
+            timeout: account.timeout_ms as Micros * 1_000,
             settings,
             manifest,
             destination,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outflow_model::id::Lane;
+use outflow_model::limit::Micros;
 use outflow_model::outcome::Refusal;
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::clock::Clock;
@@ -15,12 +16,14 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
 
 use crate::account::Accounts;
-use crate::deliver::{Delivery, LEASE, Tools};
+use crate::deliver::{Delivery, Tools};
 
 /// No chunk unpacks to more.
 const CHUNK_CAP: usize = 256 * 1024 * 1024;
 /// A message that was delivered so often without an acknowledgement is not tried again.
 const POISON: u32 = 10;
+/// A claim lapses after this much silence: so long a chunk waits whose worker has died.
+const LEASE: Micros = 30_000_000;
 /// A chunk that another worker holds is asked for this often.
 const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 
@@ -39,7 +42,14 @@ impl Worker {
         limiter: Arc<dyn Limiter>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { accounts, tools: Tools { queue, limiter, clock, worker: name } }
+        Self { accounts, tools: Tools { queue, limiter, clock, worker: name, lease: LEASE } }
+    }
+
+    /// Its claims lapse after so much silence.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Micros) -> Self {
+        self.tools.lease = lease;
+        self
     }
 
     /// Delivers one message and reports; acknowledges it once the report is durable.
@@ -58,18 +68,24 @@ impl Worker {
         if !self.claim(&chunk).await? {
             return message.ack().await;
         }
-        let report = self.deliver(&chunk, message.redelivered).instrument(span).await;
-        self.tools.report(&report).await?;
-        // Only then: a message whose report was lost is delivered again.
-        self.tools.limiter.finish(&chunk.account.name, &chunk.id).await?;
+        // The claim is held until the report is durable: a message whose report was lost is delivered again.
+        let work = async {
+            let report = self.deliver(&chunk, message.redelivered).instrument(span).await;
+            self.tools.report(&report).await?;
+            self.tools.limiter.finish(&chunk.account.name, &chunk.id).await
+        };
+        tokio::select! {
+            done = work => done?,
+            never = self.keep_claim(&chunk) => match never {},
+        }
         message.ack().await
     }
 
     /// Waits until the chunk is this worker's to deliver; false where another has done it.
     async fn claim(&self, chunk: &ChunkV1) -> Result<bool> {
-        let Tools { limiter, worker, .. } = &self.tools;
+        let Tools { limiter, worker, lease, .. } = &self.tools;
         loop {
-            match limiter.claim(&chunk.account.name, &chunk.id, worker, LEASE).await {
+            match limiter.claim(&chunk.account.name, &chunk.id, worker, *lease).await {
                 Ok(Claimed::Mine) => return Ok(true),
                 Ok(Claimed::Done) => return Ok(false),
                 Ok(Claimed::Held) => {}
@@ -78,6 +94,18 @@ impl Worker {
                 Err(error) => return Err(error),
             }
             tokio::time::sleep(CLAIM_AGAIN).await;
+        }
+    }
+
+    /// Renews the claim as long as the delivery goes on, however long a request takes. Whether it still holds is told by
+    /// each permit.
+    async fn keep_claim(&self, chunk: &ChunkV1) -> std::convert::Infallible {
+        let Tools { limiter, worker, lease, .. } = &self.tools;
+        loop {
+            tokio::time::sleep(Duration::from_micros(*lease as u64 / 3)).await;
+            if let Err(error) = limiter.claim(&chunk.account.name, &chunk.id, worker, *lease).await {
+                warn!(%error, "A claim could not be renewed");
+            }
         }
     }
 

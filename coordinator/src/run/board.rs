@@ -1,8 +1,9 @@
 //! Where the chunks of a run under delivery stand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
-use outflow_model::id::{AttemptId, ChunkNo, RunId};
+use outflow_model::id::{Attempt, AttemptId, ChunkNo, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
@@ -14,11 +15,20 @@ use super::poison::Poisoned;
 
 /// Chunks in flight hold no more than this of the plan, in bytes.
 const IN_FLIGHT: u64 = 64 * 1024 * 1024;
+/// A publication of a chunk that a worker has, or will get.
+pub(super) struct InFlight {
+    pub(super) attempt: Attempt,
+    /// The records in its message.
+    pub(super) rows: Vec<u32>,
+    /// When it was published, or was last seen in a worker's hands.
+    pub(super) seen: Instant,
+}
+
 /// The chunks of a run under delivery.
 pub(super) struct Board {
     pub(super) chunks: BTreeMap<ChunkNo, Chunk>,
-    /// Published, and not yet reported on to the end: attempt and records.
-    pub(super) in_flight: BTreeMap<ChunkNo, (u32, Vec<u32>)>,
+    /// Published, and not yet reported on to the end.
+    pub(super) in_flight: BTreeMap<ChunkNo, InFlight>,
     /// Not final, and not in flight.
     pub(super) waiting: BTreeSet<ChunkNo>,
     pub(super) poisoned: Poisoned,
@@ -27,11 +37,23 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(chunks: Vec<Chunk>) -> Self {
-        let waiting = chunks.iter().filter(|chunk| !chunk.merged.is_final()).map(|chunk| chunk.number).collect();
+    /// The board of a run that begins, or goes on; with `outlived`, what an earlier process has published is still on its
+    /// way.
+    pub(super) fn new(chunks: Vec<Chunk>, outlived: bool) -> Self {
+        let seen = Instant::now();
+        let (mut in_flight, mut waiting) = (BTreeMap::new(), BTreeSet::new());
+        for chunk in chunks.iter().filter(|chunk| !chunk.merged.is_final()) {
+            let ended = chunk.ended.as_ref().map_or(0, |(attempt, _)| *attempt);
+            if outlived && chunk.attempt > ended {
+                let rows = chunk.merged.remaining();
+                in_flight.insert(chunk.number, InFlight { attempt: chunk.attempt, rows, seen });
+            } else {
+                waiting.insert(chunk.number);
+            }
+        }
         let settled = chunks.iter().map(settled).sum();
         let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
-        Self { chunks, in_flight: BTreeMap::new(), waiting, poisoned: Poisoned::default(), stopped: None, settled }
+        Self { chunks, in_flight, waiting, poisoned: Poisoned::default(), stopped: None, settled }
     }
 
     /// The waiting chunks that may be published now: at most `room`, and no more bytes in flight than allowed.

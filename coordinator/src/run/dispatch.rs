@@ -1,19 +1,22 @@
 //! Delivering a plan: publish chunks within a window, settle reports, publish again what is left, until all is final.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::Status;
 use outflow_model::policy::ErrorClass;
-use outflow_model::port::ledger::{Run, RunPatch};
+use outflow_model::port::Trouble;
+use outflow_model::port::ledger::{Chunk, Run, RunPatch};
 use outflow_model::port::queue::{Delivery, Outgoing};
 use outflow_model::run::RunState;
 use outflow_model::wire::{ChunkV1, Next, ReportV1, VERSION};
 use tokio::sync::watch;
 use tracing::{Instrument, info, info_span, warn};
 
-use super::board::{Board, is_open, poison, unknown};
+use super::board::{Board, InFlight, is_open, poison, unknown};
 use super::plan_file::read_frame;
 use super::{Engine, EngineError, Finished, Signal, Start, Stopped};
 
@@ -40,7 +43,7 @@ impl Engine {
             let patch = RunPatch { state: Some(RunState::Delivering), ..RunPatch::default() };
             self.ledger.patch(&run.id, run.state, patch).await?;
         }
-        let mut board = Board::new(self.ledger.chunks(&run.id).await?);
+        let mut board = Board::new(self.ledger.chunks(&run.id).await?, self.queue.outlives_processes());
         self.show(|progress| {
             progress.state = Some(RunState::Delivering);
             progress.planned = run.tally.total().planned;
@@ -95,6 +98,7 @@ impl Engine {
                 if self.ledger.run(&run.id).await?.is_some_and(|run| run.cancel) {
                     self.stop(run, board, Stopped::Cancelled).await?;
                 }
+                self.take_back(run, board).await?;
             }
             if *signal.borrow_and_update() == Signal::Interrupt {
                 self.stop(run, board, Stopped::Interrupted).await?;
@@ -136,7 +140,9 @@ impl Engine {
     /// Requests that an earlier process announced and whose answer was lost with it: their records are unknown.
     async fn decide_lost(&self, run: &RunId, board: &mut Board) -> Result<(), EngineError> {
         let mut reports = Vec::new();
-        for chunk in board.chunks.values() {
+        // A worker that is still at it will tell of its own.
+        let over = board.chunks.values().filter(|chunk| !board.in_flight.contains_key(&chunk.number));
+        for chunk in over {
             let lost = chunk.merged.undecided();
             if !lost.is_empty() {
                 reports.push(unknown(run, chunk, &lost));
@@ -161,42 +167,42 @@ impl Engine {
         let Some(plan) = run.plan.as_deref().filter(|_| !numbers.is_empty()) else { return Ok(()) };
         // Counted before it leaves: a chunk that was never published is known to be unsent.
         self.ledger.published(&run.id, numbers).await?;
-        let sync = &start.sync;
-        let lane = Lane(sync.account.name.clone());
+        let lane = Lane(start.sync.account.name.clone());
+        let mut leaving = FuturesUnordered::new();
         for number in numbers {
             let Some(chunk) = board.chunks.get_mut(number) else { continue };
+            if chunk.attempt > 0 {
+                // Whoever still has the attempt before, or is given it again, sends no more.
+                let before = AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt };
+                self.limiter.finish(&run.destination, &before).await?;
+            }
             chunk.attempt += 1;
             let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
             let (payload, _) = read_frame(&frame)?;
             let remaining = board.poisoned.cut(*number, chunk.merged.remaining());
             let span = info_span!("publish", otel.kind = "producer", chunk = number, attempt = chunk.attempt);
-            let message = ChunkV1 {
-                version: VERSION,
-                id: AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt },
-                sync: sync.name.clone(),
-                weight: sync.config.priority,
-                urgent: sync.config.urgent,
-                account: sync.account.clone(),
-                object: sync.config.object.clone(),
-                operation: chunk.operation,
-                repeatable: sync.repeatable(chunk.operation),
-                wants_ids: sync.config.mode.removes(),
-                bulk: sync.bulk(chunk.operation, u64::from(chunk.rows)).is_some(),
-                rows: chunk.rows,
-                only: (remaining.len() < chunk.rows as usize).then(|| remaining.clone()),
-                tries: chunk.tries,
-                parked: chunk.parked.clone().filter(|parked| is_open(chunk, parked)),
-                traceparent: outflow_trace::parent_of(&span),
-                payload: payload.to_vec(),
-            };
+            let message = message(run, start, chunk, &remaining, payload, outflow_trace::parent_of(&span));
             let outgoing = Outgoing {
                 id: message.id.to_string(),
                 traceparent: message.traceparent.clone(),
                 body: message.encode()?.into(),
             };
-            self.queue.publish(&lane, sync.config.urgent, outgoing).instrument(span).await?;
+            let publishing = self.queue.publish(&lane, message.urgent, outgoing).instrument(span);
+            leaving.push(publishing.map(|published| (*number, published)));
             board.waiting.remove(number);
-            board.in_flight.insert(*number, (chunk.attempt, remaining));
+            let sent = InFlight { attempt: chunk.attempt, rows: remaining, seen: Instant::now() };
+            board.in_flight.insert(*number, sent);
+        }
+        // All of them wait for the broker at once.
+        while let Some((number, published)) = leaving.next().await {
+            match published {
+                Err(error) if error.trouble == Trouble::Unavailable => {
+                    warn!(run = %run.id, chunk = number, %error, "A chunk could not be published; it is tried again");
+                    board.in_flight.remove(&number);
+                    board.wait_for_rest(number, self.clock.now() + SILENT);
+                }
+                published => published?,
+            }
         }
         Ok(())
     }
@@ -247,19 +253,12 @@ impl Engine {
         now: Micros,
     ) -> Result<(), EngineError> {
         let number = report.id.chunk;
-        let current = board.in_flight.get(&number).is_some_and(|(attempt, _)| *attempt == report.id.attempt);
+        let current = board.in_flight.get(&number).is_some_and(|sent| sent.attempt == report.id.attempt);
         if report.next == Next::Continue || !current {
             return Ok(());
         }
-        let sent = board.in_flight.remove(&number).map_or_else(Vec::new, |(_, sent)| sent);
-        let Some(chunk) = board.chunks.get_mut(&number) else { return Ok(()) };
-        let lost = chunk.merged.undecided();
-        if !lost.is_empty() {
-            let report = unknown(&run.id, chunk, &lost);
-            for (_, chunk) in self.ledger.settle(&[report], now).await? {
-                board.put(chunk);
-            }
-        }
+        let sent = board.in_flight.remove(&number).map_or_else(Vec::new, |sent| sent.rows);
+        self.give_up(&run.id, board, number, now).await?;
         let Some(chunk) = board.chunks.get_mut(&number) else { return Ok(()) };
         if chunk.merged.is_final() {
             return Ok(());
@@ -296,6 +295,51 @@ impl Engine {
         Ok(())
     }
 
+    /// Nobody will answer for what was announced and is undecided: it is unknown.
+    async fn give_up(&self, run: &RunId, board: &mut Board, number: ChunkNo, now: Micros) -> Result<(), EngineError> {
+        let Some(chunk) = board.chunks.get(&number) else { return Ok(()) };
+        let lost = chunk.merged.undecided();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let report = unknown(run, chunk, &lost);
+        for (_, chunk) in self.ledger.settle(&[report], now).await? {
+            board.put(chunk);
+        }
+        Ok(())
+    }
+
+    /// Takes back what no worker holds: of a run that stops at once, else where its message can no longer exist.
+    async fn take_back(&self, run: &Run, board: &mut Board) -> Result<(), EngineError> {
+        let lane = Lane(run.destination.clone());
+        let stopped = board.stopped.is_some();
+        let mut nothing_waits = None;
+        for number in board.in_flight.keys().copied().collect::<Vec<_>>() {
+            let Some(sent) = board.in_flight.get_mut(&number) else { continue };
+            let attempt = AttemptId { run: run.id.clone(), chunk: number, attempt: sent.attempt };
+            if !stopped && sent.seen.elapsed() < self.silence {
+                continue;
+            }
+            if self.limiter.is_claimed(&run.destination, &attempt).await? {
+                sent.seen = Instant::now();
+                continue;
+            }
+            if !stopped && nothing_waits.is_none() {
+                nothing_waits = Some(self.queue.waiting(&lane).await? == 0);
+            }
+            if !stopped && nothing_waits != Some(true) {
+                continue;
+            }
+            // From now on nobody sends it: whoever is given it yet finds it finished.
+            self.limiter.finish(&run.destination, &attempt).await?;
+            info!(run = %run.id, chunk = number, "A chunk that no worker holds is taken back");
+            board.in_flight.remove(&number);
+            self.give_up(&run.id, board, number, self.clock.now()).await?;
+            board.wait_for_rest(number, self.clock.now());
+        }
+        Ok(())
+    }
+
     /// Cuts a chunk whose message ends its worker.
     async fn halve(
         &self,
@@ -313,5 +357,36 @@ impl Engine {
         }
         board.wait_for_rest(number, now);
         Ok(())
+    }
+}
+
+/// The message that hands `remaining` records of a chunk to a worker.
+fn message(
+    run: &Run,
+    start: &Start,
+    chunk: &Chunk,
+    remaining: &[u32],
+    payload: &[u8],
+    traceparent: Option<String>,
+) -> ChunkV1 {
+    let sync = &start.sync;
+    ChunkV1 {
+        version: VERSION,
+        id: AttemptId { run: run.id.clone(), chunk: chunk.number, attempt: chunk.attempt },
+        sync: sync.name.clone(),
+        weight: sync.config.priority,
+        urgent: sync.config.urgent,
+        account: sync.account.clone(),
+        object: sync.config.object.clone(),
+        operation: chunk.operation,
+        repeatable: sync.repeatable(chunk.operation),
+        wants_ids: sync.config.mode.removes(),
+        bulk: sync.bulk(chunk.operation, u64::from(chunk.rows)).is_some(),
+        rows: chunk.rows,
+        only: (remaining.len() < chunk.rows as usize).then(|| remaining.to_vec()),
+        tries: chunk.tries,
+        parked: chunk.parked.clone().filter(|parked| is_open(chunk, parked)),
+        traceparent,
+        payload: payload.to_vec(),
     }
 }

@@ -15,6 +15,7 @@ mod upkeep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outflow_model::id::RunId;
 use outflow_model::limit::Micros;
@@ -120,6 +121,8 @@ pub struct Engine {
     pub clock: Arc<dyn Clock>,
     /// For temporary files.
     pub folder: PathBuf,
+    /// A published chunk that no worker has taken and that waits in no queue is published again after so long.
+    pub silence: Duration,
     /// Where progress is shown.
     pub progress: watch::Sender<Progress>,
 }

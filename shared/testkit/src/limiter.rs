@@ -33,8 +33,8 @@ fn attempt() -> AttemptId {
 
 fn request<'a>(limits: &'a Limits, attempt: Option<&'a AttemptId>, worker: &'a str) -> Request<'a> {
     let (records, cost, weight) = (1, 1, 1);
-    let (urgent, slot, lease) = (false, 1, 60 * SECOND);
-    Request { account: "crm", limits, attempt, worker, records, cost, urgent, sync: "s", weight, slot, lease }
+    let (urgent, slot, lease, timeout) = (false, 1, 60 * SECOND, 60 * SECOND);
+    Request { account: "crm", limits, attempt, worker, records, cost, urgent, sync: "s", weight, slot, lease, timeout }
 }
 
 async fn unopened(limiter: Arc<dyn Limiter>) -> Result<()> {
@@ -65,7 +65,9 @@ async fn gate(limiter: Arc<dyn Limiter>) -> Result<()> {
 async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
     limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
+    ensure!(!limiter.is_claimed("crm", &attempt).await?);
     ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine);
+    ensure!(limiter.is_claimed("crm", &attempt).await?);
     ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine, "one's own claim is renewed");
     ensure!(limiter.claim("crm", &attempt, "two", 60 * SECOND).await? == Claimed::Held, "another's claim is respected");
     ensure!(limiter.permit(&request(&limits, Some(&attempt), "two")).await? == Verdict::Lost);
@@ -105,6 +107,7 @@ async fn finished(limiter: Arc<dyn Limiter>) -> Result<()> {
     limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
     limiter.claim("crm", &attempt, "one", 60 * SECOND).await?;
     limiter.finish("crm", &attempt).await?;
+    ensure!(!limiter.is_claimed("crm", &attempt).await?);
     for worker in ["one", "two"] {
         ensure!(limiter.claim("crm", &attempt, worker, 60 * SECOND).await? == Claimed::Done);
         ensure!(limiter.permit(&request(&limits, Some(&attempt), worker)).await? == Verdict::Lost);
@@ -136,7 +139,7 @@ async fn in_flight(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn leaked(limiter: Arc<dyn Limiter>) -> Result<()> {
     let limits = Limits { in_flight: Some(1), ..Limits::default() };
-    let ask = Request { lease: SECOND / 10, ..request(&limits, None, "dies") };
+    let ask = Request { timeout: SECOND / 10, ..request(&limits, None, "dies") };
     ensure!(limiter.permit(&ask).await? == Verdict::Go);
     let next = Request { slot: 2, ..request(&limits, None, "lives") };
     let freed = async {

@@ -16,6 +16,7 @@ pub const QUEUE: &[Case<dyn Queue>] = &[
     ("what_is_dropped_is_delivered_again", |queue| Box::pin(dropped(queue))),
     ("what_is_acknowledged_is_gone", |queue| Box::pin(acknowledged(queue))),
     ("lanes_do_not_mix", |queue| Box::pin(lanes(queue))),
+    ("what_waits_is_counted", |queue| Box::pin(counted(queue))),
     ("a_consumer_waits_for_the_next_chunk", |queue| Box::pin(waits(queue))),
     ("a_report_is_sent_once_it_is_settled", |queue| Box::pin(reports(queue))),
 ];
@@ -73,6 +74,20 @@ async fn lanes(queue: Arc<dyn Queue>) -> Result<()> {
         "it came on another lane"
     );
     Ok(())
+}
+
+async fn counted(queue: Arc<dyn Queue>) -> Result<()> {
+    let lane = lane("a");
+    queue.publish(&lane, false, message("1")).await?;
+    queue.publish(&lane, true, message("2")).await?;
+    // A broker's count may lag behind its confirms.
+    let both = async {
+        while queue.waiting(&lane).await? != 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::time::timeout(Duration::from_secs(10), both).await?
 }
 
 async fn waits(queue: Arc<dyn Queue>) -> Result<()> {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::{Result, ensure};
 use outflow_model::outcome::Status;
 use outflow_model::policy::ErrorClass;
-use outflow_model::port::ledger::{Chunks, RunOptions, RunPatch, Runs};
+use outflow_model::port::ledger::{RunOptions, RunPatch};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults, JobFailure, OrgOptions};
 use outflow_tests::{Death, block};

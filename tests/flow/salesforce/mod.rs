@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use outflow_backends::SystemClock;
 use outflow_coordinator::project::{Fields, check_catalog};
 use outflow_model::port::clock::Clock;
-use outflow_model::port::ledger::{Chunks, RunOptions};
+use outflow_model::port::ledger::RunOptions;
 use outflow_model::run::RunState;
 use outflow_simulators::{Client, Fault, Faults, Org, OrgOptions};
 use outflow_tests::{Lab, block};

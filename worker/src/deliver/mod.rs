@@ -26,8 +26,6 @@ use book::Book;
 const PASSES: u32 = 3;
 /// Batches of records that were in each other's way are cut smaller by this power of two.
 const SHRINK: u32 = 3;
-/// A claim, and a request's place among those under way, lapse after this much silence.
-pub(crate) const LEASE: Micros = 120_000_000;
 const HAND_BACK: Micros = 2_000_000;
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
 
@@ -37,6 +35,8 @@ pub(crate) struct Tools {
     pub(crate) limiter: Arc<dyn Limiter>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) worker: String,
+    /// Claims lapse after so much silence.
+    pub(crate) lease: Micros,
 }
 
 impl Tools {

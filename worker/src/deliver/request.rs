@@ -11,12 +11,15 @@ use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
 use outflow_model::wire::Next;
 use tracing::{Instrument, info_span};
 
-use super::{Delivery, LEASE, Stop, Tools};
+use super::{Delivery, Stop, Tools};
 use crate::account::Account;
 use crate::transport::{Added, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
 const HOLD: Micros = 30_000_000;
+/// A request's place among those under way outlives its timeout by this.
+const SPARE: Micros = 10_000_000;
+
 /// A permitted request. Dropped before it has ended, it gives its budget back: a worker that is stopped leaks nothing.
 pub(super) struct Slot {
     limiter: Arc<dyn Limiter>,
@@ -62,7 +65,8 @@ impl Delivery<'_> {
             attempt: Some(&chunk.id),
             worker: &self.tools.worker,
             slot: self.tools.clock.entropy(),
-            lease: LEASE,
+            lease: self.tools.lease,
+            timeout: self.account.timeout + SPARE,
             records: records as u64,
             cost,
             urgent: chunk.urgent,

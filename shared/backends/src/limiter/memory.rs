@@ -146,6 +146,12 @@ impl Limiter for MemoryLimiter {
         }))
     }
 
+    async fn is_claimed(&self, _account: &str, attempt: &AttemptId) -> Result<bool> {
+        let now = self.clock.now();
+        let is_held = |(holder, until): &(Option<String>, Micros)| holder.is_some() && *until > now;
+        Ok(self.with(|state| state.claims.get(attempt).is_some_and(is_held)))
+    }
+
     async fn finish(&self, _account: &str, attempt: &AttemptId) -> Result<()> {
         let until = self.clock.now() + FINISHED;
         self.with(|state| state.claims.insert(attempt.clone(), (None, until)));
@@ -162,7 +168,7 @@ impl Limiter for MemoryLimiter {
             sync: request.sync,
             weight: request.weight,
             slot: request.slot,
-            lease: request.lease,
+            timeout: request.timeout,
         };
         let answer = self.with(|state| {
             if let Some(attempt) = request.attempt {

@@ -114,6 +114,16 @@ impl Queue for MemoryQueue {
         Ok(self.lane(lane).next(take).await)
     }
 
+    async fn waiting(&self, lane: &Lane) -> Result<u64> {
+        let lane = self.lane(lane);
+        let waiting = lane.lock();
+        Ok((waiting.urgent.len() + waiting.normal.len()) as u64)
+    }
+
+    fn outlives_processes(&self) -> bool {
+        false
+    }
+
     async fn report(&self, message: Outgoing) -> Result<()> {
         let body = message.body;
         let (settled, done) = oneshot::channel();

@@ -67,10 +67,10 @@ async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
             sync: ["a", "a", "a", "a", "b b", "c"][dice.roll(6) as usize],
             weight: dice.roll(3) as u32 + 1,
             slot,
-            lease: 2_000_000,
+            timeout: 2_000_000,
         };
-        let Ask { records, cost, urgent, sync, weight, lease, .. } = ask;
-        let (attempt, worker) = (None, "w");
+        let Ask { records, cost, urgent, sync, weight, timeout, .. } = ask;
+        let (attempt, worker, lease) = (None, "w", 0);
         let request = Request {
             account: &account,
             limits: &limits,
@@ -78,6 +78,7 @@ async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
             worker,
             slot,
             lease,
+            timeout,
             records,
             cost,
             urgent,

@@ -74,7 +74,7 @@ pub struct Ask<'a> {
     /// The request's own number.
     pub slot: u64,
     /// It leaves its place among those under way after so long.
-    pub lease: Micros,
+    pub timeout: Micros,
 }
 
 /// The answer to an ask.

@@ -70,7 +70,7 @@ impl Usage {
         for (term, arrival) in terms.windows.iter().zip(&mut self.arrivals) {
             *arrival = term.after(*arrival, at);
         }
-        self.in_flight.insert(ask.slot, now + ask.lease);
+        self.in_flight.insert(ask.slot, now + ask.timeout);
         self.daily += 1;
         Answer::Send { at }
     }
@@ -146,7 +146,7 @@ mod tests {
     use crate::limit::{Unit, Window};
 
     const ASK: Ask<'static> =
-        Ask { records: 100, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, lease: 60_000_000 };
+        Ask { records: 100, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, timeout: 60_000_000 };
 
     fn limits(limit: u64, per_ms: u64) -> Limits {
         Limits { windows: vec![Window { unit: Unit::Requests, limit, per_ms }], ..Limits::default() }
@@ -277,8 +277,8 @@ mod tests {
         let mut usage = Usage::default();
         assert!(matches!(usage.acquire(&limits, 1, &ASK), Answer::Send { .. }));
         let next = Ask { slot: 1, ..ASK };
-        assert!(matches!(usage.acquire(&limits, ASK.lease, &next), Answer::Later { cause: Cause::InFlight, .. }));
-        assert!(matches!(usage.acquire(&limits, ASK.lease + 1, &next), Answer::Send { .. }));
+        assert!(matches!(usage.acquire(&limits, ASK.timeout, &next), Answer::Later { cause: Cause::InFlight, .. }));
+        assert!(matches!(usage.acquire(&limits, ASK.timeout + 1, &next), Answer::Send { .. }));
     }
 
     #[test]

@@ -19,8 +19,10 @@ pub struct Request<'a> {
     pub worker: &'a str,
     /// The worker's number for this request, of its own choice and new each time.
     pub slot: u64,
-    /// The claim, and the request's place among those under way, lapse after so much silence.
+    /// The claim lapses after so much silence.
     pub lease: Micros,
+    /// The request is given up after so long: its place among those under way lapses.
+    pub timeout: Micros,
     /// Records in it.
     pub records: u64,
     /// Points that it costs.
@@ -81,7 +83,7 @@ pub enum Ended {
 ///    one that is finished.
 /// 5. `pause` stops every permit of the account until its end, and never shortens a pause.
 /// 6. The day's use of an account survives a restart.
-/// 7. A request that its worker never ends leaves its place among those under way when its lease lapses.
+/// 7. A request that its worker never ends leaves its place among those under way after its timeout.
 #[async_trait]
 pub trait Limiter: Send + Sync {
     /// Opens or renews the gate of a run that sends to an account, for so many microseconds.
@@ -90,7 +92,9 @@ pub trait Limiter: Send + Sync {
     async fn close_gate(&self, account: &str, run: &RunId) -> Result<()>;
     /// Claims an attempt for a worker.
     async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed>;
-    /// An attempt was reported on to its end: nobody delivers it again.
+    /// Whether a worker holds an attempt.
+    async fn is_claimed(&self, account: &str, attempt: &AttemptId) -> Result<bool>;
+    /// An attempt was reported on to its end, or another takes its place: nobody delivers it from now on.
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()>;
     /// Asks whether a request may leave.
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict>;

@@ -47,6 +47,10 @@ pub trait Queue: Send + Sync {
     async fn publish(&self, lane: &Lane, urgent: bool, message: Outgoing) -> Result<()>;
     /// Waits for the next chunk of a lane.
     async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery>;
+    /// Chunks of a lane that wait for a consumer.
+    async fn waiting(&self, lane: &Lane) -> Result<u64>;
+    /// Whether chunks survive the process that published them.
+    fn outlives_processes(&self) -> bool;
     /// Sends a report to the coordinators.
     async fn report(&self, message: Outgoing) -> Result<()>;
     /// Waits for the next report.

@@ -85,8 +85,9 @@ impl RedisLimiter {
     /// Asks for a permit at `now`, or at this moment where that is 0; answers as the script does.
     #[doc(hidden)]
     pub async fn ask(&self, request: &Request<'_>, now: Micros) -> Result<(i64, Micros)> {
-        let Request { account, limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease } = *request;
-        let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, lease });
+        let Request { account, limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease, timeout } =
+            *request;
+        let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, timeout });
         let mut call = self.scripts.permit.prepare_invoke();
         for what in ["usage", "flight", "shares", "pause"] {
             call.key(self.key(account, what));
@@ -95,7 +96,13 @@ impl RedisLimiter {
             call.key(self.gate(account, &attempt.run)).key(self.claim_of(account, attempt));
         }
         let optional = |number: Option<u64>| number.map_or(-1, |number| number as i64);
-        call.arg(now).arg(slot).arg(lease).arg(worker).arg(optional(limits.daily)).arg(limits.reserve_percent.min(99));
+        call.arg(now)
+            .arg(slot)
+            .arg(lease)
+            .arg(timeout)
+            .arg(worker)
+            .arg(optional(limits.daily))
+            .arg(limits.reserve_percent.min(99));
         call.arg(optional(limits.in_flight.map(u64::from))).arg(i32::from(urgent));
         call.arg(terms.ahead).arg(terms.horizon).arg(terms.share).arg(sync);
         for (name, term) in names(limits).zip(&terms.windows) {
@@ -183,6 +190,11 @@ impl Limiter for RedisLimiter {
             0 => Claimed::Held,
             _ => Claimed::Done,
         })
+    }
+
+    async fn is_claimed(&self, account: &str, attempt: &AttemptId) -> Result<bool> {
+        let holder: Option<String> = self.query(redis::cmd("GET").arg(self.claim_of(account, attempt))).await?;
+        Ok(holder.is_some_and(|holder| !holder.is_empty()))
     }
 
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()> {

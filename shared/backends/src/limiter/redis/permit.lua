@@ -2,7 +2,7 @@
 -- The arithmetic is that of `Usage` in shared/model/src/limit; a test holds the two together.
 --
 -- KEYS  usage, requests under way, shares, pause; for requests of a run also gate and claim
--- ARGV  now (0: this server's time), slot, lease, worker, quota of the day (-1: none), percent kept back,
+-- ARGV  now (0: this server's time), slot, lease, timeout, worker, quota of the day (-1: none), percent kept back,
 --       requests under way at most (-1: any), urgent (0 or 1), ahead, horizon, share, sync,
 --       then of each window: name, units, interval, tolerance
 -- Answers {code, microseconds}: 0 send after them, 1 closed, 2 lost; ask again after them, for there is in the way
@@ -16,10 +16,10 @@ local function text(number)
 end
 
 local usage, flight, shares, pause, gate, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local now, slot, lease, worker = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local quota, kept_back, most = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local urgent, ahead, horizon = ARGV[8] == '1', tonumber(ARGV[9]), tonumber(ARGV[10])
-local share, sync = tonumber(ARGV[11]), ARGV[12]
+local now, slot, lease, timeout, worker = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local quota, kept_back, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local urgent, ahead, horizon = ARGV[9] == '1', tonumber(ARGV[10]), tonumber(ARGV[11])
+local share, sync = tonumber(ARGV[12]), ARGV[13]
 
 if now == 0 then
   local time = redis.call('TIME')
@@ -63,7 +63,7 @@ if most >= 0 then
 end
 
 local at, windows = now, {}
-for first = 13, #ARGV, 4 do
+for first = 14, #ARGV, 4 do
   local window = { name = ARGV[first], units = tonumber(ARGV[first + 1]), interval = tonumber(ARGV[first + 2]) }
   local tolerance = tonumber(ARGV[first + 3])
   local arrival = redis.call('HGET', usage, window.name)
@@ -106,6 +106,6 @@ for _, window in ipairs(windows) do
 end
 redis.call('HSET', usage, 'day', text(day), 'daily', text(daily + 1))
 redis.call('PEXPIRE', usage, 172800000)
-redis.call('ZADD', flight, text(now + lease), slot)
-redis.call('PEXPIRE', flight, math.ceil(lease / 1000) + 1000)
+redis.call('ZADD', flight, text(now + timeout), slot)
+redis.call('PEXPIRE', flight, 86400000)
 return {0, at - now}

@@ -7,6 +7,7 @@ mod topology;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::Lane;
@@ -21,6 +22,8 @@ use topology::Topology;
 
 /// Reports in a coordinator's hands at one time: two groups of those that are settled together.
 const REPORTS: u16 = 128;
+/// A chunk that the broker has not taken by then is left to the coordinator to publish again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Chunks and reports in RabbitMQ.
 pub struct RabbitQueue {
@@ -95,7 +98,7 @@ async fn next(arrived: &Notify, take: impl Fn() -> Option<Delivery>) -> Delivery
 #[async_trait]
 impl Queue for RabbitQueue {
     async fn publish(&self, lane: &Lane, urgent: bool, message: Outgoing) -> Result<()> {
-        self.publisher.publish(&self.topology.lane(lane, urgent), "outflow.chunk.v1", &message).await
+        self.publisher.publish(&self.topology.lane(lane, urgent), "outflow.chunk.v1", &message, PATIENCE).await
     }
 
     async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery> {
@@ -103,8 +106,18 @@ impl Queue for RabbitQueue {
         Ok(next(&served.arrived, || served.take(take)).await)
     }
 
+    async fn waiting(&self, lane: &Lane) -> Result<u64> {
+        let queues = [self.topology.lane(lane, true), self.topology.lane(lane, false)];
+        Ok(self.publisher.waiting(&queues[0]).await? + self.publisher.waiting(&queues[1]).await?)
+    }
+
+    fn outlives_processes(&self) -> bool {
+        true
+    }
+
+    /// What was delivered is known here alone: a broker that is away is waited for, however long.
     async fn report(&self, message: Outgoing) -> Result<()> {
-        self.publisher.publish(&self.topology.reports(), "outflow.report.v1", &message).await
+        self.publisher.publish(&self.topology.reports(), "outflow.report.v1", &message, Duration::MAX).await
     }
 
     async fn next_report(&self) -> Result<Delivery> {

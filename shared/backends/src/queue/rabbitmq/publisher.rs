@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -10,6 +10,7 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use outflow_model::port::queue::Outgoing;
 use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::{Mutex, Semaphore};
+use tracing::warn;
 
 use super::link::{Link, unavailable, within};
 use super::topology::Topology;
@@ -19,6 +20,8 @@ const WINDOW: u32 = 64 * 1024;
 /// A quorum queue confirms within half a second when it is slow; a broker under alarm does not at all.
 const CONFIRM: Duration = Duration::from_secs(30);
 const PERSISTENT: u8 = 2;
+/// How long after a failure a message is published again; doubles up to the last.
+const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
 /// Puts messages into queues.
 pub(super) struct Publisher {
@@ -39,10 +42,32 @@ impl Publisher {
         Self { link, topology, open: Mutex::new(None), window: Semaphore::new(WINDOW as usize) }
     }
 
-    /// Returns when the broker has confirmed the message. After an error it may be there all the same.
-    pub(super) async fn publish(&self, queue: &str, kind: &str, message: &Outgoing) -> Result<()> {
+    /// Returns when the broker has confirmed the message; an error where it has not within `patience`. Whatever failed may
+    /// be there all the same, once or more often: who reads it has to bear that.
+    pub(super) async fn publish(&self, queue: &str, kind: &str, message: &Outgoing, patience: Duration) -> Result<()> {
         let weight = (message.body.len() / 1024 + 1).min(WINDOW as usize) as u32;
         let _room = self.window.acquire_many(weight).await;
+        let (began, mut pause) = (Instant::now(), AGAIN[0]);
+        loop {
+            match self.try_publish(queue, kind, message).await {
+                Err(error) if began.elapsed() + pause < patience => {
+                    warn!(queue, message = message.id, %error, "A message was not taken; it is published again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(AGAIN[1]);
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// How many messages of a queue wait for a consumer.
+    pub(super) async fn waiting(&self, queue: &str) -> Result<u64> {
+        let open = self.open().await?;
+        let declared = within(CONFIRM, self.topology.declare(&open.channel, queue)).await?;
+        Ok(u64::from(declared.message_count()))
+    }
+
+    async fn try_publish(&self, queue: &str, kind: &str, message: &Outgoing) -> Result<()> {
         let open = self.open().await?;
         self.declare(&open, queue).await?;
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };

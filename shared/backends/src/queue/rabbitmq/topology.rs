@@ -5,7 +5,7 @@
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, ExchangeKind, Queue};
 use outflow_model::id::Lane;
 
 /// The names of one installation's queues.
@@ -32,8 +32,8 @@ impl Topology {
         format!("{}.dead", self.prefix)
     }
 
-    /// Declares `queue`, and where its messages go when the broker gives them up.
-    pub(super) async fn declare(&self, channel: &Channel, queue: &str) -> lapin::Result<()> {
+    /// Declares `queue`, and where its messages go when the broker gives them up; tells how many wait in it.
+    pub(super) async fn declare(&self, channel: &Channel, queue: &str) -> lapin::Result<Queue> {
         let dead = self.dead();
         let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let none = FieldTable::default;
@@ -50,8 +50,7 @@ impl Topology {
         ] {
             arguments.insert(name.into(), AMQPValue::LongString(value.into()));
         }
-        channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
-        Ok(())
+        channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await
     }
 }
 
