@@ -16,7 +16,7 @@ use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::secret::{Reference, expand};
 use outflow_worker::{Accounts, Keyring, Secrets, Worker, serve};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::mistakes::Mistakes;
 
@@ -90,7 +90,17 @@ pub(crate) async fn embed(project: &Project) -> Result<Embedded> {
     let name = format!("embedded-{}", std::process::id());
     let worker = Arc::new(Worker::new(name, accounts, queue.clone(), limiter.clone(), clock.clone()));
     let store = Arc::new(ObjectStore::local(&state.join("store"))?);
-    let engine = Arc::new(Engine { ledger, store, queue, limiter, clock, folder, silence: SILENCE, progress: sender });
+    let engine = Arc::new(Engine {
+        ledger,
+        store,
+        queue,
+        limiter,
+        clock,
+        folder,
+        silence: SILENCE,
+        news: Notify::new(),
+        progress: sender,
+    });
     Ok(Embedded { engine, progress, worker })
 }
 

@@ -16,7 +16,7 @@ use outflow_model::port::queue::Queue;
 use outflow_model::secret::Reference;
 use outflow_simulators::{HubSpot, Options, Running, Simulator, start};
 use outflow_worker::{Accounts, Keyring, Worker, serve};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::house::House;
 use crate::mortal::{Death, MortalLedger};
@@ -183,7 +183,17 @@ impl<S: Simulator> Lab<S> {
         let (progress, _) = watch::channel(Progress::default());
         let folder = state.join("tmp");
         std::fs::create_dir_all(&folder)?;
-        let engine = Arc::new(Engine { ledger, store, queue, limiter, clock, folder, silence: SILENCE, progress });
+        let engine = Arc::new(Engine {
+            ledger,
+            store,
+            queue,
+            limiter,
+            clock,
+            folder,
+            silence: SILENCE,
+            news: Notify::new(),
+            progress,
+        });
         let (signal, signals) = watch::channel(Signal::Run);
         Ok(Engines { engine, signal, signals, worker })
     }

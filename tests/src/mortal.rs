@@ -94,6 +94,10 @@ impl Chunks for MortalLedger {
         self.inner.chunks(run).await
     }
 
+    async fn some_chunks(&self, run: &RunId, numbers: &[ChunkNo]) -> Result<Vec<Chunk>> {
+        self.inner.some_chunks(run, numbers).await
+    }
+
     async fn published(&self, run: &RunId, chunks: &[ChunkNo]) -> Result<()> {
         self.death.write(self.inner.published(run, chunks)).await
     }

@@ -1,4 +1,4 @@
-//! Delivering a plan: publish chunks within a window, settle reports, publish again what is left, until all is final.
+//! Delivering a plan: publish chunks within a window, have reports settled, publish again what is left, until all is final.
 
 use std::time::{Duration, Instant};
 
@@ -6,18 +6,17 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
 use outflow_model::limit::Micros;
-use outflow_model::outcome::Status;
-use outflow_model::policy::ErrorClass;
 use outflow_model::port::Trouble;
 use outflow_model::port::ledger::{Chunk, Run, RunPatch};
-use outflow_model::port::queue::{Delivery, Outgoing};
+use outflow_model::port::queue::Outgoing;
 use outflow_model::run::RunState;
-use outflow_model::wire::{ChunkV1, Next, ReportV1, VERSION};
+use outflow_model::wire::{ChunkV1, VERSION};
 use tokio::sync::watch;
 use tracing::{Instrument, info, info_span, warn};
 
-use super::board::{Board, InFlight, is_open, poison, unknown};
+use super::board::{Board, InFlight, is_open, unknown};
 use super::plan_file::read_frame;
+use super::settle::SILENT;
 use super::{Engine, EngineError, Finished, Signal, Start, Stopped};
 
 /// A run's gate closes by itself when its owner has been silent for so long.
@@ -25,10 +24,6 @@ const GATE: Micros = 60_000_000;
 const GATE_RENEWAL: Micros = 15_000_000;
 /// A cancel is looked for this often.
 const LOOK: Duration = Duration::from_millis(500);
-/// Reports settled together.
-const SETTLE: usize = 64;
-/// What is left of a delivery that ended without a word is published again after this long.
-const SILENT: Micros = 1_000_000;
 
 impl Engine {
     /// Delivers a planned run and ends it, unless it is interrupted.
@@ -98,6 +93,9 @@ impl Engine {
                 if self.ledger.run(&run.id).await?.is_some_and(|run| run.cancel) {
                     self.stop(run, board, Stopped::Cancelled).await?;
                 }
+                if self.queue.outlives_processes() {
+                    self.look(run, start, board).await?;
+                }
                 self.take_back(run, board).await?;
             }
             if *signal.borrow_and_update() == Signal::Interrupt {
@@ -121,6 +119,7 @@ impl Engine {
             };
             tokio::select! {
                 first = self.queue.next_report() => self.settle(run, start, board, first?).await?,
+                () = self.news.notified() => self.look(run, start, board).await?,
                 () = tokio::time::sleep(pause) => {}
                 changed = signal.changed() => if changed.is_err() { tokio::time::sleep(pause).await },
             }
@@ -128,7 +127,7 @@ impl Engine {
     }
 
     /// Closes the gate; what is in flight is settled, nothing more is published.
-    async fn stop(&self, run: &Run, board: &mut Board, why: Stopped) -> Result<(), EngineError> {
+    pub(super) async fn stop(&self, run: &Run, board: &mut Board, why: Stopped) -> Result<(), EngineError> {
         if board.stopped.is_none() {
             info!(run = %run.id, why = ?why, "The run stops; what is in flight is settled");
             board.stopped = Some(why);
@@ -204,158 +203,6 @@ impl Engine {
                 published => published?,
             }
         }
-        Ok(())
-    }
-
-    /// Settles a report, and whatever else has arrived meanwhile, in one transaction.
-    async fn settle(&self, run: &Run, start: &Start, board: &mut Board, first: Delivery) -> Result<(), EngineError> {
-        let mut deliveries = vec![first];
-        while deliveries.len() < SETTLE {
-            match tokio::time::timeout(Duration::from_millis(1), self.queue.next_report()).await {
-                Ok(delivery) => deliveries.push(delivery?),
-                Err(_) => break,
-            }
-        }
-        let mut reports = Vec::with_capacity(deliveries.len());
-        for delivery in &deliveries {
-            match ReportV1::decode(&delivery.body) {
-                Ok(report) => reports.push(report),
-                Err(error) => warn!(%error, "A report cannot be read; it is dropped, and its chunk published again"),
-            }
-        }
-        let time = |of: fn(&ReportV1) -> Micros| reports.iter().map(of).sum::<Micros>() as f64;
-        let (took, waited) = (time(|report| report.took), time(|report| report.waited));
-        if took > 0.0 {
-            self.show(|progress| progress.held_back = f64::midpoint(progress.held_back, waited / took));
-        }
-        let now = self.clock.now();
-        for (of, chunk) in self.ledger.settle(&reports, now).await? {
-            if of == run.id {
-                board.put(chunk);
-            }
-        }
-        for delivery in deliveries {
-            delivery.ack().await?;
-        }
-        for report in reports.into_iter().filter(|report| report.id.run == run.id) {
-            self.conclude(run, start, board, report, now).await?;
-        }
-        Ok(())
-    }
-
-    /// Decides what becomes of a chunk whose delivery has ended.
-    async fn conclude(
-        &self,
-        run: &Run,
-        start: &Start,
-        board: &mut Board,
-        report: ReportV1,
-        now: Micros,
-    ) -> Result<(), EngineError> {
-        let number = report.id.chunk;
-        let current = board.in_flight.get(&number).is_some_and(|sent| sent.attempt == report.id.attempt);
-        if report.next == Next::Continue || !current {
-            return Ok(());
-        }
-        let sent = board.in_flight.remove(&number).map_or_else(Vec::new, |sent| sent.rows);
-        self.give_up(&run.id, board, number, now).await?;
-        let Some(chunk) = board.chunks.get_mut(&number) else { return Ok(()) };
-        if chunk.merged.is_final() {
-            return Ok(());
-        }
-        let delivery = &start.sync.config.delivery;
-        match report.next {
-            Next::Again { after, counted, parked, class } => {
-                // A delivery that waits for the destination's own work is not held up by a limit.
-                let works = parked.is_some() && class == ErrorClass::Backoff;
-                let too_long = !works && after > Micros::from(delivery.max_wait_seconds) * 1_000_000;
-                let given_up = (counted && chunk.tries >= delivery.tries) || too_long;
-                // A chunk that neither waits nor is in flight is given up: its remaining records are deferred.
-                if !given_up {
-                    board.waiting.insert(number);
-                }
-            }
-            Next::Stop { refusal } => {
-                board.waiting.insert(number);
-                self.stop(run, board, Stopped::Fatal(refusal)).await?;
-            }
-            Next::Poison => {
-                self.halve(&run.id, board, number, &sent, now).await?;
-            }
-            // Once may be the worker's own end; again is the message's.
-            Next::Lost if chunk.tries > 1 => {
-                self.halve(&run.id, board, number, &sent, now).await?;
-            }
-            Next::Done | Next::Lost | Next::Continue => {
-                board.poisoned.passed(number);
-                let progress = sent.iter().any(|row| chunk.merged.status(*row) != Status::Remaining);
-                board.wait_for_rest(number, if progress { now } else { now + SILENT });
-            }
-        }
-        Ok(())
-    }
-
-    /// Nobody will answer for what was announced and is undecided: it is unknown.
-    async fn give_up(&self, run: &RunId, board: &mut Board, number: ChunkNo, now: Micros) -> Result<(), EngineError> {
-        let Some(chunk) = board.chunks.get(&number) else { return Ok(()) };
-        let lost = chunk.merged.undecided();
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let report = unknown(run, chunk, &lost);
-        for (_, chunk) in self.ledger.settle(&[report], now).await? {
-            board.put(chunk);
-        }
-        Ok(())
-    }
-
-    /// Takes back what no worker holds: of a run that stops at once, else where its message can no longer exist.
-    async fn take_back(&self, run: &Run, board: &mut Board) -> Result<(), EngineError> {
-        let lane = Lane(run.destination.clone());
-        let stopped = board.stopped.is_some();
-        let mut nothing_waits = None;
-        for number in board.in_flight.keys().copied().collect::<Vec<_>>() {
-            let Some(sent) = board.in_flight.get_mut(&number) else { continue };
-            let attempt = AttemptId { run: run.id.clone(), chunk: number, attempt: sent.attempt };
-            if !stopped && sent.seen.elapsed() < self.silence {
-                continue;
-            }
-            if self.limiter.is_claimed(&run.destination, &attempt).await? {
-                sent.seen = Instant::now();
-                continue;
-            }
-            if !stopped && nothing_waits.is_none() {
-                nothing_waits = Some(self.queue.waiting(&lane).await? == 0);
-            }
-            if !stopped && nothing_waits != Some(true) {
-                continue;
-            }
-            // From now on nobody sends it: whoever is given it yet finds it finished.
-            self.limiter.finish(&run.destination, &attempt).await?;
-            info!(run = %run.id, chunk = number, "A chunk that no worker holds is taken back");
-            board.in_flight.remove(&number);
-            self.give_up(&run.id, board, number, self.clock.now()).await?;
-            board.wait_for_rest(number, self.clock.now());
-        }
-        Ok(())
-    }
-
-    /// Cuts a chunk whose message ends its worker.
-    async fn halve(
-        &self,
-        run: &RunId,
-        board: &mut Board,
-        number: ChunkNo,
-        sent: &[u32],
-        now: Micros,
-    ) -> Result<(), EngineError> {
-        let alone = board.poisoned.halve(number, sent);
-        if let (Some(row), Some(chunk)) = (alone, board.chunks.get(&number)) {
-            for (_, chunk) in self.ledger.settle(&[poison(run, chunk, row)], now).await? {
-                board.put(chunk);
-            }
-        }
-        board.wait_for_rest(number, now);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod guard;
 mod partition;
 mod plan_file;
 mod poison;
+mod settle;
 mod start;
 mod upkeep;
 
@@ -28,7 +29,7 @@ use outflow_model::port::store::Store;
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use outflow_sources::Source;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::field::Empty;
 use tracing::{Instrument, info_span};
 
@@ -123,6 +124,8 @@ pub struct Engine {
     pub folder: PathBuf,
     /// A published chunk that no worker has taken and that waits in no queue is published again after so long.
     pub silence: Duration,
+    /// Told when a report of a run that somebody else executes was settled.
+    pub news: Notify,
     /// Where progress is shown.
     pub progress: watch::Sender<Progress>,
 }

@@ -140,6 +140,9 @@ async fn settling(ledger: Arc<dyn Ledger>) -> Result<()> {
     let chunks = ledger.chunks(&run.id).await?;
     ensure!(chunks.len() == 2 && chunks[0] == once[0].1 && chunks[0].merged.is_final() && chunks[0].attempt == 1);
     ensure!(chunks[1] == chunk(1));
+    ensure!(
+        ledger.some_chunks(&run.id, &[1]).await? == [chunk(1)] && ledger.some_chunks(&run.id, &[]).await?.is_empty()
+    );
     let requests = ledger.run(&run.id).await?.context("it is there")?.requests;
     ensure!(requests == 1, "{requests} requests were counted");
     Ok(())

@@ -224,6 +224,8 @@ pub trait Chunks: Send + Sync {
     async fn plan(&self, run: &RunId, chunks: &[Chunk]) -> Result<()>;
     /// The chunks of a run, by number.
     async fn chunks(&self, run: &RunId) -> Result<Vec<Chunk>>;
+    /// Those of a run's chunks that have these numbers, by number.
+    async fn some_chunks(&self, run: &RunId, numbers: &[ChunkNo]) -> Result<Vec<Chunk>>;
     /// Counts one more attempt of each of these chunks.
     async fn published(&self, run: &RunId, chunks: &[ChunkNo]) -> Result<()>;
     /// Joins reports; returns each touched chunk with its run, once.

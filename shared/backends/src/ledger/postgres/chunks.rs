@@ -158,6 +158,21 @@ impl Chunks for PostgresLedger {
         rows.into_iter().map(records::chunk).collect()
     }
 
+    async fn some_chunks(&self, run: &RunId, numbers: &[ChunkNo]) -> Result<Vec<Chunk>> {
+        if numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let numbers: Vec<i64> = numbers.iter().map(|number| i64::from(*number)).collect();
+        let sql = format!("SELECT {COLUMNS} FROM chunks WHERE run = $1 AND number = ANY ($2) ORDER BY number");
+        let rows: Vec<ChunkRow> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(run.as_str())
+            .bind(numbers)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(doing("Cannot read the chunks"))?;
+        rows.into_iter().map(records::chunk).collect()
+    }
+
     async fn published(&self, run: &RunId, chunks: &[ChunkNo]) -> Result<()> {
         let numbers: Vec<i64> = chunks.iter().map(|number| i64::from(*number)).collect();
         sqlx::query("UPDATE chunks SET attempt = attempt + 1 WHERE run = $1 AND number = ANY ($2)")

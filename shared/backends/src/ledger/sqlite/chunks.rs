@@ -76,6 +76,15 @@ impl Chunks for SqliteLedger {
         rows.into_iter().map(records::chunk).collect()
     }
 
+    async fn some_chunks(&self, run: &RunId, numbers: &[ChunkNo]) -> Result<Vec<Chunk>> {
+        let mut connection = self.pool.acquire().await.map_err(doing("Cannot read the chunks"))?;
+        let mut found = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            found.extend(load(&mut connection, run, *number).await?);
+        }
+        Ok(found)
+    }
+
     async fn published(&self, run: &RunId, chunks: &[ChunkNo]) -> Result<()> {
         let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot count an attempt"))?;
         for number in chunks {

@@ -1,0 +1,206 @@
+//! Settling what workers report, and taking back what no worker has.
+
+use std::time::{Duration, Instant};
+
+use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
+use outflow_model::limit::Micros;
+use outflow_model::outcome::Status;
+use outflow_model::policy::ErrorClass;
+use outflow_model::port::ledger::Run;
+use outflow_model::port::queue::Delivery;
+use outflow_model::wire::{Next, ReportV1};
+use tracing::{info, warn};
+
+use super::board::{Board, poison, unknown};
+use super::{Engine, EngineError, Start, Stopped};
+
+/// Reports settled together.
+const SETTLE: usize = 64;
+/// What is left of a delivery that ended without a word is published again after this long.
+pub(super) const SILENT: Micros = 1_000_000;
+
+impl Engine {
+    /// Settles a report, and whatever else has arrived meanwhile, in one transaction.
+    pub(super) async fn settle(
+        &self,
+        run: &Run,
+        start: &Start,
+        board: &mut Board,
+        first: Delivery,
+    ) -> Result<(), EngineError> {
+        let mut deliveries = vec![first];
+        while deliveries.len() < SETTLE {
+            match tokio::time::timeout(Duration::from_millis(1), self.queue.next_report()).await {
+                Ok(delivery) => deliveries.push(delivery?),
+                Err(_) => break,
+            }
+        }
+        let mut reports = Vec::with_capacity(deliveries.len());
+        for delivery in &deliveries {
+            match ReportV1::decode(&delivery.body) {
+                Ok(report) => reports.push(report),
+                Err(error) => warn!(%error, "A report cannot be read; it is dropped, and its chunk published again"),
+            }
+        }
+        let time = |of: fn(&ReportV1) -> Micros| reports.iter().map(of).sum::<Micros>() as f64;
+        let (took, waited) = (time(|report| report.took), time(|report| report.waited));
+        if took > 0.0 {
+            self.show(|progress| progress.held_back = f64::midpoint(progress.held_back, waited / took));
+        }
+        let (mut ended, mut others) = (Vec::new(), false);
+        for (of, chunk) in self.ledger.settle(&reports, self.clock.now()).await? {
+            if of == run.id {
+                ended.push(chunk.number);
+                board.put(chunk);
+            } else {
+                others = true;
+            }
+        }
+        for delivery in deliveries {
+            delivery.ack().await?;
+        }
+        if others {
+            self.news.notify_waiters();
+        }
+        self.conclude(run, start, board, &ended).await
+    }
+
+    /// Looks in the ledger for what others have settled: a report goes to whichever coordinator takes it.
+    pub(super) async fn look(&self, run: &Run, start: &Start, board: &mut Board) -> Result<(), EngineError> {
+        let numbers: Vec<ChunkNo> = board.in_flight.keys().copied().collect();
+        for chunk in self.ledger.some_chunks(&run.id, &numbers).await? {
+            board.put(chunk);
+        }
+        self.conclude(run, start, board, &numbers).await
+    }
+
+    /// Decides what becomes of those of these chunks whose delivery has ended.
+    async fn conclude(
+        &self,
+        run: &Run,
+        start: &Start,
+        board: &mut Board,
+        numbers: &[ChunkNo],
+    ) -> Result<(), EngineError> {
+        for number in numbers {
+            let Some((attempt, next)) = board.chunks.get(number).and_then(|chunk| chunk.ended.clone()) else {
+                continue;
+            };
+            if board.in_flight.get(number).is_some_and(|sent| sent.attempt == attempt) {
+                self.conclude_one(run, start, board, *number, next).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn conclude_one(
+        &self,
+        run: &Run,
+        start: &Start,
+        board: &mut Board,
+        number: ChunkNo,
+        next: Next,
+    ) -> Result<(), EngineError> {
+        let now = self.clock.now();
+        let sent = board.in_flight.remove(&number).map_or_else(Vec::new, |sent| sent.rows);
+        self.give_up(&run.id, board, number, now).await?;
+        let Some(chunk) = board.chunks.get_mut(&number) else { return Ok(()) };
+        if chunk.merged.is_final() {
+            return Ok(());
+        }
+        let delivery = &start.sync.config.delivery;
+        match next {
+            Next::Again { after, counted, parked, class } => {
+                // A delivery that waits for the destination's own work is not held up by a limit.
+                let works = parked.is_some() && class == ErrorClass::Backoff;
+                let too_long = !works && after > Micros::from(delivery.max_wait_seconds) * 1_000_000;
+                let given_up = (counted && chunk.tries >= delivery.tries) || too_long;
+                // A chunk that neither waits nor is in flight is given up: its remaining records are deferred.
+                if !given_up {
+                    board.waiting.insert(number);
+                }
+            }
+            Next::Stop { refusal } => {
+                board.waiting.insert(number);
+                self.stop(run, board, Stopped::Fatal(refusal)).await?;
+            }
+            Next::Poison => {
+                self.halve(&run.id, board, number, &sent, now).await?;
+            }
+            // Once may be the worker's own end; again is the message's.
+            Next::Lost if chunk.tries > 1 => {
+                self.halve(&run.id, board, number, &sent, now).await?;
+            }
+            Next::Done | Next::Lost | Next::Continue => {
+                board.poisoned.passed(number);
+                let progress = sent.iter().any(|row| chunk.merged.status(*row) != Status::Remaining);
+                board.wait_for_rest(number, if progress { now } else { now + SILENT });
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody will answer for what was announced and is undecided: it is unknown.
+    async fn give_up(&self, run: &RunId, board: &mut Board, number: ChunkNo, now: Micros) -> Result<(), EngineError> {
+        let Some(chunk) = board.chunks.get(&number) else { return Ok(()) };
+        let lost = chunk.merged.undecided();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let report = unknown(run, chunk, &lost);
+        for (_, chunk) in self.ledger.settle(&[report], now).await? {
+            board.put(chunk);
+        }
+        Ok(())
+    }
+
+    /// Takes back what no worker holds: of a run that stops at once, else where its message can no longer exist.
+    pub(super) async fn take_back(&self, run: &Run, board: &mut Board) -> Result<(), EngineError> {
+        let lane = Lane(run.destination.clone());
+        let stopped = board.stopped.is_some();
+        let mut nothing_waits = None;
+        for number in board.in_flight.keys().copied().collect::<Vec<_>>() {
+            let Some(sent) = board.in_flight.get_mut(&number) else { continue };
+            let attempt = AttemptId { run: run.id.clone(), chunk: number, attempt: sent.attempt };
+            if !stopped && sent.seen.elapsed() < self.silence {
+                continue;
+            }
+            if self.limiter.is_claimed(&run.destination, &attempt).await? {
+                sent.seen = Instant::now();
+                continue;
+            }
+            if !stopped && nothing_waits.is_none() {
+                nothing_waits = Some(self.queue.waiting(&lane).await? == 0);
+            }
+            if !stopped && nothing_waits != Some(true) {
+                continue;
+            }
+            // From now on nobody sends it: whoever is given it yet finds it finished.
+            self.limiter.finish(&run.destination, &attempt).await?;
+            info!(run = %run.id, chunk = number, "A chunk that no worker holds is taken back");
+            board.in_flight.remove(&number);
+            self.give_up(&run.id, board, number, self.clock.now()).await?;
+            board.wait_for_rest(number, self.clock.now());
+        }
+        Ok(())
+    }
+
+    /// Cuts a chunk whose message ends its worker.
+    async fn halve(
+        &self,
+        run: &RunId,
+        board: &mut Board,
+        number: ChunkNo,
+        sent: &[u32],
+        now: Micros,
+    ) -> Result<(), EngineError> {
+        let alone = board.poisoned.halve(number, sent);
+        if let (Some(row), Some(chunk)) = (alone, board.chunks.get(&number)) {
+            for (_, chunk) in self.ledger.settle(&[poison(run, chunk, row)], now).await? {
+                board.put(chunk);
+            }
+        }
+        board.wait_for_rest(number, now);
+        Ok(())
+    }
+}
