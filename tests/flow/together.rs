@@ -1,0 +1,36 @@
+//! Several runs at the same time.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use outflow_model::port::ledger::RunOptions;
+use outflow_model::run::RunState;
+use outflow_simulators::Options;
+use outflow_tests::{Lab, block};
+
+/// Two coordinators, each with its worker: over shared queues a report goes to whichever takes it, and either worker
+/// delivers for both.
+pub(crate) fn two_coordinators() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options { latency: Duration::from_millis(5), ..Options::default() }).await?;
+        lab.people("mode: upsert\ndelivery: { chunk_rows: 100 }", "  name: name\n")?;
+        for (name, letter) in [("people", 'p'), ("others", 'o')] {
+            let lines: String = (0..2_000).map(|n| format!("{letter}{n}@x.io,Person {n}\n")).collect();
+            lab.write(&format!("data/{name}.csv"), &format!("email,name\n{lines}"))?;
+        }
+        lab.write("models/others.yml", "source: files\nkey: email\nfiles: others.csv\n")?;
+        let sync = std::fs::read_to_string(lab.path().join("syncs/people.yml"))?;
+        lab.write("syncs/others.yml", &sync.replace("model: people", "model: others"))?;
+
+        let starts = [lab.start("people", RunOptions::default())?, lab.start("others", RunOptions::default())?];
+        let engines = [lab.engines(&starts[0], None).await?, lab.engines(&starts[1], None).await?];
+        let (people, others) = tokio::join!(engines[0].execute(&starts[0]), engines[1].execute(&starts[1]));
+        for run in [people?.run, others?.run] {
+            ensure!(run.state == RunState::Succeeded && run.tally.add.succeeded == 2_000, "{run:?}");
+            ensure!(run.requests == 20, "{} requests of {}", run.requests, run.sync);
+        }
+        ensure!(lab.contacts("name").len() == 4_000);
+        ensure!(lab.portal.requests() == (40, 0), "{:?}", lab.portal.requests());
+        Ok(())
+    })
+}
