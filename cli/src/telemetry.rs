@@ -27,7 +27,9 @@ impl Telemetry {
 
 /// Starts logging, and tracing where a collector is named.
 pub(crate) fn start(args: &Args) -> Telemetry {
-    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("warn"));
+    // That library would log whole messages at a lower level.
+    let filter = EnvFilter::try_new(format!("{},lapin=error", args.log));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("warn,lapin=error"));
     let colored = !args.no_color && std::io::stderr().is_terminal();
     let logs = fmt::layer().with_writer(std::io::stderr).with_ansi(colored);
     let logs = match args.log_format {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use outflow_model::port::ledger::RunOptions;
 use outflow_simulators::{Fault, Faults};
-use outflow_tests::Death;
+use outflow_tests::Fate;
 
 use crate::place::Place;
 
@@ -36,7 +36,7 @@ async fn one<P: Place>(at: i64, after: bool, cancel: bool) -> Result<bool> {
         ..Faults::default()
     });
     let start = lab.start("people", RunOptions::default())?;
-    let death = Death::at(at, after);
+    let death = Fate::at(at, after);
     let engines = Arc::new(lab.engines(&start, Some(death.clone())).await?);
     let died = tokio::select! {
         finished = engines.execute(&start) => {

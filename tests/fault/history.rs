@@ -8,7 +8,7 @@ use outflow_coordinator::Signal;
 use outflow_model::port::ledger::{RunOptions, RunPatch};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults};
-use outflow_tests::{Death, Lab};
+use outflow_tests::{Fate, Lab};
 
 use crate::place::Place;
 
@@ -107,7 +107,7 @@ fn write<P: Place>(lab: &Lab<P>, rows: &Rows) -> Result<()> {
 /// One life of the process; true where it died.
 async fn life<P: Place>(lab: &Lab<P>, dice: &mut Dice) -> Result<bool> {
     let start = lab.start("people", RunOptions::default())?;
-    let death = dice.chance(50).then(|| Death::at(dice.roll(24) as i64, dice.chance(50)));
+    let death = dice.chance(50).then(|| Fate::at(dice.roll(24) as i64, dice.chance(50)));
     let engines = Arc::new(lab.engines(&start, death.clone()).await?);
     let trouble = (dice.roll(10), dice.roll(25));
     let before = lab.portal.written();

@@ -1,12 +1,14 @@
-//! Several runs at the same time.
+//! Several processes, and services that are away.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use outflow_coordinator::EngineError;
+use outflow_model::port::Trouble;
 use outflow_model::port::ledger::RunOptions;
 use outflow_model::run::RunState;
 use outflow_simulators::Options;
-use outflow_tests::{Lab, block};
+use outflow_tests::{Fate, Lab, block};
 
 /// Two coordinators, each with its worker: over shared queues a report goes to whichever takes it, and either worker
 /// delivers for both.
@@ -15,8 +17,8 @@ pub(crate) fn two_coordinators() -> Result<()> {
         let lab = Lab::new(Options { latency: Duration::from_millis(5), ..Options::default() }).await?;
         lab.people("mode: upsert\ndelivery: { chunk_rows: 100 }", "  name: name\n")?;
         for (name, letter) in [("people", 'p'), ("others", 'o')] {
-            let lines: String = (0..2_000).map(|n| format!("{letter}{n}@x.io,Person {n}\n")).collect();
-            lab.write(&format!("data/{name}.csv"), &format!("email,name\n{lines}"))?;
+            let lines: Vec<_> = (0..2_000).map(|n| format!("{letter}{n}@x.io,Person {n}")).collect();
+            lab.write(&format!("data/{name}.csv"), &format!("email,name\n{}\n", lines.join("\n")))?;
         }
         lab.write("models/others.yml", "source: files\nkey: email\nfiles: others.csv\n")?;
         let sync = std::fs::read_to_string(lab.path().join("syncs/people.yml"))?;
@@ -31,6 +33,34 @@ pub(crate) fn two_coordinators() -> Result<()> {
         }
         ensure!(lab.contacts("name").len() == 4_000);
         ensure!(lab.portal.requests() == (40, 0), "{:?}", lab.portal.requests());
+        Ok(())
+    })
+}
+
+/// A ledger that is away again and again is waited for, whether what was written then is written or not.
+pub(crate) fn ledger_away() -> Result<()> {
+    block(async {
+        for (every, after) in [(5, true), (4, false)] {
+            let lab = Lab::new(Options::default()).await?;
+            lab.people("mode: upsert\ndelivery: { chunk_rows: 100 }", "  name: name\n")?;
+            let lines: Vec<_> = (0..2_000).map(|n| format!("p{n}@x.io,Person {n}")).collect();
+            lab.write("data/people.csv", &format!("email,name\n{}\n", lines.join("\n")))?;
+            let start = lab.start("people", RunOptions::default())?;
+            let engines = lab.engines(&start, Some(Fate::lost_answers(every, after))).await?;
+            // Planning and closing are begun anew; delivering waits.
+            let ended = async {
+                loop {
+                    match engines.execute(&start).await {
+                        Ok(finished) => break Ok(finished.run),
+                        Err(EngineError::Port(error)) if error.trouble == Trouble::Unavailable => {}
+                        Err(error) => break Err(error),
+                    }
+                }
+            };
+            let run = tokio::time::timeout(Duration::from_mins(1), ended).await??;
+            ensure!(run.state == RunState::Succeeded, "{run:?}");
+            ensure!(lab.contacts("name").len() == 2_000);
+        }
         Ok(())
     })
 }

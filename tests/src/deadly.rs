@@ -1,10 +1,12 @@
 //! A queue on which one record ends every worker that takes it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use outflow_backends::MemoryQueue;
 use outflow_model::id::Lane;
 use outflow_model::port::Result;
-use outflow_model::port::queue::{Delivery, Outgoing, Queue, Take};
+use outflow_model::port::queue::{Delivery, Outgoing, Queue, Reports, Take};
 use outflow_model::wire::{ChunkV1, unpack};
 
 /// A queue in memory; whoever takes a message with this record is gone before it can do anything, which hands the
@@ -52,7 +54,7 @@ impl Queue for DeadlyQueue {
         self.inner.report(message).await
     }
 
-    async fn next_report(&self) -> Result<Delivery> {
-        self.inner.next_report().await
+    fn reports(&self) -> Arc<dyn Reports> {
+        self.inner.reports()
     }
 }

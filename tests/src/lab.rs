@@ -18,8 +18,8 @@ use outflow_simulators::{HubSpot, Options, Running, Simulator, start};
 use outflow_worker::{Accounts, Keyring, Worker, serve};
 use tokio::sync::{Notify, watch};
 
+use crate::fate::{Fate, FatedLedger};
 use crate::house::House;
-use crate::mortal::{Death, MortalLedger};
 
 /// Shorter than in earnest: deaths are many here.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -153,23 +153,18 @@ impl<S: Simulator> Lab<S> {
         Keyring { secrets: Arc::new(move |reference: Reference<'_>| resolve(reference, &root)), vault }
     }
 
-    /// Begins a life of the process; with `death`, it ends there.
-    pub async fn engines(&self, start: &Start, death: Option<Arc<Death>>) -> Result<Engines> {
-        self.engines_over(start, death, self.house.queue(&worker_name())?).await
+    /// Begins a life of the process; under a fate, where there is one.
+    pub async fn engines(&self, start: &Start, fate: Option<Arc<Fate>>) -> Result<Engines> {
+        self.engines_over(start, fate, self.house.queue(&worker_name())?).await
     }
 
     /// Begins a life of the process over a queue.
-    pub async fn engines_over(
-        &self,
-        start: &Start,
-        death: Option<Arc<Death>>,
-        queue: Arc<dyn Queue>,
-    ) -> Result<Engines> {
+    pub async fn engines_over(&self, start: &Start, fate: Option<Arc<Fate>>, queue: Arc<dyn Queue>) -> Result<Engines> {
         let state = self.path().join(".outflow");
         let clock = Arc::new(SystemClock::default());
         let inner: Arc<dyn Ledger> = self.ledger().await?;
-        let ledger: Arc<dyn Ledger> = match death {
-            Some(death) => Arc::new(MortalLedger { inner, death }),
+        let ledger: Arc<dyn Ledger> = match fate {
+            Some(fate) => Arc::new(FatedLedger { inner, fate }),
             None => inner,
         };
         let limiter = self.house.limiter(self.ledger().await?)?;

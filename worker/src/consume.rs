@@ -72,7 +72,14 @@ impl Worker {
         let work = async {
             let report = self.deliver(&chunk, message.redelivered).instrument(span).await;
             self.tools.report(&report).await?;
-            self.tools.limiter.finish(&chunk.account.name, &chunk.id).await
+            if report.next == Next::Continue {
+                return Ok(());
+            }
+            // Where it is not marked, a copy of the message is delivered again, which is less than losing this one's end.
+            if let Err(error) = self.tools.limiter.finish(&chunk.account.name, &chunk.id).await {
+                warn!(%error, "A delivery could not be marked as finished");
+            }
+            Ok::<_, PortError>(())
         };
         tokio::select! {
             done = work => done?,

@@ -16,12 +16,13 @@ use tracing::{Instrument, info, info_span, warn};
 
 use super::board::{Board, InFlight, is_open, unknown};
 use super::plan_file::read_frame;
-use super::settle::SILENT;
 use super::{Engine, EngineError, Finished, Signal, Start, Stopped};
 
 /// A run's gate closes by itself when its owner has been silent for so long.
 const GATE: Micros = 60_000_000;
 const GATE_RENEWAL: Micros = 15_000_000;
+/// A service that is away is tried again after so long.
+const AWAY: Duration = Duration::from_secs(1);
 /// A cancel is looked for this often.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -38,16 +39,29 @@ impl Engine {
             let patch = RunPatch { state: Some(RunState::Delivering), ..RunPatch::default() };
             self.ledger.patch(&run.id, run.state, patch).await?;
         }
-        let mut board = Board::new(self.ledger.chunks(&run.id).await?, self.queue.outlives_processes());
         self.show(|progress| {
             progress.state = Some(RunState::Delivering);
             progress.planned = run.tally.total().planned;
-            progress.settled = board.settled;
         });
-        let dispatched = self.dispatch(&run, start, signal, &mut board).await;
-        self.limiter.close_gate(&run.destination, &run.id).await?;
-        dispatched?;
-        let (state, stopped) = match board.stopped {
+        let stopped = loop {
+            let dispatched = self.dispatch(&run, start, signal.clone()).await;
+            let closed = self.limiter.close_gate(&run.destination, &run.id).await;
+            match dispatched {
+                // What is under way goes on without this process, and the ledger knows it: as good as a new start.
+                Err(error) if error.is_away() && self.queue.outlives_processes() && *signal.borrow() == Signal::Run => {
+                    warn!(run = %run.id, %error, "A service is away; the run waits for it");
+                    tokio::time::sleep(AWAY).await;
+                }
+                Err(error) => return Err(error),
+                Ok(stopped) => {
+                    if let Err(error) = closed {
+                        warn!(run = %run.id, %error, "The run's gate could not be closed; it closes by itself");
+                    }
+                    break stopped;
+                }
+            }
+        };
+        let (state, stopped) = match stopped {
             Some(Stopped::Interrupted) => (RunState::Interrupted, None),
             stopped => (RunState::Folding, stopped),
         };
@@ -72,13 +86,15 @@ impl Engine {
         self.finish(&run.id, start, warnings).await
     }
 
+    /// Publishes and settles until every chunk is final, or the run is stopped: then why.
     async fn dispatch(
         &self,
         run: &Run,
         start: &Start,
         mut signal: watch::Receiver<Signal>,
-        board: &mut Board,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<Stopped>, EngineError> {
+        let board = &mut Board::new(self.ledger.chunks(&run.id).await?, self.queue.outlives_processes());
+        let reports = self.queue.reports();
         let window = (start.sync.concurrency as usize * 4).max(8);
         let (mut renewed, mut looked): (Option<Micros>, Option<tokio::time::Instant>) = (None, None);
         self.decide_lost(&run.id, board).await?;
@@ -111,14 +127,14 @@ impl Engine {
                 progress.waiting = board.waiting.len();
             });
             if board.in_flight.is_empty() && (board.stopped.is_some() || board.waiting.is_empty()) {
-                return Ok(());
+                return Ok(board.stopped.take());
             }
             let pause = match board.next_due() {
                 Some(due) if board.in_flight.is_empty() => Duration::from_micros((due - now).clamp(0, 200_000) as u64),
                 _ => Duration::from_millis(200),
             };
             tokio::select! {
-                first = self.queue.next_report() => self.settle(run, start, board, first?).await?,
+                first = reports.next() => self.settle(run, start, board, reports.as_ref(), first?).await?,
                 () = self.news.notified() => self.look(run, start, board).await?,
                 () = tokio::time::sleep(pause) => {}
                 changed = signal.changed() => if changed.is_err() { tokio::time::sleep(pause).await },
@@ -195,10 +211,9 @@ impl Engine {
         // All of them wait for the broker at once.
         while let Some((number, published)) = leaving.next().await {
             match published {
+                // It may be there all the same: it is taken back once it is sure that nobody has it.
                 Err(error) if error.trouble == Trouble::Unavailable => {
-                    warn!(run = %run.id, chunk = number, %error, "A chunk could not be published; it is tried again");
-                    board.in_flight.remove(&number);
-                    board.wait_for_rest(number, self.clock.now() + SILENT);
+                    warn!(run = %run.id, chunk = number, %error, "A chunk could not be published");
                 }
                 published => published?,
             }

@@ -64,6 +64,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// True where a service is away, which may come back.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::Port(error) if error.trouble == Trouble::Unavailable)
+    }
+
     /// True where the project or its sources must be corrected; else the state or the machine.
     pub fn is_configuration(&self) -> bool {
         match self {

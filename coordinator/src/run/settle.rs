@@ -7,7 +7,8 @@ use outflow_model::limit::Micros;
 use outflow_model::outcome::Status;
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::Run;
-use outflow_model::port::queue::Delivery;
+use outflow_model::port::limiter::Revoked;
+use outflow_model::port::queue::{Delivery, Reports};
 use outflow_model::wire::{Next, ReportV1};
 use tracing::{info, warn};
 
@@ -16,6 +17,8 @@ use super::{Engine, EngineError, Start, Stopped};
 
 /// Reports settled together.
 const SETTLE: usize = 64;
+/// So many silences are waited out for a report that must be on its way.
+const PATIENCE: u32 = 8;
 /// What is left of a delivery that ended without a word is published again after this long.
 pub(super) const SILENT: Micros = 1_000_000;
 
@@ -26,11 +29,12 @@ impl Engine {
         run: &Run,
         start: &Start,
         board: &mut Board,
+        waiting: &dyn Reports,
         first: Delivery,
     ) -> Result<(), EngineError> {
         let mut deliveries = vec![first];
         while deliveries.len() < SETTLE {
-            match tokio::time::timeout(Duration::from_millis(1), self.queue.next_report()).await {
+            match tokio::time::timeout(Duration::from_millis(1), waiting.next()).await {
                 Ok(delivery) => deliveries.push(delivery?),
                 Err(_) => break,
             }
@@ -103,7 +107,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let now = self.clock.now();
         let sent = board.in_flight.remove(&number).map_or_else(Vec::new, |sent| sent.rows);
-        self.give_up(&run.id, board, number, now).await?;
+        self.give_up(&run.id, board, number, Next::Continue).await?;
         let Some(chunk) = board.chunks.get_mut(&number) else { return Ok(()) };
         if chunk.merged.is_final() {
             return Ok(());
@@ -140,15 +144,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Nobody will answer for what was announced and is undecided: it is unknown.
-    async fn give_up(&self, run: &RunId, board: &mut Board, number: ChunkNo, now: Micros) -> Result<(), EngineError> {
+    /// Nobody will answer for what was announced and is undecided: it is unknown. With [`Next::Done`] the delivery has
+    /// ended with that.
+    async fn give_up(&self, run: &RunId, board: &mut Board, number: ChunkNo, next: Next) -> Result<(), EngineError> {
         let Some(chunk) = board.chunks.get(&number) else { return Ok(()) };
         let lost = chunk.merged.undecided();
-        if lost.is_empty() {
+        if lost.is_empty() && next == Next::Continue {
             return Ok(());
         }
-        let report = unknown(run, chunk, &lost);
-        for (_, chunk) in self.ledger.settle(&[report], now).await? {
+        let report = ReportV1 { next, ..unknown(run, chunk, &lost) };
+        for (_, chunk) in self.ledger.settle(&[report], self.clock.now()).await? {
             board.put(chunk);
         }
         Ok(())
@@ -161,26 +166,29 @@ impl Engine {
         let mut nothing_waits = None;
         for number in board.in_flight.keys().copied().collect::<Vec<_>>() {
             let Some(sent) = board.in_flight.get_mut(&number) else { continue };
-            let attempt = AttemptId { run: run.id.clone(), chunk: number, attempt: sent.attempt };
-            if !stopped && sent.seen.elapsed() < self.silence {
-                continue;
-            }
-            if self.limiter.is_claimed(&run.destination, &attempt).await? {
-                sent.seen = Instant::now();
+            let (attempt, silent) = (sent.attempt, sent.seen.elapsed());
+            if !stopped && silent < self.silence {
                 continue;
             }
             if !stopped && nothing_waits.is_none() {
                 nothing_waits = Some(self.queue.waiting(&lane).await? == 0);
             }
-            if !stopped && nothing_waits != Some(true) {
+            if !stopped && nothing_waits != Some(true) && silent < self.silence * PATIENCE {
                 continue;
             }
-            // From now on nobody sends it: whoever is given it yet finds it finished.
-            self.limiter.finish(&run.destination, &attempt).await?;
-            info!(run = %run.id, chunk = number, "A chunk that no worker holds is taken back");
-            board.in_flight.remove(&number);
-            self.give_up(&run.id, board, number, self.clock.now()).await?;
-            board.wait_for_rest(number, self.clock.now());
+            // From then on nobody sends it: whoever is given it yet finds it finished.
+            let id = AttemptId { run: run.id.clone(), chunk: number, attempt };
+            match self.limiter.revoke(&run.destination, &id).await? {
+                Revoked::Held => sent.seen = Instant::now(),
+                // Its report is on its way here; unless somebody took it back and died before that was written down.
+                Revoked::Finished if silent < self.silence * PATIENCE => {}
+                Revoked::Finished | Revoked::Taken => {
+                    info!(run = %run.id, chunk = number, attempt, "A chunk that no worker holds is taken back");
+                    self.give_up(&run.id, board, number, Next::Done).await?;
+                    board.in_flight.remove(&number);
+                    board.wait_for_rest(number, self.clock.now());
+                }
+            }
         }
         Ok(())
     }

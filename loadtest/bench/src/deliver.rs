@@ -157,7 +157,7 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
         queue.publish(&lane, false, Outgoing::new("bench", message)).await?;
     }
     for _ in tables {
-        let message = queue.next_report().await?;
+        let message = queue.reports().next().await?;
         let report = ReportV1::decode(&message.body)?;
         ensure!(report.statuses.iter().all(|status| *status == Status::Succeeded as u8), "{:?}", report.next);
         message.ack().await?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use outflow_model::id::{AttemptId, RunId};
 use outflow_model::limit::{Cause, Limits, Unit, Window};
-use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Verdict};
+use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 
 use crate::Case;
 
@@ -17,6 +17,7 @@ pub const LIMITER: &[Case<dyn Limiter>] = &[
     ("a_claim_belongs_to_one_worker_until_it_lapses", |limiter| Box::pin(claim(limiter))),
     ("a_permit_renews_the_claim_that_it_needs", |limiter| Box::pin(renewal(limiter))),
     ("a_finished_attempt_is_delivered_by_nobody", |limiter| Box::pin(finished(limiter))),
+    ("what_nobody_holds_is_taken_back", |limiter| Box::pin(revoked(limiter))),
     ("a_pause_stops_the_account_and_is_never_shortened", |limiter| Box::pin(pause(limiter))),
     ("in_flight_is_bounded_and_given_back", |limiter| Box::pin(in_flight(limiter))),
     ("a_request_that_is_never_ended_leaves_its_place_in_time", |limiter| Box::pin(leaked(limiter))),
@@ -65,9 +66,7 @@ async fn gate(limiter: Arc<dyn Limiter>) -> Result<()> {
 async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
     limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
-    ensure!(!limiter.is_claimed("crm", &attempt).await?);
     ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine);
-    ensure!(limiter.is_claimed("crm", &attempt).await?);
     ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine, "one's own claim is renewed");
     ensure!(limiter.claim("crm", &attempt, "two", 60 * SECOND).await? == Claimed::Held, "another's claim is respected");
     ensure!(limiter.permit(&request(&limits, Some(&attempt), "two")).await? == Verdict::Lost);
@@ -107,7 +106,6 @@ async fn finished(limiter: Arc<dyn Limiter>) -> Result<()> {
     limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
     limiter.claim("crm", &attempt, "one", 60 * SECOND).await?;
     limiter.finish("crm", &attempt).await?;
-    ensure!(!limiter.is_claimed("crm", &attempt).await?);
     for worker in ["one", "two"] {
         ensure!(limiter.claim("crm", &attempt, worker, 60 * SECOND).await? == Claimed::Done);
         ensure!(limiter.permit(&request(&limits, Some(&attempt), worker)).await? == Verdict::Lost);
@@ -134,6 +132,19 @@ async fn in_flight(limiter: Arc<dyn Limiter>) -> Result<()> {
     ensure!(matches!(limiter.permit(&ask).await?, Verdict::Later { cause: Cause::InFlight, .. }));
     limiter.end("crm", 1, Ended::Sent).await?;
     ensure!(limiter.permit(&ask).await? == Verdict::Go);
+    Ok(())
+}
+
+async fn revoked(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let attempt = attempt();
+    ensure!(limiter.revoke("crm", &attempt).await? == Revoked::Taken);
+    ensure!(limiter.claim("crm", &attempt, "w", 60 * SECOND).await? == Claimed::Done, "it was taken back");
+    let next = AttemptId { attempt: 2, ..attempt };
+    limiter.claim("crm", &next, "w", 60 * SECOND).await?;
+    ensure!(limiter.revoke("crm", &next).await? == Revoked::Held);
+    ensure!(limiter.claim("crm", &next, "w", 60 * SECOND).await? == Claimed::Mine, "it stays where it is");
+    limiter.finish("crm", &next).await?;
+    ensure!(limiter.revoke("crm", &next).await? == Revoked::Finished);
     Ok(())
 }
 

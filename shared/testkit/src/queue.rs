@@ -106,7 +106,7 @@ async fn reports(queue: Arc<dyn Queue>) -> Result<()> {
         let queue = queue.clone();
         async move { queue.report(message("r")).await }
     });
-    let report = queue.next_report().await?;
+    let report = queue.reports().next().await?;
     ensure!(report.body == "r");
     report.ack().await?;
     sent.await??;

@@ -8,7 +8,7 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::{RunOptions, RunPatch};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults, JobFailure, OrgOptions};
-use outflow_tests::{Death, block};
+use outflow_tests::{Fate, block};
 
 use super::{NAME, SECRET, lab, once_each, org, people, rows};
 
@@ -61,7 +61,7 @@ pub(crate) fn deaths() -> Result<()> {
                 let lab = lab(org(), SECRET, "mode: upsert\ndelivery: { bulk: always }", NAME).await?;
                 rows(&lab, people(1_000))?;
                 let start = lab.start("people", RunOptions::default())?;
-                let death = Death::at(at, after);
+                let death = Fate::at(at, after);
                 let engines = lab.engines(&start, Some(death.clone())).await?;
                 let survived = tokio::select! {
                     finished = engines.execute(&start) => { finished?; true }

@@ -9,7 +9,7 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::port;
 use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
 use outflow_model::wire::Next;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, info_span, warn};
 
 use super::{Delivery, Stop, Tools};
 use crate::account::Account;
@@ -17,6 +17,8 @@ use crate::transport::{Added, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
 const HOLD: Micros = 30_000_000;
+/// What a run may not send for now is asked for again after so long.
+const CLOSED: Micros = 1_000_000;
 /// A request's place among those under way outlives its timeout by this.
 const SPARE: Micros = 10_000_000;
 
@@ -77,10 +79,11 @@ impl Delivery<'_> {
         loop {
             match self.tools.limiter.permit(&request).await? {
                 Verdict::Go => return Ok(Slot::new(self.tools, self.account, request.slot)),
-                Verdict::Lost => return Err(Stop::Next(Next::Done)),
+                // Whoever has it now tells of its end.
+                Verdict::Lost => return Err(Stop::Next(Next::Continue)),
                 Verdict::Closed => {
                     let (parked, class) = (self.held.take(), ErrorClass::Backoff);
-                    return Err(Stop::Next(Next::Again { after: 0, counted: false, parked, class }));
+                    return Err(Stop::Next(Next::Again { after: CLOSED, counted: false, parked, class }));
                 }
                 Verdict::Later { wait, .. } if held + wait > HOLD => {
                     let class = ErrorClass::Throttled;
@@ -119,17 +122,22 @@ impl Delivery<'_> {
             Err(lost) if !lost.may_have_arrived => Ended::Unsent,
             _ => Ended::Sent,
         };
-        slot.end(ended).await?;
+        // An answer is worth more than its bookkeeping: the place lapses by itself.
+        if let Err(error) = slot.end(ended).await {
+            warn!(%error, "A request's place could not be given back");
+        }
         self.book.report.requests += 1;
         if let Ok(response) = &sent {
             span.record("http.response.status_code", response.status);
-            self.learn(response).await?;
+            if let Err(error) = self.learn(response).await {
+                warn!(%error, "The day's use could not be learned");
+            }
         }
         Ok(sent)
     }
 
     /// Takes what the answer's headers say of the day's quota.
-    async fn learn(&self, response: &Response) -> Result<(), Stop> {
+    async fn learn(&self, response: &Response) -> port::Result<()> {
         let throttle = &self.account.manifest.throttle;
         let usage = throttle.daily_usage.as_deref().and_then(|name| response.header(name));
         if let Some((used, allowed)) = usage.and_then(used_of_allowed) {

@@ -10,7 +10,7 @@ use outflow_model::limit::{Answer, Ask, Cause, Micros, Usage};
 use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
-use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Verdict};
+use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 
 /// The day's use is written down whenever it has grown by so many requests, and counted so much too high after a crash.
 const WRITE_EVERY: u64 = 64;
@@ -146,10 +146,16 @@ impl Limiter for MemoryLimiter {
         }))
     }
 
-    async fn is_claimed(&self, _account: &str, attempt: &AttemptId) -> Result<bool> {
+    async fn revoke(&self, _account: &str, attempt: &AttemptId) -> Result<Revoked> {
         let now = self.clock.now();
-        let is_held = |(holder, until): &(Option<String>, Micros)| holder.is_some() && *until > now;
-        Ok(self.with(|state| state.claims.get(attempt).is_some_and(is_held)))
+        Ok(self.with(|state| match state.claims.get(attempt) {
+            Some((Some(_), until)) if *until > now => Revoked::Held,
+            Some((None, until)) if *until > now => Revoked::Finished,
+            _ => {
+                state.claims.insert(attempt.clone(), (None, now + FINISHED));
+                Revoked::Taken
+            }
+        }))
     }
 
     async fn finish(&self, _account: &str, attempt: &AttemptId) -> Result<()> {

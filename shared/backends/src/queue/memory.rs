@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use outflow_model::id::Lane;
-use outflow_model::port::queue::{Delivery, Outgoing, Queue, Receipt, Take};
+use outflow_model::port::queue::{Delivery, Outgoing, Queue, Receipt, Reports, Take};
 use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::{Notify, oneshot};
 
@@ -56,7 +56,7 @@ impl Channel {
         self.arrived.notify_waiters();
     }
 
-    async fn next(self: &Arc<Self>, take: Take) -> Delivery {
+    async fn take(self: &Arc<Self>, take: Take) -> Delivery {
         loop {
             // Registered before the look: what arrives in between is not missed.
             let mut arrived = std::pin::pin!(self.arrived.notified());
@@ -111,7 +111,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery> {
-        Ok(self.lane(lane).next(take).await)
+        Ok(self.lane(lane).take(take).await)
     }
 
     async fn waiting(&self, lane: &Lane) -> Result<u64> {
@@ -131,8 +131,17 @@ impl Queue for MemoryQueue {
         done.await.map_err(|_| PortError::new(Trouble::Unavailable, "Nobody settles reports any more"))
     }
 
-    async fn next_report(&self) -> Result<Delivery> {
-        Ok(self.reports.next(Take::Any).await)
+    fn reports(&self) -> Arc<dyn Reports> {
+        Arc::new(Reader(self.reports.clone()))
+    }
+}
+
+struct Reader(Arc<Channel>);
+
+#[async_trait]
+impl Reports for Reader {
+    async fn next(&self) -> Result<Delivery> {
+        Ok(self.0.take(Take::Any).await)
     }
 }
 

@@ -53,6 +53,17 @@ pub enum Verdict {
     Lost,
 }
 
+/// What became of an attempt that was to be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revoked {
+    /// Nobody held it, and nobody will.
+    Taken,
+    /// A worker holds it: it stays there.
+    Held,
+    /// It was finished before: its report is on its way, or here.
+    Finished,
+}
+
 /// Whose is an attempt?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claimed {
@@ -92,8 +103,8 @@ pub trait Limiter: Send + Sync {
     async fn close_gate(&self, account: &str, run: &RunId) -> Result<()>;
     /// Claims an attempt for a worker.
     async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed>;
-    /// Whether a worker holds an attempt.
-    async fn is_claimed(&self, account: &str, attempt: &AttemptId) -> Result<bool>;
+    /// Finishes an attempt unless a worker holds it, in one step.
+    async fn revoke(&self, account: &str, attempt: &AttemptId) -> Result<Revoked>;
     /// An attempt was reported on to its end, or another takes its place: nobody delivers it from now on.
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()>;
     /// Asks whether a request may leave.

@@ -1,6 +1,8 @@
 //! Transport of chunks to workers and of reports back. It may deliver twice, and may lose everything: plan and ledger
 //! are the truth.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -53,8 +55,15 @@ pub trait Queue: Send + Sync {
     fn outlives_processes(&self) -> bool;
     /// Sends a report to the coordinators.
     async fn report(&self, message: Outgoing) -> Result<()>;
+    /// Takes part in reading reports, until the answer is dropped: what it holds then goes to other readers.
+    fn reports(&self) -> Arc<dyn Reports>;
+}
+
+/// A reader of reports.
+#[async_trait]
+pub trait Reports: Send + Sync {
     /// Waits for the next report.
-    async fn next_report(&self) -> Result<Delivery>;
+    async fn next(&self) -> Result<Delivery>;
 }
 
 /// A message in a consumer's hands. Dropping it unacknowledged hands it back.

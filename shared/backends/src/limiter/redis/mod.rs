@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use outflow_model::id::{AttemptId, RunId};
 use outflow_model::limit::{Ask, Cause, Limits, Micros, Unit};
 use outflow_model::port::ledger::Quotas;
-use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Verdict};
+use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 use outflow_model::port::{PortError, Result, Trouble};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
@@ -19,7 +19,7 @@ use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 /// Redis answers in far less; who waits longer holds up every request of its worker.
 const ANSWER: Duration = Duration::from_millis(500);
 const CONNECT: Duration = Duration::from_secs(1);
-/// A finished attempt is remembered for so long, in milliseconds: longer than a broker takes to deliver again.
+/// A finished attempt is remembered for so long, in milliseconds.
 const FINISHED: u64 = 3_600_000;
 
 /// Budgets, gates and claims in Redis.
@@ -34,6 +34,7 @@ pub struct RedisLimiter {
 struct Scripts {
     permit: Script,
     claim: Script,
+    revoke: Script,
     pause: Script,
     end: Script,
     daily: Script,
@@ -55,6 +56,7 @@ impl RedisLimiter {
         let scripts = Scripts {
             permit: Script::new(include_str!("permit.lua")),
             claim: Script::new(scripts::CLAIM),
+            revoke: Script::new(scripts::REVOKE),
             pause: Script::new(scripts::PAUSE),
             end: Script::new(scripts::END),
             daily: Script::new(scripts::DAILY),
@@ -192,9 +194,13 @@ impl Limiter for RedisLimiter {
         })
     }
 
-    async fn is_claimed(&self, account: &str, attempt: &AttemptId) -> Result<bool> {
-        let holder: Option<String> = self.query(redis::cmd("GET").arg(self.claim_of(account, attempt))).await?;
-        Ok(holder.is_some_and(|holder| !holder.is_empty()))
+    async fn revoke(&self, account: &str, attempt: &AttemptId) -> Result<Revoked> {
+        let mut call = self.scripts.revoke.prepare_invoke();
+        Ok(match self.invoke::<i64>(call.key(self.claim_of(account, attempt)).arg(FINISHED)).await? {
+            1 => Revoked::Taken,
+            0 => Revoked::Held,
+            _ => Revoked::Finished,
+        })
     }
 
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()> {

@@ -8,6 +8,14 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1";
 
+/// KEYS claim; ARGV how long it is remembered, in milliseconds. 1 taken back, 0 held, -1 finished before.
+pub(super) const REVOKE: &str = "
+local holder = redis.call('GET', KEYS[1])
+if holder == '' then return -1 end
+if holder then return 0 end
+redis.call('SET', KEYS[1], '', 'PX', ARGV[1])
+return 1";
+
 /// KEYS pause; ARGV wait in microseconds. Never shortens a pause.
 pub(super) const PAUSE: &str = "
 local time = redis.call('TIME')

@@ -24,9 +24,12 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(url: &str, name: &str) -> Result<Self> {
-        // The URL holds credentials: errors do not repeat it.
-        let mut uri: AMQPUri = url.parse().map_err(|error: String| {
-            PortError::caused(Trouble::Missing, "The URL of RabbitMQ cannot be used", error)
+        // The URL holds credentials, and so may what the parser says of it.
+        let mut uri: AMQPUri = url.parse().map_err(|_: String| {
+            PortError::new(
+                Trouble::Missing,
+                "The URL of RabbitMQ cannot be used; it is like amqp://user:password@host:5672/%2f",
+            )
         })?;
         uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT));
         Ok(Self { uri, name: name.into(), connection: Mutex::new(None) })

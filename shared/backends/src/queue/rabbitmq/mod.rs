@@ -6,14 +6,14 @@ mod publisher;
 mod topology;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::Lane;
 use outflow_model::port::Result;
-use outflow_model::port::queue::{Delivery, Outgoing, Queue, Take};
-use tokio::sync::{Notify, OnceCell};
+use outflow_model::port::queue::{Delivery, Outgoing, Queue, Reports, Take};
+use tokio::sync::Notify;
 
 use inbox::Inbox;
 use link::Link;
@@ -33,7 +33,14 @@ pub struct RabbitQueue {
     topology: Topology,
     prefetch: u16,
     lanes: Mutex<BTreeMap<Lane, Arc<Served>>>,
-    reports: OnceCell<(Arc<Inbox>, Arc<Notify>)>,
+    /// There as long as somebody reads: reports that nobody here settles belong to others.
+    reports: Mutex<Weak<Reader>>,
+}
+
+/// What this process reads of the reports.
+struct Reader {
+    inbox: Arc<Inbox>,
+    arrived: Arc<Notify>,
 }
 
 /// A lane that this process consumes.
@@ -61,7 +68,7 @@ impl RabbitQueue {
             topology,
             prefetch: prefetch.max(1),
             lanes: Mutex::default(),
-            reports: OnceCell::new(),
+            reports: Mutex::default(),
         })
     }
 
@@ -120,12 +127,21 @@ impl Queue for RabbitQueue {
         self.publisher.publish(&self.topology.reports(), "outflow.report.v1", &message, Duration::MAX).await
     }
 
-    async fn next_report(&self) -> Result<Delivery> {
-        let open = async || {
-            let arrived = Arc::new(Notify::new());
-            (self.inbox(self.topology.reports(), REPORTS, &arrived), arrived)
-        };
-        let (inbox, arrived) = self.reports.get_or_init(open).await;
-        Ok(next(arrived, || inbox.take()).await)
+    fn reports(&self) -> Arc<dyn Reports> {
+        let mut reader = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = reader.upgrade() {
+            return open;
+        }
+        let arrived = Arc::new(Notify::new());
+        let open = Arc::new(Reader { inbox: self.inbox(self.topology.reports(), REPORTS, &arrived), arrived });
+        *reader = Arc::downgrade(&open);
+        open
+    }
+}
+
+#[async_trait]
+impl Reports for Reader {
+    async fn next(&self) -> Result<Delivery> {
+        Ok(next(&self.arrived, || self.inbox.take()).await)
     }
 }

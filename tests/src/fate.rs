@@ -1,4 +1,5 @@
-//! A ledger whose process dies: at one of its operations, before or after it is written, nothing goes on any more.
+//! A ledger under a fate: at one of its writing operations, before or after it is written, its process dies and nothing
+//! goes on any more; or, again and again, the answer to such an operation is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,25 +7,39 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
-use outflow_model::port::Result;
 use outflow_model::port::ledger::{Chunk, Chunks, Closing, Ledger, Problem, Quotas, Requested, Run, RunPatch, Runs};
+use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::run::RunState;
 use outflow_model::wire::ReportV1;
 use tokio::sync::Notify;
 
-/// When the process dies.
-pub struct Death {
-    /// Writing operations that it still has.
+/// What befalls writing operations.
+pub struct Fate {
+    /// Writing operations until it strikes.
     left: AtomicI64,
-    /// Whether the fatal operation is written.
+    /// Whether the operation that it strikes is written.
     after: bool,
+    /// Only the answer is lost, of one operation in about so many.
+    every: Option<i64>,
+    strikes: AtomicI64,
     died: Notify,
 }
 
-impl Death {
-    /// Dies at the writing operation number `at`, from 0, once it is written where `after` is set.
+impl Fate {
+    /// The process dies at the writing operation number `at`, from 0, once it is written where `after` is set.
     pub fn at(at: i64, after: bool) -> Arc<Self> {
-        Arc::new(Self { left: AtomicI64::new(at), after, died: Notify::new() })
+        Arc::new(Self { left: AtomicI64::new(at), after, every: None, strikes: AtomicI64::new(0), died: Notify::new() })
+    }
+
+    /// Of one operation in about `every` the answer is lost: it may be written, as `after` says.
+    pub fn lost_answers(every: i64, after: bool) -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicI64::new(every),
+            after,
+            every: Some(every),
+            strikes: AtomicI64::new(0),
+            died: Notify::new(),
+        })
     }
 
     /// Waits for the death.
@@ -40,23 +55,29 @@ impl Death {
         if left == 0 && self.after {
             work.await?;
         }
+        if let Some(every) = self.every {
+            // Not evenly: what is begun anew would be struck at the same place for ever.
+            let strikes = self.strikes.fetch_add(1, Ordering::SeqCst);
+            self.left.store(every + strikes * 7 % 5, Ordering::SeqCst);
+            return Err(PortError::new(Trouble::Unavailable, "The connection broke"));
+        }
         self.died.notify_one();
         std::future::pending().await
     }
 }
 
-/// A ledger in a process that dies.
-pub struct MortalLedger {
+/// A ledger under a fate.
+pub struct FatedLedger {
     /// The ledger itself, which survives.
     pub inner: Arc<dyn Ledger>,
-    /// When.
-    pub death: Arc<Death>,
+    /// Its fate.
+    pub fate: Arc<Fate>,
 }
 
 #[async_trait]
-impl Runs for MortalLedger {
+impl Runs for FatedLedger {
     async fn request(&self, run: &Run) -> Result<Requested> {
-        self.death.write(self.inner.request(run)).await
+        self.fate.write(self.inner.request(run)).await
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>> {
@@ -68,11 +89,11 @@ impl Runs for MortalLedger {
     }
 
     async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()> {
-        self.death.write(self.inner.patch(id, from, patch)).await
+        self.fate.write(self.inner.patch(id, from, patch)).await
     }
 
     async fn close(&self, id: &RunId, from: RunState, closing: Closing) -> Result<()> {
-        self.death.write(self.inner.close(id, from, closing)).await
+        self.fate.write(self.inner.close(id, from, closing)).await
     }
 
     async fn snapshot(&self, sync: &str) -> Result<Option<String>> {
@@ -80,14 +101,14 @@ impl Runs for MortalLedger {
     }
 
     async fn point(&self, sync: &str, snapshot: Option<&str>) -> Result<()> {
-        self.death.write(self.inner.point(sync, snapshot)).await
+        self.fate.write(self.inner.point(sync, snapshot)).await
     }
 }
 
 #[async_trait]
-impl Chunks for MortalLedger {
+impl Chunks for FatedLedger {
     async fn plan(&self, run: &RunId, chunks: &[Chunk]) -> Result<()> {
-        self.death.write(self.inner.plan(run, chunks)).await
+        self.fate.write(self.inner.plan(run, chunks)).await
     }
 
     async fn chunks(&self, run: &RunId) -> Result<Vec<Chunk>> {
@@ -99,15 +120,15 @@ impl Chunks for MortalLedger {
     }
 
     async fn published(&self, run: &RunId, chunks: &[ChunkNo]) -> Result<()> {
-        self.death.write(self.inner.published(run, chunks)).await
+        self.fate.write(self.inner.published(run, chunks)).await
     }
 
     async fn settle(&self, reports: &[ReportV1], now: Micros) -> Result<Vec<(RunId, Chunk)>> {
-        self.death.write(self.inner.settle(reports, now)).await
+        self.fate.write(self.inner.settle(reports, now)).await
     }
 
     async fn add_problems(&self, run: &RunId, problems: &[Problem]) -> Result<()> {
-        self.death.write(self.inner.add_problems(run, problems)).await
+        self.fate.write(self.inner.add_problems(run, problems)).await
     }
 
     async fn problems(&self, run: &RunId, limit: u32) -> Result<Vec<Problem>> {
@@ -115,12 +136,12 @@ impl Chunks for MortalLedger {
     }
 
     async fn expire(&self, before: Micros) -> Result<Vec<String>> {
-        self.death.write(self.inner.expire(before)).await
+        self.fate.write(self.inner.expire(before)).await
     }
 }
 
 #[async_trait]
-impl Quotas for MortalLedger {
+impl Quotas for FatedLedger {
     async fn daily(&self, account: &str, day: i64) -> Result<u64> {
         self.inner.daily(account, day).await
     }
