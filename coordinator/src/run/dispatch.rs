@@ -10,11 +10,11 @@ use outflow_model::port::Trouble;
 use outflow_model::port::ledger::{Chunk, Run, RunPatch};
 use outflow_model::port::queue::Outgoing;
 use outflow_model::run::RunState;
-use outflow_model::wire::{ChunkV1, VERSION};
+use outflow_model::wire::{ChunkV1, Next, VERSION};
 use tokio::sync::watch;
 use tracing::{Instrument, info, info_span, warn};
 
-use super::board::{Board, InFlight, is_open, unknown};
+use super::board::{Board, InFlight, is_open};
 use super::plan_file::read_frame;
 use super::{Engine, EngineError, Finished, Signal, Start, Stopped};
 
@@ -154,20 +154,13 @@ impl Engine {
 
     /// Requests that an earlier process announced and whose answer was lost with it: their records are unknown.
     async fn decide_lost(&self, run: &RunId, board: &mut Board) -> Result<(), EngineError> {
-        let mut reports = Vec::new();
         // A worker that is still at it will tell of its own.
-        let over = board.chunks.values().filter(|chunk| !board.in_flight.contains_key(&chunk.number));
-        for chunk in over {
-            let lost = chunk.merged.undecided();
-            if !lost.is_empty() {
-                reports.push(unknown(run, chunk, &lost));
+        let over: Vec<ChunkNo> = board.waiting.iter().copied().collect();
+        for number in over {
+            self.give_up(run, board, number, Next::Continue).await?;
+            if board.chunks.get(&number).is_some_and(|chunk| chunk.merged.is_final()) {
+                board.waiting.remove(&number);
             }
-        }
-        for (_, chunk) in self.ledger.settle(&reports, self.clock.now()).await? {
-            if chunk.merged.is_final() {
-                board.waiting.remove(&chunk.number);
-            }
-            board.put(chunk);
         }
         Ok(())
     }

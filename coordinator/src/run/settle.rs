@@ -20,7 +20,7 @@ const SETTLE: usize = 64;
 /// So many silences are waited out for a report that must be on its way.
 const PATIENCE: u32 = 8;
 /// What is left of a delivery that ended without a word is published again after this long.
-pub(super) const SILENT: Micros = 1_000_000;
+const SILENT: Micros = 1_000_000;
 
 impl Engine {
     /// Settles a report, and whatever else has arrived meanwhile, in one transaction.
@@ -146,7 +146,13 @@ impl Engine {
 
     /// Nobody will answer for what was announced and is undecided: it is unknown. With [`Next::Done`] the delivery has
     /// ended with that.
-    async fn give_up(&self, run: &RunId, board: &mut Board, number: ChunkNo, next: Next) -> Result<(), EngineError> {
+    pub(super) async fn give_up(
+        &self,
+        run: &RunId,
+        board: &mut Board,
+        number: ChunkNo,
+        next: Next,
+    ) -> Result<(), EngineError> {
         let Some(chunk) = board.chunks.get(&number) else { return Ok(()) };
         let lost = chunk.merged.undecided();
         if lost.is_empty() && next == Next::Continue {

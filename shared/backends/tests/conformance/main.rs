@@ -7,15 +7,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
     FileVault, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SqliteLedger,
     SystemClock,
 };
+use outflow_model::id::Lane;
+use outflow_model::port::Trouble;
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
-use outflow_model::port::queue::Queue;
+use outflow_model::port::queue::{Outgoing, Queue};
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, stop_all};
@@ -62,6 +64,14 @@ async fn store(folder: &TempDir) -> Result<Arc<dyn Store>> {
 
 async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {
     Ok(Arc::new(FileVault::new(&folder.path().join("tokens"))))
+}
+
+async fn too_large() -> Result<()> {
+    let queue = RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance", 4)?;
+    let message = Outgoing::new("large", vec![0; 17 * 1024 * 1024]);
+    let refused = queue.publish(&Lane("a".to_owned()), false, message).await.err();
+    ensure!(refused.is_some_and(|error| error.trouble == Trouble::Corrupt && error.to_string().contains("17 MiB")));
+    Ok(())
 }
 
 async fn script() -> Result<()> {
@@ -111,6 +121,11 @@ fn main() -> ExitCode {
         vec![trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script)],
         trials("queue::memory", true, QUEUE, queue),
         trials("queue::rabbitmq", RabbitMq::is_found(), QUEUE, rabbitmq),
+        vec![trial(
+            "queue::rabbitmq::a_message_that_is_too_large_is_refused".to_owned(),
+            RabbitMq::is_found(),
+            too_large,
+        )],
         trials("store::local", true, STORE, store),
         trials("vault::file", true, VAULT, vault),
     ];

@@ -175,12 +175,16 @@ impl Chunks for PostgresLedger {
 
     async fn published(&self, run: &RunId, chunks: &[ChunkNo]) -> Result<()> {
         let numbers: Vec<i64> = chunks.iter().map(|number| i64::from(*number)).collect();
-        sqlx::query("UPDATE chunks SET attempt = attempt + 1 WHERE run = $1 AND number = ANY ($2)")
-            .bind(run.as_str())
-            .bind(numbers)
-            .execute(&self.pool)
-            .await
-            .map_err(doing("Cannot count an attempt"))?;
+        // Held in the same order as settling holds them.
+        sqlx::query(
+            "WITH held AS (SELECT number FROM chunks WHERE run = $1 AND number = ANY ($2) ORDER BY number FOR UPDATE) \
+             UPDATE chunks SET attempt = attempt + 1 FROM held WHERE run = $1 AND chunks.number = held.number",
+        )
+        .bind(run.as_str())
+        .bind(numbers)
+        .execute(&self.pool)
+        .await
+        .map_err(doing("Cannot count an attempt"))?;
         Ok(())
     }
 

@@ -55,11 +55,9 @@ if quota >= 0 and daily >= math.floor(quota * (100 - kept_back) / 100) then
   return {6, (day + 1) * DAY - now}
 end
 
-if most >= 0 then
-  redis.call('ZREMRANGEBYSCORE', flight, '-inf', text(now))
-  if redis.call('ZCARD', flight) >= math.max(most, 1) then
-    return {4, 5000}
-  end
+redis.call('ZREMRANGEBYSCORE', flight, '-inf', text(now))
+if most >= 0 and redis.call('ZCARD', flight) >= math.max(most, 1) then
+  return {4, 5000}
 end
 
 local at, windows = now, {}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -20,6 +21,8 @@ const WINDOW: u32 = 64 * 1024;
 /// A quorum queue confirms within half a second when it is slow; a broker under alarm does not at all.
 const CONFIRM: Duration = Duration::from_secs(30);
 const PERSISTENT: u8 = 2;
+/// RabbitMQ 4 refuses larger messages, and closes the channel of all others with them.
+const LARGEST: usize = 16 * 1024 * 1024;
 /// How long after a failure a message is published again; doubles up to the last.
 const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
@@ -35,6 +38,8 @@ pub(super) struct Publisher {
 struct Open {
     channel: Channel,
     declared: Mutex<BTreeSet<String>>,
+    /// Messages that came back for want of a queue.
+    returned: AtomicU64,
 }
 
 impl Publisher {
@@ -45,12 +50,18 @@ impl Publisher {
     /// Returns when the broker has confirmed the message; an error where it has not within `patience`. Whatever failed may
     /// be there all the same, once or more often: who reads it has to bear that.
     pub(super) async fn publish(&self, queue: &str, kind: &str, message: &Outgoing, patience: Duration) -> Result<()> {
+        if message.body.len() > LARGEST {
+            let size = message.body.len() >> 20;
+            let text =
+                format!("{} has {size} MiB, and RabbitMQ takes 16; smaller `delivery.chunk_rows` help", message.id);
+            return Err(PortError::new(Trouble::Corrupt, text));
+        }
         let weight = (message.body.len() / 1024 + 1).min(WINDOW as usize) as u32;
         let _room = self.window.acquire_many(weight).await;
         let (began, mut pause) = (Instant::now(), AGAIN[0]);
         loop {
             match self.try_publish(queue, kind, message).await {
-                Err(error) if began.elapsed() + pause < patience => {
+                Err(error) if error.trouble == Trouble::Unavailable && began.elapsed() + pause < patience => {
                     warn!(queue, message = message.id, %error, "A message was not taken; it is published again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(AGAIN[1]);
@@ -70,6 +81,7 @@ impl Publisher {
     async fn try_publish(&self, queue: &str, kind: &str, message: &Outgoing) -> Result<()> {
         let open = self.open().await?;
         self.declare(&open, queue).await?;
+        let returned = open.returned.load(Ordering::Relaxed);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let sending = async {
             open.channel
@@ -78,10 +90,13 @@ impl Publisher {
                 .await
         };
         match within(CONFIRM, sending).await {
-            Ok(Confirmation::Ack(None)) => Ok(()),
-            // Somebody's message had no queue. Which one's cannot be told from here: a return may come with another
-            // message's confirm. All of the queues are declared anew, and this message is published again.
-            Ok(Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_))) => {
+            Ok(Confirmation::Ack(None)) if open.returned.load(Ordering::Relaxed) == returned => Ok(()),
+            // Somebody's message had no queue. Whose cannot be told: a return may come with another message's confirm. All
+            // queues are declared anew, and all that was on its way is published again.
+            Ok(confirmation @ (Confirmation::Ack(_) | Confirmation::Nack(Some(_)))) => {
+                if confirmation.take_message().is_some() {
+                    open.returned.fetch_add(1, Ordering::Relaxed);
+                }
                 open.declared.lock().await.clear();
                 Err(PortError::new(Trouble::Unavailable, format!("RabbitMQ has lost the queue {queue}")))
             }
@@ -105,7 +120,7 @@ impl Publisher {
         }
         let channel = self.link.channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(unavailable)?;
-        Ok(held.insert(Arc::new(Open { channel, declared: Mutex::default() })).clone())
+        Ok(held.insert(Arc::new(Open { channel, declared: Mutex::default(), returned: AtomicU64::new(0) })).clone())
     }
 
     async fn declare(&self, open: &Open, queue: &str) -> Result<()> {
