@@ -78,17 +78,27 @@ pub(crate) enum Command {
         /// Where another process runs, queues a follow-up instead of waiting.
         #[arg(long)]
         no_wait: bool,
+        #[command(flatten)]
+        detach: Detach,
     },
     /// Delivers a plan that the guard held.
     Approve {
         /// The run.
         run: String,
+        #[command(flatten)]
+        detach: Detach,
     },
     /// Stops a run; what is in flight is settled, and the next run finds the rest.
     Cancel {
         /// The run.
         run: String,
+        #[command(flatten)]
+        detach: Detach,
     },
+    /// Plans runs and accounts for them, one of several that share their state.
+    Coordinator,
+    /// Delivers chunks, one of any number that share a queue and a limiter.
+    Worker(WorkerFlags),
     /// Lists runs, newest first.
     Runs {
         /// Of this sync only.
@@ -114,6 +124,8 @@ pub(crate) enum Command {
     Retry {
         /// The sync.
         sync: String,
+        #[command(flatten)]
+        detach: Detach,
     },
     /// Lists records that were sent without an answer where sending twice could do harm, and decides about them.
     Unknown {
@@ -154,6 +166,30 @@ pub(crate) struct RunFlags {
     /// Sends every row again.
     #[arg(long)]
     pub(crate) full: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ClapArgs)]
+pub(crate) struct Detach {
+    /// Where coordinators execute: does not wait for the run's end.
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+/// What a worker needs; what is not told is taken from `state.shared` of the project.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct WorkerFlags {
+    /// RabbitMQ, as `amqp://user:password@host/vhost`.
+    #[arg(long, env = "OUTFLOW_QUEUE", default_value = "", hide_env_values = true)]
+    pub(crate) queue: String,
+    /// Redis, as `redis://host`.
+    #[arg(long, env = "OUTFLOW_LIMITER", default_value = "", hide_env_values = true)]
+    pub(crate) limiter: String,
+    /// What the names of queues and keys begin with.
+    #[arg(long, env = "OUTFLOW_PREFIX", default_value = "outflow")]
+    pub(crate) prefix: String,
+    /// Seconds after SIGTERM within which requests under way must be answered; what is left goes to other workers.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) grace: u64,
 }
 
 #[derive(Debug, Subcommand)]

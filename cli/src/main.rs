@@ -7,6 +7,7 @@ mod example;
 mod exit;
 mod mistakes;
 mod progress;
+mod signals;
 mod telemetry;
 mod ui;
 

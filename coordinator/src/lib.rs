@@ -2,7 +2,10 @@
 
 pub mod project;
 mod run;
+mod serve;
+
 pub use run::{
     Decision, Engine, EngineError, Finished, Plan, Progress, Sample, Signal, SnapshotCounts, Start, count_snapshot,
     new_run,
 };
+pub use serve::{Coordinator, Starts, lease_of};

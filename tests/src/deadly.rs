@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use outflow_backends::MemoryQueue;
 use outflow_model::id::Lane;
 use outflow_model::port::Result;
-use outflow_model::port::queue::{Delivery, Outgoing, Queue, Reports, Take};
+use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Reports, Take};
 use outflow_model::wire::{ChunkV1, unpack};
 
 /// A queue in memory; whoever takes a message with this record is gone before it can do anything, which hands the
@@ -18,11 +18,33 @@ pub struct DeadlyQueue {
     pub inner: MemoryQueue,
 }
 
-impl DeadlyQueue {
+struct Deadly {
+    record: String,
+    inner: Arc<dyn Consumer>,
+}
+
+impl Deadly {
     fn is_deadly(&self, body: &[u8]) -> bool {
         let Ok(chunk) = ChunkV1::decode(body) else { return false };
         let Ok(table) = unpack(&chunk.payload, 1 << 24) else { return false };
         chunk.pending().iter().any(|row| table.identity_text(*row as usize) == self.record)
+    }
+}
+
+#[async_trait]
+impl Consumer for Deadly {
+    async fn next(&self, take: Take) -> Result<Delivery> {
+        loop {
+            let message = self.inner.next(take).await?;
+            // The tenth delivery is looked at, not processed.
+            if message.redelivered >= 10 || !self.is_deadly(&message.body) {
+                return Ok(message);
+            }
+        }
+    }
+
+    fn stop(&self) {
+        self.inner.stop();
     }
 }
 
@@ -32,14 +54,8 @@ impl Queue for DeadlyQueue {
         self.inner.publish(lane, urgent, message).await
     }
 
-    async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery> {
-        loop {
-            let message = self.inner.next_chunk(lane, take).await?;
-            // The tenth delivery is looked at, not processed.
-            if message.redelivered >= 10 || !self.is_deadly(&message.body) {
-                return Ok(message);
-            }
-        }
+    fn consume(&self, lane: &Lane, most: u16) -> Arc<dyn Consumer> {
+        Arc::new(Deadly { record: self.record.clone(), inner: self.inner.consume(lane, most) })
     }
 
     async fn waiting(&self, lane: &Lane) -> Result<u64> {

@@ -88,6 +88,10 @@ impl Runs for FatedLedger {
         self.inner.runs(sync, limit).await
     }
 
+    async fn unended(&self) -> Result<Vec<Run>> {
+        self.inner.unended().await
+    }
+
     async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()> {
         self.fate.write(self.inner.patch(id, from, patch)).await
     }

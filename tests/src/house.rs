@@ -80,9 +80,7 @@ impl House {
     pub(crate) fn queue(&self, process: &str) -> Result<Arc<dyn Queue>> {
         Ok(match self {
             Self::Embedded(_) => Arc::new(MemoryQueue::default()),
-            Self::Distributed { services, prefix, .. } => {
-                Arc::new(RabbitQueue::new(&services.0.url, prefix, process, 4)?)
-            }
+            Self::Distributed { services, prefix, .. } => Arc::new(RabbitQueue::new(&services.0.url, prefix, process)?),
         })
     }
 

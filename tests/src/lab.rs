@@ -16,14 +16,14 @@ use outflow_model::port::queue::Queue;
 use outflow_model::secret::Reference;
 use outflow_simulators::{HubSpot, Options, Running, Simulator, start};
 use outflow_worker::{Accounts, Keyring, Worker, serve};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::fate::{Fate, FatedLedger};
 use crate::house::House;
 
 /// Shorter than in earnest: deaths are many here.
-const SILENCE: Duration = Duration::from_secs(1);
-const LEASE: i64 = 1_000_000;
+const SILENCE: Duration = Duration::from_secs(3);
+const LEASE: i64 = 2_000_000;
 
 /// A project, its simulator, and what survives a crash of the engine.
 pub struct Lab<S = HubSpot> {
@@ -173,7 +173,7 @@ impl<S: Simulator> Lab<S> {
             Worker::new(worker_name(), accounts, queue.clone(), limiter.clone(), clock.clone()).with_lease(LEASE),
         );
         let lane = Lane(start.sync.account.name.clone());
-        let worker = tokio::spawn(serve(worker, lane, start.sync.concurrency as usize));
+        let worker = tokio::spawn(serve(worker, lane, start.sync.concurrency));
         let store = Arc::new(ObjectStore::local(&state.join("store"))?);
         let (progress, _) = watch::channel(Progress::default());
         let folder = state.join("tmp");
@@ -186,7 +186,7 @@ impl<S: Simulator> Lab<S> {
             clock,
             folder,
             silence: SILENCE,
-            news: Notify::new(),
+            news: Arc::default(),
             progress,
         });
         let (signal, signals) = watch::channel(Signal::Run);

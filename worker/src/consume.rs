@@ -12,6 +12,7 @@ use outflow_model::port::limiter::{Claimed, Limiter};
 use outflow_model::port::queue::{Delivery as Message, Queue, Take};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::wire::{ChunkV1, Next, ReportV1, unpack};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
 
@@ -23,14 +24,17 @@ const CHUNK_CAP: usize = 256 * 1024 * 1024;
 /// A message that was delivered so often without an acknowledgement is not tried again.
 const POISON: u32 = 10;
 /// A claim lapses after this much silence: so long a chunk waits whose worker has died.
-const LEASE: Micros = 30_000_000;
+const LEASE: Micros = 15_000_000;
+/// No lane is served by more than so many deliveries of one worker at a time.
+const MOST: u32 = 1_000;
 /// A chunk that another worker holds is asked for this often.
 const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 
 /// A worker: what it needs to serve lanes.
 pub struct Worker {
+    name: String,
     accounts: Accounts,
-    tools: Tools,
+    pub(crate) tools: Tools,
 }
 
 impl Worker {
@@ -42,7 +46,8 @@ impl Worker {
         limiter: Arc<dyn Limiter>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { accounts, tools: Tools { queue, limiter, clock, worker: name, lease: LEASE } }
+        let (draining, _) = watch::channel(false);
+        Self { name, accounts, tools: Tools { queue, limiter, clock, lease: LEASE, draining } }
     }
 
     /// Its claims lapse after so much silence.
@@ -50,6 +55,17 @@ impl Worker {
     pub fn with_lease(mut self, lease: Micros) -> Self {
         self.tools.lease = lease;
         self
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes no more: each delivery ends with the request that is under way, reports what it has done, and hands the rest
+    /// back.
+    pub fn drain(&self) {
+        self.tools.draining.send_replace(true);
     }
 
     /// Delivers one message and reports; acknowledges it once the report is durable.
@@ -65,12 +81,19 @@ impl Worker {
         if let Some(parent) = &chunk.traceparent {
             outflow_trace::follow(&span, parent);
         }
-        if !self.claim(&chunk).await? {
-            return message.ack().await;
-        }
+        // Each delivery is a holder of its own: a message may come to this worker twice at once.
+        let holder = format!("{}/{:x}", self.name, self.tools.clock.entropy());
+        let inherited = match self.claim(&chunk, &holder).await? {
+            Claimed::Mine => false,
+            Claimed::Inherited => true,
+            Claimed::Done => return message.ack().await,
+            // Handed back.
+            Claimed::Held => return Ok(()),
+        };
         // The claim is held until the report is durable: a message whose report was lost is delivered again.
         let work = async {
-            let report = self.deliver(&chunk, message.redelivered).instrument(span).await;
+            let begun = inherited || message.redelivered > 0;
+            let report = self.deliver(&chunk, &holder, message.redelivered, begun).instrument(span).await;
             self.tools.report(&report).await?;
             if report.next == Next::Continue {
                 return Ok(());
@@ -83,40 +106,40 @@ impl Worker {
         };
         tokio::select! {
             done = work => done?,
-            never = self.keep_claim(&chunk) => match never {},
+            never = self.keep_claim(&chunk, &holder) => match never {},
         }
         message.ack().await
     }
 
-    /// Waits until the chunk is this worker's to deliver; false where another has done it.
-    async fn claim(&self, chunk: &ChunkV1) -> Result<bool> {
-        let Tools { limiter, worker, lease, .. } = &self.tools;
+    /// Waits until nobody else holds the chunk; while this worker drains it does not.
+    async fn claim(&self, chunk: &ChunkV1, holder: &str) -> Result<Claimed> {
+        let Tools { limiter, lease, .. } = &self.tools;
         loop {
-            match limiter.claim(&chunk.account.name, &chunk.id, worker, *lease).await {
-                Ok(Claimed::Mine) => return Ok(true),
-                Ok(Claimed::Done) => return Ok(false),
-                Ok(Claimed::Held) => {}
+            match limiter.claim(&chunk.account.name, &chunk.id, holder, *lease).await {
+                Ok(Claimed::Held) if !self.tools.is_draining() => {}
+                Ok(claimed) => return Ok(claimed),
+                Err(_) if self.tools.is_draining() => return Ok(Claimed::Held),
                 // Handing it back would only bring it here again.
                 Err(error) if error.trouble == Trouble::Unavailable => warn!(%error, "A chunk waits for the limiter"),
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(CLAIM_AGAIN).await;
+            self.tools.sleep(CLAIM_AGAIN).await;
         }
     }
 
     /// Renews the claim as long as the delivery goes on, however long a request takes. Whether it still holds is told by
     /// each permit.
-    async fn keep_claim(&self, chunk: &ChunkV1) -> std::convert::Infallible {
-        let Tools { limiter, worker, lease, .. } = &self.tools;
+    async fn keep_claim(&self, chunk: &ChunkV1, holder: &str) -> std::convert::Infallible {
+        let Tools { limiter, lease, .. } = &self.tools;
         loop {
             tokio::time::sleep(Duration::from_micros(*lease as u64 / 3)).await;
-            if let Err(error) = limiter.claim(&chunk.account.name, &chunk.id, worker, *lease).await {
+            if let Err(error) = limiter.claim(&chunk.account.name, &chunk.id, holder, *lease).await {
                 warn!(%error, "A claim could not be renewed");
             }
         }
     }
 
-    async fn deliver(&self, chunk: &ChunkV1, redelivered: u32) -> ReportV1 {
+    async fn deliver(&self, chunk: &ChunkV1, holder: &str, redelivered: u32, begun: bool) -> ReportV1 {
         let stop = |code: &str, message: String| {
             let refusal = Refusal { class: ErrorClass::FatalConfig, code: code.to_owned(), message };
             ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Stop { refusal })
@@ -124,7 +147,7 @@ impl Worker {
         if redelivered >= POISON {
             return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Poison);
         }
-        if redelivered > 0 && (chunk.bulk || !chunk.repeatable) {
+        if begun && (chunk.bulk || !chunk.repeatable) {
             // Somebody began this delivery and may have sent: the coordinator knows what was announced or checkpointed,
             // and publishes the rest anew.
             return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Lost);
@@ -137,20 +160,35 @@ impl Worker {
             Ok(table) => table,
             Err(error) => return stop("PAYLOAD", error.to_string()),
         };
-        Delivery::new(&self.tools, &account, chunk, &table).run().await
+        Delivery::new(&self.tools, &account, chunk, holder, &table).run().await
     }
 }
 
-/// Serves a lane with `concurrency` chunks at a time, until dropped.
-pub async fn serve(worker: Arc<Worker>, lane: Lane, concurrency: usize) {
+/// Serves a lane with `concurrency` chunks at a time, until the worker is drained, or this is dropped.
+pub async fn serve(worker: Arc<Worker>, lane: Lane, concurrency: u32) {
+    let (_go_on, stop) = watch::channel(false);
+    serve_until(worker, lane, concurrency, stop).await;
+}
+
+/// Serves a lane until `stop` is set, too.
+pub(crate) async fn serve_until(worker: Arc<Worker>, lane: Lane, concurrency: u32, stop: watch::Receiver<bool>) {
     let mut tasks = JoinSet::new();
+    let concurrency = concurrency.clamp(1, MOST);
+    // One more is on its way here meanwhile.
+    let consumer = worker.tools.queue.consume(&lane, concurrency as u16 + 1);
     // One more than the lane's share serves urgent chunks alone: they wait for no other.
-    let takes = std::iter::repeat_n(Take::Any, concurrency.max(1)).chain([Take::Urgent]);
+    let takes = std::iter::repeat_n(Take::Any, concurrency as usize).chain([Take::Urgent]);
     for take in takes {
-        let (worker, lane) = (worker.clone(), lane.clone());
+        let (worker, lane, consumer, mut stop) = (worker.clone(), lane.clone(), consumer.clone(), stop.clone());
         tasks.spawn(async move {
             loop {
-                let handled = match worker.tools.queue.next_chunk(&lane, take).await {
+                let next = tokio::select! {
+                    biased;
+                    () = worker.tools.drained() => return consumer.stop(),
+                    Ok(()) = async { stop.wait_for(|stop| *stop).await.map(drop) } => return consumer.stop(),
+                    next = consumer.next(take) => next,
+                };
+                let handled = match next {
                     // A task of its own: should it panic, the message is handed back and this consumer goes on.
                     Ok(message) => {
                         let worker = worker.clone();
@@ -162,7 +200,7 @@ pub async fn serve(worker: Arc<Worker>, lane: Lane, concurrency: usize) {
                 if let Err(error) = handled {
                     warn!(%lane, error = %error, "A delivery could not be completed");
                     if error.trouble == Trouble::Unavailable {
-                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        worker.tools.sleep(Duration::from_millis(200)).await;
                     }
                 }
             }

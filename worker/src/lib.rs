@@ -5,6 +5,7 @@ mod auth;
 mod consume;
 mod deliver;
 mod jwt;
+mod lanes;
 mod login;
 mod probe;
 mod read;
@@ -12,5 +13,6 @@ mod transport;
 
 pub use account::{Account, AccountError, Accounts, Keyring, Secrets};
 pub use consume::{Worker, serve};
+pub use lanes::serve_all;
 pub use probe::{Catalog, ProbeError, probe};
 pub use read::{Values, Wanted, read};

@@ -3,13 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use outflow_backends::ObjectStore;
-use outflow_coordinator::{Decision, EngineError};
+use outflow_coordinator::Decision;
 use outflow_model::change::Change;
 use outflow_model::id::RunId;
-use outflow_model::port::ledger::{Chunks, Run, Runs};
-use outflow_model::port::store::Store;
-use outflow_model::run::RunState;
+use outflow_model::port::ledger::Run;
 use outflow_model::tally::Tally;
 use serde_json::{Value, json};
 
@@ -134,8 +131,10 @@ pub(super) async fn unknown(
     decision: Option<Decision>,
 ) -> Result<Exit> {
     let project = compose::project(root)?;
-    let _lock = compose::lock(&project).await?;
-    let keys = compose::embed(&project).await?.engine.unknown(sync, key, decision).await?;
+    let alone = compose::alone(&project, sync).await?;
+    let keys = alone.engine.unknown(sync, key, decision).await;
+    alone.done().await?;
+    let keys = keys?;
     if ui.is_json() {
         ui.json(&keys);
         return Ok(Exit::Succeeded);
@@ -154,13 +153,10 @@ pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<
     let ledger = compose::ledger(&project).await?;
     match action {
         StateAction::Reset { sync } => {
-            let _lock = compose::lock(&project).await?;
-            let runs = ledger.runs(Some(sync), 20).await?;
-            if let Some(run) = runs.iter().find(|run| !run.state.is_end() && run.state != RunState::Queued) {
-                // It would write what it knows when it ends.
-                return Err(EngineError::State { run: run.id.clone(), state: run.state, wanted: "ended" }.into());
-            }
-            ledger.point(sync, None).await?;
+            let alone = compose::alone(&project, sync).await?;
+            let forgotten = alone.engine.forget(sync).await;
+            alone.done().await?;
+            forgotten?;
             ui.line(format!("{sync}: what was acknowledged is forgotten; the next run sends every row."));
         }
         StateAction::Show { sync } => {
@@ -168,8 +164,7 @@ pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<
                 ui.line(format!("{sync}: nothing is acknowledged yet."));
                 return Ok(Exit::Succeeded);
             };
-            let store = ObjectStore::local(&compose::state_dir(&project)?.join("store"))?;
-            let copy = store.local(&key).await?;
+            let copy = compose::store(&project)?.local(&key).await?;
             let counts = outflow_coordinator::count_snapshot(&copy.path)?;
             if ui.is_json() {
                 ui.json(&counts);

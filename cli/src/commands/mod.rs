@@ -2,8 +2,10 @@
 
 mod before;
 mod check;
+mod follow;
 mod inspect;
 mod run;
+mod serve;
 mod setup;
 
 use anyhow::Result;
@@ -24,16 +26,18 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
             let options = RunOptions { full: options.full, ..RunOptions::default() };
             run::plan(ui, root, sync, options).await
         }
-        Command::Run { syncs, options, no_wait } => {
+        Command::Run { syncs, options, no_wait, detach } => {
             let options = RunOptions { full: options.full, ..RunOptions::default() };
-            run::run(ui, root, syncs, options, *no_wait).await
+            run::run(ui, root, syncs, options, *no_wait || detach.detach).await
         }
-        Command::Retry { sync } => {
+        Command::Retry { sync, detach } => {
             let options = RunOptions { retry_rejected: true, ..RunOptions::default() };
-            run::run(ui, root, std::slice::from_ref(sync), options, false).await
+            run::run(ui, root, std::slice::from_ref(sync), options, detach.detach).await
         }
-        Command::Approve { run } => run::approve(ui, root, run).await,
-        Command::Cancel { run } => run::cancel(ui, root, run).await,
+        Command::Approve { run, detach } => run::approve(ui, root, run, detach.detach).await,
+        Command::Cancel { run, detach } => run::cancel(ui, root, run, detach.detach).await,
+        Command::Coordinator => serve::coordinator(ui, root).await,
+        Command::Worker(flags) => serve::worker(ui, root, flags).await,
         Command::Runs { sync, limit } => inspect::runs(ui, root, sync.as_deref(), *limit).await,
         Command::Show { run } => inspect::show(ui, root, run).await,
         Command::Errors { run, limit } => inspect::errors(ui, root, run, *limit).await,

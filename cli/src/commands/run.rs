@@ -7,24 +7,28 @@ use outflow_backends::SystemClock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Finished, Signal, Start, new_run};
 use outflow_model::id::RunId;
-use outflow_model::port::ledger::{Run, RunOptions, RunPatch, Runs};
+use outflow_model::port::ledger::{Run, RunOptions, RunPatch};
 use outflow_model::run::RunState;
-use tokio::sync::watch;
 use tracing::warn;
 
-use super::before;
 use super::inspect::{accounting, run_json};
+use super::{before, follow};
 use crate::compose::{self, Embedded};
 use crate::exit::Exit;
 use crate::progress;
+use crate::signals::signals;
 use crate::ui::Ui;
 
 pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) -> Result<Exit> {
     let project = compose::project(root)?;
     let start = compose::start(&project, sync, options)?;
-    let _lock = compose::lock(&project).await?;
-    let embedded = compose::embed(&project).await?;
-    let plan = embedded.engine.preview(&start).await?;
+    // Where the state is shared a preview is in nobody's way.
+    let _lock = match project.config.state.shared {
+        Some(_) => None,
+        None => Some(compose::lock(&project).await?),
+    };
+    let engine = compose::engine(&project).await?;
+    let plan = engine.preview(&start).await?;
     let samples = before::samples(&project, &start, plan.samples).await;
     if ui.is_json() {
         ui.json(&serde_json::json!({
@@ -49,6 +53,9 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
     let project = compose::project(root)?;
     let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
     let starts = names.iter().map(|name| compose::start(&project, name, options)).collect::<Result<Vec<_>>>()?;
+    if project.config.state.shared.is_some() {
+        return follow::run(ui, &project, &starts, no_wait).await;
+    }
     let _lock = match compose::try_lock(&project)? {
         Some(lock) => lock,
         None if no_wait => return queue(ui, &project, &starts).await,
@@ -77,7 +84,7 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
             report(ui, &finished);
             done.push(run_json(&finished.run));
             // What another process has asked for meanwhile is this one's to do.
-            let follow_up = finished.run.state.is_end() && embedded.engine.is_queued(&start.sync.name).await?;
+            let follow_up = finished.run.state.is_end() && embedded.engine.queued(&start.sync.name).await?.is_some();
             if !follow_up || *signal.borrow() == Signal::Interrupt {
                 break;
             }
@@ -104,8 +111,11 @@ async fn queue(ui: &Ui, project: &Project, starts: &[Start]) -> Result<Exit> {
     Ok(Exit::Succeeded)
 }
 
-pub(super) async fn approve(ui: &Ui, root: &Path, run: &str) -> Result<Exit> {
+pub(super) async fn approve(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
     let (project, run, start) = find(root, run).await?;
+    if project.config.state.shared.is_some() {
+        return follow::approve(ui, &project, &run, detach).await;
+    }
     let _lock = compose::lock(&project).await?;
     let embedded = compose::embed(&project).await?;
     let signal = signals();
@@ -117,8 +127,11 @@ pub(super) async fn approve(ui: &Ui, root: &Path, run: &str) -> Result<Exit> {
     Ok(Exit::of_state(finished.run.state))
 }
 
-pub(super) async fn cancel(ui: &Ui, root: &Path, run: &str) -> Result<Exit> {
+pub(super) async fn cancel(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
     let (project, run, start) = find(root, run).await?;
+    if project.config.state.shared.is_some() {
+        return follow::cancel(ui, &project, &run, detach).await;
+    }
     let Some(_lock) = compose::try_lock(&project)? else {
         let ledger = compose::ledger(&project).await?;
         ledger.patch(&run.id, run.state, RunPatch { cancel: true, ..RunPatch::default() }).await?;
@@ -158,7 +171,7 @@ async fn watched(
     Ok(finished?)
 }
 
-fn report(ui: &Ui, finished: &Finished) {
+pub(super) fn report(ui: &Ui, finished: &Finished) {
     if ui.is_json() {
         return;
     }
@@ -178,32 +191,6 @@ fn report(ui: &Ui, finished: &Finished) {
         ));
     } else if run.state == RunState::Partial {
         ui.line(format!("`outflow errors {}` shows why records did not succeed.", run.id));
-    }
-}
-
-/// The first Ctrl-C or SIGTERM interrupts; the second ends the process at once.
-fn signals() -> watch::Receiver<Signal> {
-    let (sender, receiver) = watch::channel(Signal::Run);
-    tokio::spawn(async move {
-        interrupted().await;
-        _ = sender.send(Signal::Interrupt);
-        interrupted().await;
-        std::process::exit(Exit::Stopped as i32);
-    });
-    receiver
-}
-
-async fn interrupted() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            warn!(%error, "Signals cannot be watched");
-            return std::future::pending().await;
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
     }
 }
 

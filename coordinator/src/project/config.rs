@@ -85,11 +85,34 @@ pub struct StateConfig {
     pub dir: PathBuf,
     /// Ended runs and their plans are forgotten after so many days.
     pub keep_days: u32,
+    /// The state that several coordinators and workers share, in place of the directory.
+    pub shared: Option<SharedState>,
+}
+
+/// State that several processes share. Each place is a URL, with credentials as `${env:NAME}` or `${file:PATH}`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SharedState {
+    /// The ledger: PostgreSQL, as `postgres://user:password@host/database`.
+    pub ledger: String,
+    /// The queue: RabbitMQ, as `amqp://user:password@host/vhost` or `amqps://`.
+    pub queue: String,
+    /// The limiter: Redis, as `redis://host` or `rediss://`.
+    pub limiter: String,
+    /// The store: a directory that every coordinator sees, as `file:///mnt/outflow`.
+    pub store: String,
+    /// What the names of queues and keys begin with: several installations share services by different ones.
+    #[serde(default = "default_prefix")]
+    pub prefix: String,
+}
+
+fn default_prefix() -> String {
+    "outflow".to_owned()
 }
 
 impl Default for StateConfig {
     fn default() -> Self {
-        Self { dir: PathBuf::from(".outflow"), keep_days: 30 }
+        Self { dir: PathBuf::from(".outflow"), keep_days: 30, shared: None }
     }
 }
 

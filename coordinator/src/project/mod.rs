@@ -8,7 +8,7 @@ mod yaml;
 pub use check::{Fields, ResolvedSync, check_catalog, resolve};
 pub use config::{
     Bulk, DeliveryConfig, DestinationConfig, Guard, Key, ModelConfig, OnBreach, OnMappingChange, Percent,
-    ProjectConfig, RetryRejected, StateConfig, SyncConfig,
+    ProjectConfig, RetryRejected, SharedState, StateConfig, SyncConfig,
 };
 pub use load::{Model, Project, Sync};
 pub use yaml::{Document, Problem};

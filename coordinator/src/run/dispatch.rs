@@ -16,7 +16,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use super::board::{Board, InFlight, is_open};
 use super::plan_file::read_frame;
-use super::{Engine, EngineError, Finished, Signal, Start, Stopped};
+use super::{CANCELLED, Engine, EngineError, Finished, Signal, Start, Stopped};
 
 /// A run's gate closes by itself when its owner has been silent for so long.
 const GATE: Micros = 60_000_000;
@@ -69,7 +69,10 @@ impl Engine {
             Some(Stopped::Fatal(refusal)) => {
                 Some(format!("{} ({}): {}", refusal.class.code(), refusal.code, refusal.message))
             }
-            Some(Stopped::Cancelled) => Some("Cancelled by a user".to_owned()),
+            Some(Stopped::Cancelled) => {
+                let told = self.ledger.run(&run.id).await?.and_then(|run| run.reason);
+                Some(told.unwrap_or_else(|| CANCELLED.to_owned()))
+            }
             _ => None,
         };
         let patch = RunPatch {
@@ -100,10 +103,6 @@ impl Engine {
         self.decide_lost(&run.id, board).await?;
         loop {
             let now = self.clock.now();
-            if board.stopped.is_none() && renewed.is_none_or(|renewed| now - renewed > GATE_RENEWAL) {
-                self.limiter.open_gate(&run.destination, &run.id, GATE).await?;
-                renewed = Some(now);
-            }
             if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
                 looked = Some(tokio::time::Instant::now());
                 if self.ledger.run(&run.id).await?.is_some_and(|run| run.cancel) {
@@ -112,10 +111,14 @@ impl Engine {
                 if self.queue.outlives_processes() {
                     self.look(run, start, board).await?;
                 }
-                self.take_back(run, board).await?;
+                self.take_back(run, start, board).await?;
             }
             if *signal.borrow_and_update() == Signal::Interrupt {
                 self.stop(run, board, Stopped::Interrupted).await?;
+            }
+            if board.stopped.is_none() && renewed.is_none_or(|renewed| now - renewed > GATE_RENEWAL) {
+                self.limiter.open_gate(&run.destination, &run.id, start.sync.concurrency, GATE).await?;
+                renewed = Some(now);
             }
             if board.stopped.is_none() && board.in_flight.len() <= window / 2 {
                 let due = board.due(now, window - board.in_flight.len());

@@ -39,6 +39,9 @@ pub use error::EngineError;
 pub use partition::Sample;
 pub use upkeep::{Decision, SnapshotCounts, count_snapshot};
 
+/// Why a run is cancelled where nobody says more.
+const CANCELLED: &str = "Cancelled by a user";
+
 /// What a user asks of a run under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Signal {
@@ -108,7 +111,8 @@ pub struct Start {
     pub options: RunOptions,
 }
 
-/// The engine: plans and accounts, over whatever backends it is given.
+/// The engine: plans and accounts, over whatever backends it is given. A clone shares them.
+#[derive(Clone)]
 pub struct Engine {
     /// Accounts for everything.
     pub ledger: Arc<dyn Ledger>,
@@ -125,7 +129,7 @@ pub struct Engine {
     /// A published chunk that no worker has taken and that waits in no queue is published again after so long.
     pub silence: Duration,
     /// Told when a report of a run that somebody else executes was settled.
-    pub news: Notify,
+    pub news: Arc<Notify>,
     /// Where progress is shown.
     pub progress: watch::Sender<Progress>,
 }
@@ -142,10 +146,10 @@ impl Engine {
         Ok(runs.into_iter().find(|run| !run.state.is_end() && run.state != RunState::Queued))
     }
 
-    /// True where a follow-up of a sync is queued.
-    pub async fn is_queued(&self, sync: &str) -> Result<bool, EngineError> {
+    /// The follow-up of a sync that is queued.
+    pub async fn queued(&self, sync: &str) -> Result<Option<Run>, EngineError> {
         let runs = self.ledger.runs(Some(sync), 20).await?;
-        Ok(runs.iter().any(|run| run.state == RunState::Queued))
+        Ok(runs.into_iter().find(|run| run.state == RunState::Queued))
     }
 
     /// Executes a sync: finishes what an earlier start left, then runs what is queued, else a new run.
@@ -170,12 +174,46 @@ impl Engine {
         self.plan_and_deliver(run, start, signal).await
     }
 
+    /// Ends a run that cannot begin; one that has sent something stays where it is.
+    pub async fn refuse(&self, run: &Run, reason: &str) -> Result<bool, EngineError> {
+        let unplanned = matches!(run.state, RunState::Queued | RunState::Planning);
+        if unplanned {
+            self.close_unplanned(run, RunState::Failed, reason).await?;
+        }
+        Ok(unplanned)
+    }
+
+    /// Goes on with a sync's run under way, or begins the one that is queued; nothing where there is none, or where it waits
+    /// for a decision.
+    pub async fn go_on(&self, start: &Start, signal: watch::Receiver<Signal>) -> Result<Option<Finished>, EngineError> {
+        let run = match self.active(&start.sync.name).await? {
+            Some(run) => Some(run),
+            None => self.queued(&start.sync.name).await?,
+        };
+        let Some(run) = run.filter(|run| self.may_go_on(run, start)) else { return Ok(None) };
+        let span = info_span!("run", sync = start.sync.name, run = %run.id, state = Empty);
+        let work = async {
+            if run.state == RunState::Queued {
+                self.plan_and_deliver(run, start, signal).await
+            } else {
+                self.resume(run, start, signal).await
+            }
+        };
+        let finished = Box::pin(work).instrument(span.clone()).await?;
+        span.record("state", finished.run.state.name());
+        Ok(Some(finished))
+    }
+
+    fn may_go_on(&self, run: &Run, start: &Start) -> bool {
+        run.state != RunState::Held || run.approved || run.cancel || self.is_outdated(run, start)
+    }
+
     /// Goes on with a run where it stands.
     async fn resume(&self, run: Run, start: &Start, signal: watch::Receiver<Signal>) -> Result<Finished, EngineError> {
         match run.state {
             RunState::Planning => self.plan_and_deliver(run, start, signal).await,
             RunState::Delivering | RunState::Interrupted => {
-                if self.is_outdated(&run, start) {
+                if !run.cancel && self.is_outdated(&run, start) {
                     let reason = "The plan is too old, or the sync's settings have changed; a new run plans anew";
                     return self.abandon(run, start, reason).await;
                 }
@@ -185,6 +223,7 @@ impl Engine {
                 self.abandon(run, start, "The held plan is too old, was cancelled, or the sync's settings have changed")
                     .await
             }
+            RunState::Held if run.approved => self.deliver(run, start, signal, Vec::new()).await,
             RunState::Folding => self.finish(&run.id, start, Vec::new()).await,
             _ => Ok(Finished { run, warnings: Vec::new() }),
         }
@@ -219,13 +258,15 @@ impl Engine {
 
     /// Folds what a run has delivered and ends it cancelled; the rest is aborted.
     async fn abandon(&self, run: Run, start: &Start, reason: &str) -> Result<Finished, EngineError> {
-        let patch = RunPatch {
-            state: Some(RunState::Folding),
-            cancel: true,
-            reason: Some(reason.to_owned()),
-            ..RunPatch::default()
-        };
+        // What is under way elsewhere is settled first.
+        let under_way = self.queue.outlives_processes() && run.state != RunState::Held;
+        let state = (!under_way).then_some(RunState::Folding);
+        let patch = RunPatch { state, cancel: true, reason: Some(reason.to_owned()), ..RunPatch::default() };
         self.ledger.patch(&run.id, run.state, patch).await?;
+        if under_way {
+            let (_go_on, signal) = watch::channel(Signal::Run);
+            return self.deliver(run, start, signal, Vec::new()).await;
+        }
         self.finish(&run.id, start, Vec::new()).await
     }
 
@@ -233,13 +274,9 @@ impl Engine {
     pub async fn cancel(&self, id: &RunId, start: &Start) -> Result<Finished, EngineError> {
         let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
         match run.state {
-            RunState::Delivering | RunState::Interrupted | RunState::Held => {
-                self.abandon(run, start, "Cancelled by a user").await
-            }
+            RunState::Delivering | RunState::Interrupted | RunState::Held => self.abandon(run, start, CANCELLED).await,
             RunState::Folding => self.finish(id, start, Vec::new()).await,
-            RunState::Queued | RunState::Planning => {
-                self.close_unplanned(&run, RunState::Cancelled, "Cancelled by a user").await
-            }
+            RunState::Queued | RunState::Planning => self.close_unplanned(&run, RunState::Cancelled, CANCELLED).await,
             _ => Err(EngineError::State { run: id.clone(), state: run.state, wanted: "under way" }),
         }
     }

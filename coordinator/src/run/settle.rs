@@ -18,7 +18,7 @@ use super::{Engine, EngineError, Start, Stopped};
 /// Reports settled together.
 const SETTLE: usize = 64;
 /// So many silences are waited out for a report that must be on its way.
-const PATIENCE: u32 = 8;
+const PATIENCE: u32 = 4;
 /// What is left of a delivery that ended without a word is published again after this long.
 const SILENT: Micros = 1_000_000;
 
@@ -166,7 +166,7 @@ impl Engine {
     }
 
     /// Takes back what no worker holds: of a run that stops at once, else where its message can no longer exist.
-    pub(super) async fn take_back(&self, run: &Run, board: &mut Board) -> Result<(), EngineError> {
+    pub(super) async fn take_back(&self, run: &Run, start: &Start, board: &mut Board) -> Result<(), EngineError> {
         let lane = Lane(run.destination.clone());
         let stopped = board.stopped.is_some();
         let mut nothing_waits = None;
@@ -188,13 +188,39 @@ impl Engine {
                 Revoked::Held => sent.seen = Instant::now(),
                 // Its report is on its way here; unless somebody took it back and died before that was written down.
                 Revoked::Finished if silent < self.silence * PATIENCE => {}
-                Revoked::Finished | Revoked::Taken => {
-                    info!(run = %run.id, chunk = number, attempt, "A chunk that no worker holds is taken back");
+                revoked => {
+                    info!(run = %run.id, chunk = number, attempt, ?revoked, "A chunk that no worker holds is taken back");
+                    let begun = revoked != Revoked::Taken;
+                    let sent = board.in_flight.remove(&number).map_or_else(Vec::new, |sent| sent.rows);
                     self.give_up(&run.id, board, number, Next::Done).await?;
-                    board.in_flight.remove(&number);
+                    if begun {
+                        self.doubt(&run.id, start, board, number, &sent).await?;
+                    }
                     board.wait_for_rest(number, self.clock.now());
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Of a delivery that had begun every word may be lost, what it announced too: where sending twice could do harm, all that
+    /// it had is unknown.
+    async fn doubt(
+        &self,
+        run: &RunId,
+        start: &Start,
+        board: &mut Board,
+        number: ChunkNo,
+        sent: &[u32],
+    ) -> Result<(), EngineError> {
+        let Some(chunk) = board.chunks.get(&number) else { return Ok(()) };
+        if start.sync.repeatable(chunk.operation) {
+            return Ok(());
+        }
+        let open = sent.iter().copied().filter(|row| chunk.merged.status(*row) == Status::Remaining).collect();
+        let report = unknown(run, chunk, &open);
+        for (_, chunk) in self.ledger.settle(&[report], self.clock.now()).await? {
+            board.put(chunk);
         }
         Ok(())
     }

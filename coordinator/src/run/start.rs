@@ -1,7 +1,5 @@
 //! From a queued run to a plan that is durable, guarded, and ready to be delivered.
 
-use std::sync::Arc;
-
 use outflow_model::cell::Kind;
 use outflow_model::port::ledger::{Chunk, Closing, Run, RunOptions, RunPatch};
 use outflow_model::port::store::LocalCopy;
@@ -12,7 +10,7 @@ use tracing::{Instrument, Span, info, info_span};
 
 use super::extract::{Drafted, Inputs, draft};
 use super::guard::breach;
-use super::{Engine, EngineError, Finished, Plan, Signal, Start, fingerprint};
+use super::{CANCELLED, Engine, EngineError, Finished, Plan, Signal, Start, fingerprint};
 use crate::project::{OnBreach, OnMappingChange};
 
 /// Names of what planning leaves in its folder.
@@ -28,7 +26,7 @@ impl Engine {
         signal: watch::Receiver<Signal>,
     ) -> Result<Finished, EngineError> {
         if run.cancel {
-            return self.close_unplanned(&run, RunState::Cancelled, "Cancelled by a user").await;
+            return self.close_unplanned(&run, RunState::Cancelled, CANCELLED).await;
         }
         if run.state == RunState::Queued {
             let patch =
@@ -41,6 +39,10 @@ impl Engine {
             Ok((run, warnings)) if run.state.is_end() => Ok(Finished { run, warnings }),
             Ok((run, warnings)) => self.deliver(run, start, signal, warnings).await,
             Err(error) => {
+                if error.is_away() && self.queue.outlives_processes() {
+                    // Whoever goes on with the run plans again.
+                    return Err(error);
+                }
                 let planning = self.ledger.run(&run.id).await?.is_some_and(|run| run.state == RunState::Planning);
                 if planning {
                     self.close_unplanned(&run, RunState::Failed, &error.to_string()).await?;
@@ -232,7 +234,7 @@ impl Engine {
     }
 
     /// Makes a plan to look at; nothing is kept and nothing is sent.
-    pub async fn preview(self: &Arc<Self>, start: &Start) -> Result<Plan, EngineError> {
+    pub async fn preview(&self, start: &Start) -> Result<Plan, EngineError> {
         let mut header = Self::header(start, "preview");
         let base_key = self.ledger.snapshot(&start.sync.name).await?;
         let (drafted, _folder) = self.draft(start, start.options, &mut header, base_key.as_deref(), "preview").await?;

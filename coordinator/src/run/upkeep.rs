@@ -84,6 +84,15 @@ impl Engine {
         Ok(keys)
     }
 
+    /// Forgets what was acknowledged of a sync.
+    pub async fn forget(&self, sync: &str) -> Result<(), EngineError> {
+        if let Some(run) = self.active(sync).await? {
+            // It would write what it knows when it ends.
+            return Err(EngineError::State { run: run.id, state: run.state, wanted: "ended" });
+        }
+        Ok(self.ledger.point(sync, None).await?)
+    }
+
     /// Forgets runs that ended more than `days` ago, their plans, and snapshots that no sync points to.
     pub async fn expire(&self, days: u32) -> Result<(), EngineError> {
         let before = self.clock.now() - Micros::from(days) * 86_400_000_000;

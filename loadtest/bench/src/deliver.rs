@@ -140,7 +140,7 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
     let ledger = Arc::new(SqliteLedger::open(&folder.path().join("ledger.db")).await?);
     let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), ledger));
     let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
-    limiter.open_gate("crm", &run, GATE).await?;
+    limiter.open_gate("crm", &run, AT_ONCE as u32, GATE).await?;
     let lane = Lane("crm".to_owned());
     let messages: Vec<Bytes> = tables
         .iter()
@@ -152,7 +152,7 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
     let accounts = Accounts::new(Keyring { secrets, vault });
     let worker = Arc::new(Worker::new("bench".to_owned(), accounts, queue.clone(), limiter, clock));
     let (began, (before, _)) = (Instant::now(), so_far()?);
-    let serving = tokio::spawn(serve(worker, lane.clone(), AT_ONCE));
+    let serving = tokio::spawn(serve(worker, lane.clone(), AT_ONCE as u32));
     for message in messages {
         queue.publish(&lane, false, Outgoing::new("bench", message)).await?;
     }

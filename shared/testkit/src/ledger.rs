@@ -20,6 +20,7 @@ use crate::Case;
 pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("repeated_triggers_return_the_same_follow_up", |ledger| Box::pin(follow_up(ledger))),
     ("of_one_sync_one_run_is_under_way", |ledger| Box::pin(one_active(ledger))),
+    ("what_has_not_ended_is_listed_the_oldest_first", |ledger| Box::pin(unended(ledger))),
     ("a_state_changes_only_from_where_it_stands", |ledger| Box::pin(compare_and_set(ledger))),
     ("closing_writes_state_totals_and_snapshot_at_once", |ledger| Box::pin(closing(ledger))),
     ("settling_twice_changes_nothing", |ledger| Box::pin(settling(ledger))),
@@ -91,6 +92,19 @@ async fn follow_up(ledger: Arc<dyn Ledger>) -> Result<()> {
     let again = ledger.request(&run(3)).await?;
     ensure!(!again.fresh && again.run == queued.run);
     ensure!(ledger.runs(Some("people"), 9).await?.len() == 2);
+    Ok(())
+}
+
+async fn unended(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let first = planning(&ledger, 1).await?;
+    let second = Run { sync: "other".to_owned(), ..run(2) };
+    ledger.request(&second).await?;
+    let ids = ledger.unended().await?.into_iter().map(|run| run.id).collect::<Vec<_>>();
+    ensure!(ids == [first.id.clone(), second.id.clone()], "{ids:?}");
+    let tally = Tally::default();
+    let closing = Closing { state: RunState::Failed, tally, snapshot: None, reason: None, ended: 9 };
+    ledger.close(&first.id, RunState::Planning, closing).await?;
+    ensure!(ledger.unended().await?.iter().all(|run| run.id == second.id));
     Ok(())
 }
 

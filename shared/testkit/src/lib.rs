@@ -1,6 +1,7 @@
 //! One list of cases per port, which every backend must pass unchanged. The cases hold backends to the numbered
 //! sentences of the port's trait. And the real services that backends need for that.
 
+mod lease;
 mod ledger;
 mod limiter;
 mod queue;
@@ -12,6 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use lease::LEASE;
 pub use ledger::LEDGER;
 pub use limiter::LIMITER;
 pub use queue::QUEUE;

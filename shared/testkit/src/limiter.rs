@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use outflow_model::id::{AttemptId, RunId};
+use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::limit::{Cause, Limits, Unit, Window};
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 
@@ -18,6 +18,8 @@ pub const LIMITER: &[Case<dyn Limiter>] = &[
     ("a_permit_renews_the_claim_that_it_needs", |limiter| Box::pin(renewal(limiter))),
     ("a_finished_attempt_is_delivered_by_nobody", |limiter| Box::pin(finished(limiter))),
     ("what_nobody_holds_is_taken_back", |limiter| Box::pin(revoked(limiter))),
+    ("what_its_holder_left_is_told_from_what_nobody_had", |limiter| Box::pin(lapsed(limiter))),
+    ("lanes_are_known_while_a_gate_is_open", |limiter| Box::pin(lanes(limiter))),
     ("a_pause_stops_the_account_and_is_never_shortened", |limiter| Box::pin(pause(limiter))),
     ("in_flight_is_bounded_and_given_back", |limiter| Box::pin(in_flight(limiter))),
     ("a_request_that_is_never_ended_leaves_its_place_in_time", |limiter| Box::pin(leaked(limiter))),
@@ -49,11 +51,11 @@ async fn gate(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
     limiter.claim("crm", &attempt, "w", 60 * SECOND).await?;
     let ask = request(&limits, Some(&attempt), "w");
-    limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
+    limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
     ensure!(limiter.permit(&ask).await? == Verdict::Go);
     limiter.close_gate("crm", &attempt.run).await?;
     ensure!(limiter.permit(&ask).await? == Verdict::Closed);
-    limiter.open_gate("crm", &attempt.run, 1).await?;
+    limiter.open_gate("crm", &attempt.run, 8, 1).await?;
     let lapsed = async {
         while limiter.permit(&ask).await? != Verdict::Closed {
             tokio::task::yield_now().await;
@@ -65,7 +67,7 @@ async fn gate(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
-    limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
+    limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
     ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine);
     ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine, "one's own claim is renewed");
     ensure!(limiter.claim("crm", &attempt, "two", 60 * SECOND).await? == Claimed::Held, "another's claim is respected");
@@ -73,7 +75,8 @@ async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
     let other = AttemptId { attempt: 2, ..attempt };
     ensure!(limiter.claim("crm", &other, "one", 1).await? == Claimed::Mine);
     let taken = async {
-        while limiter.claim("crm", &other, "two", 60 * SECOND).await? != Claimed::Mine {
+        // Whoever takes it over is told of the one before.
+        while limiter.claim("crm", &other, "two", 60 * SECOND).await? != Claimed::Inherited {
             tokio::task::yield_now().await;
         }
         Ok::<_, anyhow::Error>(())
@@ -84,7 +87,7 @@ async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
 /// A claim lives as long as its worker asks for permits, and lapses once that is silent.
 async fn renewal(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
-    limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
+    limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
     ensure!(limiter.claim("crm", &attempt, "one", SECOND).await? == Claimed::Mine);
     let ask = request(&limits, Some(&attempt), "one");
     ensure!(limiter.permit(&ask).await? == Verdict::Go);
@@ -103,7 +106,7 @@ async fn renewal(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn finished(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
-    limiter.open_gate("crm", &attempt.run, 60 * SECOND).await?;
+    limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
     limiter.claim("crm", &attempt, "one", 60 * SECOND).await?;
     limiter.finish("crm", &attempt).await?;
     for worker in ["one", "two"] {
@@ -146,6 +149,40 @@ async fn revoked(limiter: Arc<dyn Limiter>) -> Result<()> {
     limiter.finish("crm", &next).await?;
     ensure!(limiter.revoke("crm", &next).await? == Revoked::Finished);
     Ok(())
+}
+
+async fn lapsed(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let attempt = attempt();
+    limiter.claim("crm", &attempt, "dies", 1).await?;
+    let taken = async {
+        loop {
+            match limiter.revoke("crm", &attempt).await? {
+                Revoked::Held => tokio::task::yield_now().await,
+                revoked => return Ok::<_, anyhow::Error>(revoked),
+            }
+        }
+    };
+    ensure!(tokio::time::timeout(Duration::from_secs(5), taken).await?? == Revoked::Lapsed);
+    ensure!(limiter.claim("crm", &attempt, "dies", SECOND).await? == Claimed::Done);
+    Ok(())
+}
+
+async fn lanes(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let run = attempt().run;
+    limiter.open_gate("crm", &run, 8, 60 * SECOND).await?;
+    limiter.open_gate("crm", &run, 4, 60 * SECOND).await?;
+    limiter.open_gate("shop", &RunId::new(2, 2), 2, 60 * SECOND).await?;
+    let mut known = limiter.lanes().await?;
+    known.sort_unstable();
+    ensure!(known == [(Lane("crm".to_owned()), 4), (Lane("shop".to_owned()), 2)], "{known:?}");
+    limiter.open_gate("crm", &run, 4, 1).await?;
+    let gone = async {
+        while limiter.lanes().await?.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::time::timeout(Duration::from_secs(5), gone).await?
 }
 
 async fn leaked(limiter: Arc<dyn Limiter>) -> Result<()> {

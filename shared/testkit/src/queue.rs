@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use outflow_model::id::Lane;
 use outflow_model::port::queue::{Outgoing, Queue, Take};
 
@@ -18,9 +18,12 @@ pub const QUEUE: &[Case<dyn Queue>] = &[
     ("lanes_do_not_mix", |queue| Box::pin(lanes(queue))),
     ("what_waits_is_counted", |queue| Box::pin(counted(queue))),
     ("a_consumer_waits_for_the_next_chunk", |queue| Box::pin(waits(queue))),
+    ("a_consumer_that_stops_gives_what_waits_to_others", |queue| Box::pin(stopped(queue))),
     ("a_report_is_sent_once_it_is_settled", |queue| Box::pin(reports(queue))),
 ];
 
+/// What arrives at all arrives within this.
+const LONG: Duration = Duration::from_secs(20);
 /// What does not arrive within this does not arrive.
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -36,25 +39,28 @@ async fn urgent(queue: Arc<dyn Queue>) -> Result<()> {
     let lane = lane("a");
     queue.publish(&lane, false, message("normal")).await?;
     queue.publish(&lane, true, message("urgent")).await?;
-    let first = queue.next_chunk(&lane, Take::Urgent).await?;
+    let consumer = queue.consume(&lane, 4);
+    let first = consumer.next(Take::Urgent).await?;
     ensure!(first.body == "urgent");
-    ensure!(queue.next_chunk(&lane, Take::Any).await?.body == "normal");
+    ensure!(consumer.next(Take::Any).await?.body == "normal");
     Ok(())
 }
 
 async fn urgent_only(queue: Arc<dyn Queue>) -> Result<()> {
     let lane = lane("a");
     queue.publish(&lane, false, message("normal")).await?;
-    ensure!(tokio::time::timeout(SHORT, queue.next_chunk(&lane, Take::Urgent)).await.is_err(), "it took a normal one");
-    ensure!(queue.next_chunk(&lane, Take::Any).await?.body == "normal");
+    let consumer = queue.consume(&lane, 4);
+    ensure!(tokio::time::timeout(SHORT, consumer.next(Take::Urgent)).await.is_err(), "it took a normal one");
+    ensure!(consumer.next(Take::Any).await?.body == "normal");
     Ok(())
 }
 
 async fn dropped(queue: Arc<dyn Queue>) -> Result<()> {
     let lane = lane("a");
     queue.publish(&lane, false, message("1")).await?;
-    drop(queue.next_chunk(&lane, Take::Any).await?);
-    let again = queue.next_chunk(&lane, Take::Any).await?;
+    let consumer = queue.consume(&lane, 4);
+    drop(consumer.next(Take::Any).await?);
+    let again = consumer.next(Take::Any).await?;
     ensure!(again.body == "1" && again.redelivered == 1, "delivered {} times before", again.redelivered);
     Ok(())
 }
@@ -62,17 +68,16 @@ async fn dropped(queue: Arc<dyn Queue>) -> Result<()> {
 async fn acknowledged(queue: Arc<dyn Queue>) -> Result<()> {
     let lane = lane("a");
     queue.publish(&lane, false, message("1")).await?;
-    queue.next_chunk(&lane, Take::Any).await?.ack().await?;
-    ensure!(tokio::time::timeout(SHORT, queue.next_chunk(&lane, Take::Any)).await.is_err(), "it was delivered again");
+    let consumer = queue.consume(&lane, 4);
+    consumer.next(Take::Any).await?.ack().await?;
+    ensure!(tokio::time::timeout(SHORT, consumer.next(Take::Any)).await.is_err(), "it was delivered again");
     Ok(())
 }
 
 async fn lanes(queue: Arc<dyn Queue>) -> Result<()> {
     queue.publish(&lane("a"), false, message("1")).await?;
-    ensure!(
-        tokio::time::timeout(SHORT, queue.next_chunk(&lane("b"), Take::Any)).await.is_err(),
-        "it came on another lane"
-    );
+    let other = queue.consume(&lane("b"), 4);
+    ensure!(tokio::time::timeout(SHORT, other.next(Take::Any)).await.is_err(), "it came on another lane");
     Ok(())
 }
 
@@ -91,13 +96,33 @@ async fn counted(queue: Arc<dyn Queue>) -> Result<()> {
 }
 
 async fn waits(queue: Arc<dyn Queue>) -> Result<()> {
-    let waiting = tokio::spawn({
-        let queue = queue.clone();
-        async move { queue.next_chunk(&lane("a"), Take::Any).await }
-    });
+    let consumer = queue.consume(&lane("a"), 4);
+    let waiting = tokio::spawn(async move { consumer.next(Take::Any).await });
     tokio::task::yield_now().await;
     queue.publish(&lane("a"), false, message("1")).await?;
     ensure!(waiting.await??.body == "1");
+    Ok(())
+}
+
+/// A consumer that stops keeps what was taken from it, and gives the rest to others.
+async fn stopped(queue: Arc<dyn Queue>) -> Result<()> {
+    let lane = lane("a");
+    for body in ["1", "2", "3"] {
+        queue.publish(&lane, false, message(body)).await?;
+    }
+    let stops = queue.consume(&lane, 4);
+    let taken = stops.next(Take::Any).await?;
+    stops.stop();
+    let stays = queue.consume(&lane, 4);
+    let mut seen = std::collections::BTreeSet::from([taken.body.clone()]);
+    while seen.len() < 3 {
+        let other = tokio::time::timeout(LONG, stays.next(Take::Any)).await.context("the others do not come")??;
+        seen.insert(other.body.clone());
+        other.ack().await?;
+    }
+    taken.ack().await?;
+    drop(stops);
+    ensure!(tokio::time::timeout(SHORT, stays.next(Take::Any)).await.is_err(), "what was acknowledged came again");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use outflow_destinations::{Batch, Event, Failure, Step};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
+use outflow_model::port::limiter::Claimed;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
 use tracing::debug;
 
@@ -146,7 +147,7 @@ impl Delivery<'_> {
                         let parked = self.held.take();
                         return Err(Stop::Next(Next::Again { after, counted: true, parked, class }));
                     }
-                    tokio::time::sleep(BACKOFF.after(troubles, self.tools.clock.entropy() as u8)).await;
+                    self.tools.sleep(BACKOFF.after(troubles, self.tools.clock.entropy() as u8)).await;
                     destination.resume(&batch, &held.state, Event::Elapsed)
                 }
                 Err(Failure::Unauthorized(refusal) | Failure::Config(refusal)) => {
@@ -178,7 +179,14 @@ impl Delivery<'_> {
             self.intents += 1;
             report.intents = vec![(self.intents, rows.to_vec())];
         }
-        Ok(self.tools.report(&report).await?)
+        self.tools.report(&report).await?;
+        // That may have taken its time. Whoever has the chunk by now has been told of this request, and not of its answer.
+        let claim = self.tools.limiter.claim(&self.account.name, &self.chunk.id, self.holder, self.tools.lease).await;
+        if !matches!(claim, Ok(Claimed::Mine)) {
+            // It does not leave.
+            self.resolve(true);
+        }
+        if claim? == Claimed::Mine { Ok(()) } else { Err(Stop::Next(Next::Continue)) }
     }
 
     /// The answer to the last announced request is known.

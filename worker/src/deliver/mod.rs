@@ -17,6 +17,7 @@ use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::{Outgoing, Queue};
 use outflow_model::table::Table;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1};
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::account::Account;
@@ -34,12 +35,28 @@ pub(crate) struct Tools {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) limiter: Arc<dyn Limiter>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) worker: String,
     /// Claims lapse after so much silence.
     pub(crate) lease: Micros,
+    /// Set when the worker is to end.
+    pub(crate) draining: watch::Sender<bool>,
 }
 
 impl Tools {
+    /// True where nothing more is begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// Waits until nothing more is begun.
+    pub(crate) async fn drained(&self) {
+        _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+
+    /// Waits for so long, or until nothing more is begun.
+    pub(crate) async fn sleep(&self, time: Duration) {
+        _ = tokio::time::timeout(time, self.drained()).await;
+    }
+
     /// Sends a report; it is durable then.
     pub(crate) async fn report(&self, report: &ReportV1) -> port::Result<()> {
         let body = report
@@ -54,6 +71,8 @@ pub(crate) struct Delivery<'a> {
     tools: &'a Tools,
     account: &'a Account,
     chunk: &'a ChunkV1,
+    /// Who has the chunk's claim: this delivery.
+    holder: &'a str,
     table: &'a Table,
     book: Book<'a>,
     /// Requests that were announced.
@@ -87,11 +106,18 @@ struct Group {
 }
 
 impl<'a> Delivery<'a> {
-    pub(crate) fn new(tools: &'a Tools, account: &'a Account, chunk: &'a ChunkV1, table: &'a Table) -> Self {
+    pub(crate) fn new(
+        tools: &'a Tools,
+        account: &'a Account,
+        chunk: &'a ChunkV1,
+        holder: &'a str,
+        table: &'a Table,
+    ) -> Self {
         Self {
             tools,
             account,
             chunk,
+            holder,
             table,
             book: Book::new(chunk, table),
             intents: 0,
@@ -143,7 +169,7 @@ impl<'a> Delivery<'a> {
             if std::mem::take(&mut self.book.smaller) {
                 self.shrink += SHRINK;
             }
-            tokio::time::sleep(BACKOFF.after(pass, self.tools.clock.entropy() as u8)).await;
+            self.tools.sleep(BACKOFF.after(pass, self.tools.clock.entropy() as u8)).await;
         }
         Ok(())
     }

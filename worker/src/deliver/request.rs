@@ -65,7 +65,7 @@ impl Delivery<'_> {
             account: &self.account.name,
             limits: &self.account.limits,
             attempt: Some(&chunk.id),
-            worker: &self.tools.worker,
+            worker: self.holder,
             slot: self.tools.clock.entropy(),
             lease: self.tools.lease,
             timeout: self.account.timeout + SPARE,
@@ -77,30 +77,29 @@ impl Delivery<'_> {
         };
         let mut held = 0;
         loop {
+            if self.tools.is_draining() {
+                return Err(self.hand_over(0, ErrorClass::Backoff));
+            }
             match self.tools.limiter.permit(&request).await? {
                 Verdict::Go => return Ok(Slot::new(self.tools, self.account, request.slot)),
                 // Whoever has it now tells of its end.
                 Verdict::Lost => return Err(Stop::Next(Next::Continue)),
-                Verdict::Closed => {
-                    let (parked, class) = (self.held.take(), ErrorClass::Backoff);
-                    return Err(Stop::Next(Next::Again { after: CLOSED, counted: false, parked, class }));
-                }
+                Verdict::Closed => return Err(self.hand_over(CLOSED, ErrorClass::Backoff)),
                 Verdict::Later { wait, .. } if held + wait > HOLD => {
-                    let class = ErrorClass::Throttled;
-                    return Err(Stop::Next(Next::Again {
-                        after: wait,
-                        counted: false,
-                        parked: self.held.take(),
-                        class,
-                    }));
+                    return Err(self.hand_over(wait, ErrorClass::Throttled));
                 }
                 Verdict::Later { wait, .. } => {
                     held += wait;
                     self.book.report.waited += wait;
-                    tokio::time::sleep(Duration::from_micros(wait.max(100) as u64)).await;
+                    self.tools.sleep(Duration::from_micros(wait.max(100) as u64)).await;
                 }
             }
         }
+    }
+
+    /// What is left is published again later, which is no try.
+    fn hand_over(&mut self, after: Micros, class: ErrorClass) -> Stop {
+        Stop::Next(Next::Again { after, counted: false, parked: self.held.take(), class })
     }
 
     /// Sends a permitted request.

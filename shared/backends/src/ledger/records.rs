@@ -41,7 +41,8 @@ pub(super) fn document(run: &Run) -> Result<String> {
 
 /// `run` changed by `patch`, where it is in state `from`.
 pub(super) fn patched(mut run: Run, from: RunState, patch: RunPatch) -> Result<Run> {
-    let RunPatch { state, started, planned, tally, settings, plan, base, header, cancel, failed, reason } = patch;
+    let RunPatch { state, started, planned, tally, settings, plan, base, header, cancel, approved, failed, reason } =
+        patch;
     if let Some(state) = state {
         if run.state != from || !from.may_become(state) {
             return Err(conflict(&run.id, from));
@@ -56,6 +57,7 @@ pub(super) fn patched(mut run: Run, from: RunState, patch: RunPatch) -> Result<R
     run.base = base.or(run.base);
     run.header = header.or(run.header);
     run.cancel |= cancel;
+    run.approved |= approved;
     run.failed |= failed;
     run.reason = reason.or(run.reason);
     Ok(run)

@@ -1,11 +1,11 @@
 //! The limiter within one process; the day's use of each account is kept in the ledger.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use outflow_model::id::{AttemptId, RunId};
+use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::limit::{Answer, Ask, Cause, Micros, Usage};
 use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
@@ -14,8 +14,8 @@ use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Ve
 
 /// The day's use is written down whenever it has grown by so many requests, and counted so much too high after a crash.
 const WRITE_EVERY: u64 = 64;
-/// A finished attempt is remembered for so long.
-const FINISHED: Micros = 60_000_000;
+/// A claim is remembered for so long.
+const REMEMBERED: Micros = 60_000_000;
 /// Lapsed claims are looked for this often.
 const SWEEP: Micros = 1_000_000;
 
@@ -29,10 +29,25 @@ pub struct MemoryLimiter {
 #[derive(Default)]
 struct State {
     accounts: HashMap<String, Account>,
-    gates: HashMap<RunId, Micros>,
-    /// Who holds an attempt until when; nobody, where it is finished.
-    claims: HashMap<AttemptId, (Option<String>, Micros)>,
+    /// Until when a run may send, and how its lane is served.
+    gates: HashMap<RunId, (Micros, Lane, u32)>,
+    claims: HashMap<AttemptId, Claim>,
     swept: Micros,
+}
+
+struct Claim {
+    /// Nobody, where the attempt is finished.
+    holder: Option<String>,
+    /// Until when nobody else takes it.
+    until: Micros,
+    /// Until when it is remembered.
+    known: Micros,
+}
+
+impl State {
+    fn finish(&mut self, attempt: &AttemptId, now: Micros) {
+        self.claims.insert(attempt.clone(), Claim { holder: None, until: now, known: now + REMEMBERED });
+    }
 }
 
 #[derive(Default)]
@@ -113,10 +128,19 @@ impl Drop for Booked<'_> {
 
 #[async_trait]
 impl Limiter for MemoryLimiter {
-    async fn open_gate(&self, _account: &str, run: &RunId, ttl: Micros) -> Result<()> {
+    async fn open_gate(&self, account: &str, run: &RunId, concurrency: u32, ttl: Micros) -> Result<()> {
         let until = self.clock.now() + ttl;
-        self.with(|state| state.gates.insert(run.clone(), until));
+        self.with(|state| state.gates.insert(run.clone(), (until, Lane(account.to_owned()), concurrency)));
         Ok(())
+    }
+
+    async fn lanes(&self) -> Result<Vec<(Lane, u32)>> {
+        let now = self.clock.now();
+        let open = self.with(|state| {
+            let open = state.gates.values().filter(|(until, ..)| *until > now);
+            open.map(|(_, lane, concurrency)| (lane.clone(), *concurrency)).collect::<BTreeMap<_, _>>()
+        });
+        Ok(open.into_iter().collect())
     }
 
     async fn close_gate(&self, _account: &str, run: &RunId) -> Result<()> {
@@ -128,39 +152,39 @@ impl Limiter for MemoryLimiter {
         let now = self.clock.now();
         Ok(self.with(|state| {
             if state.swept + SWEEP < now {
-                state.claims.retain(|_, (_, until)| *until > now);
+                state.claims.retain(|_, claim| claim.known > now);
                 state.swept = now;
             }
-            let claim = state.claims.entry(attempt.clone()).or_default();
-            if claim.1 <= now {
-                claim.0 = Some(worker.to_owned());
-            }
-            match &claim.0 {
-                None => Claimed::Done,
-                Some(holder) if holder == worker => {
-                    claim.1 = now + lease;
-                    Claimed::Mine
-                }
-                Some(_) => Claimed::Held,
-            }
+            let claimed = match state.claims.get(attempt) {
+                None => Claimed::Mine,
+                Some(Claim { holder: None, .. }) => return Claimed::Done,
+                Some(Claim { holder: Some(holder), .. }) if holder == worker => Claimed::Mine,
+                Some(claim) if claim.until > now => return Claimed::Held,
+                Some(_) => Claimed::Inherited,
+            };
+            let claim = Claim { holder: Some(worker.to_owned()), until: now + lease, known: now + REMEMBERED };
+            state.claims.insert(attempt.clone(), claim);
+            claimed
         }))
     }
 
     async fn revoke(&self, _account: &str, attempt: &AttemptId) -> Result<Revoked> {
         let now = self.clock.now();
-        Ok(self.with(|state| match state.claims.get(attempt) {
-            Some((Some(_), until)) if *until > now => Revoked::Held,
-            Some((None, until)) if *until > now => Revoked::Finished,
-            _ => {
-                state.claims.insert(attempt.clone(), (None, now + FINISHED));
-                Revoked::Taken
-            }
+        Ok(self.with(|state| {
+            let revoked = match state.claims.get(attempt) {
+                Some(Claim { holder: None, .. }) => return Revoked::Finished,
+                Some(claim) if claim.until > now => return Revoked::Held,
+                Some(_) => Revoked::Lapsed,
+                None => Revoked::Taken,
+            };
+            state.finish(attempt, now);
+            revoked
         }))
     }
 
     async fn finish(&self, _account: &str, attempt: &AttemptId) -> Result<()> {
-        let until = self.clock.now() + FINISHED;
-        self.with(|state| state.claims.insert(attempt.clone(), (None, until)));
+        let now = self.clock.now();
+        self.with(|state| state.finish(attempt, now));
         Ok(())
     }
 
@@ -178,12 +202,12 @@ impl Limiter for MemoryLimiter {
         };
         let answer = self.with(|state| {
             if let Some(attempt) = request.attempt {
-                if state.gates.get(&attempt.run).is_none_or(|until| *until <= now) {
+                if state.gates.get(&attempt.run).is_none_or(|(until, ..)| *until <= now) {
                     return Err(Verdict::Closed);
                 }
                 match state.claims.get_mut(attempt) {
-                    Some((Some(holder), until)) if holder == request.worker && *until > now => {
-                        *until = now + request.lease;
+                    Some(claim) if claim.holder.as_deref() == Some(request.worker) => {
+                        (claim.until, claim.known) = (now + request.lease, now + REMEMBERED);
                     }
                     _ => return Err(Verdict::Lost),
                 }

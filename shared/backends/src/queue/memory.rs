@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use outflow_model::id::Lane;
-use outflow_model::port::queue::{Delivery, Outgoing, Queue, Receipt, Reports, Take};
+use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Receipt, Reports, Take};
 use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::{Notify, oneshot};
 
@@ -110,8 +110,8 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery> {
-        Ok(self.lane(lane).take(take).await)
+    fn consume(&self, lane: &Lane, _most: u16) -> Arc<dyn Consumer> {
+        Arc::new(Reader(self.lane(lane)))
     }
 
     async fn waiting(&self, lane: &Lane) -> Result<u64> {
@@ -139,6 +139,16 @@ impl Queue for MemoryQueue {
 struct Reader(Arc<Channel>);
 
 #[async_trait]
+impl Consumer for Reader {
+    async fn next(&self, take: Take) -> Result<Delivery> {
+        Ok(self.0.take(take).await)
+    }
+
+    /// Nothing waits here: the queue itself is asked.
+    fn stop(&self) {}
+}
+
+#[async_trait]
 impl Reports for Reader {
     async fn next(&self) -> Result<Delivery> {
         Ok(self.0.take(Take::Any).await)
@@ -154,7 +164,8 @@ mod tests {
         let (queue, lane) = (MemoryQueue::default(), Lane("a".to_owned()));
         queue.publish(&lane, false, Outgoing::new("1", "normal")).await?;
         queue.publish(&lane, true, Outgoing::new("2", "urgent")).await?;
-        let (first, second) = (queue.next_chunk(&lane, Take::Any).await?, queue.next_chunk(&lane, Take::Any).await?);
+        let consumer = queue.consume(&lane, 2);
+        let (first, second) = (consumer.next(Take::Any).await?, consumer.next(Take::Any).await?);
         assert_eq!((&first.body[..], &second.body[..]), (&b"urgent"[..], &b"normal"[..]));
         Ok(())
     }

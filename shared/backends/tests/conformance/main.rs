@@ -15,13 +15,14 @@ use outflow_backends::{
 };
 use outflow_model::id::Lane;
 use outflow_model::port::Trouble;
+use outflow_model::port::lease::Leases;
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::{Outgoing, Queue};
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, stop_all};
-use outflow_testkit::{Case, LEDGER, LIMITER, QUEUE, STORE, VAULT};
+use outflow_testkit::{Case, LEASE, LEDGER, LIMITER, QUEUE, STORE, VAULT};
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
@@ -33,13 +34,21 @@ async fn ledger(folder: &TempDir) -> Result<Arc<dyn Ledger>> {
     Ok(sqlite(folder).await?)
 }
 
-async fn postgres(_folder: &TempDir) -> Result<Arc<dyn Ledger>> {
+async fn postgres(_folder: &TempDir) -> Result<Arc<PostgresLedger>> {
     let (server, database) = (Postgres::shared()?, fresh("ledger").replace('-', "_"));
     let mut connection = sqlx::PgConnection::connect(&server.url).await?;
     sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut connection).await?;
     let mut url: sqlx::postgres::PgConnectOptions = server.url.parse()?;
     url = url.database(&database);
     Ok(Arc::new(PostgresLedger::open(url.to_url_lossy().as_str()).await?))
+}
+
+async fn postgres_ledger(folder: &TempDir) -> Result<Arc<dyn Ledger>> {
+    Ok(postgres(folder).await?)
+}
+
+async fn postgres_leases(folder: &TempDir) -> Result<Arc<dyn Leases>> {
+    Ok(postgres(folder).await?)
 }
 
 async fn limiter(folder: &TempDir) -> Result<Arc<dyn Limiter>> {
@@ -55,7 +64,7 @@ async fn queue(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
 }
 
 async fn rabbitmq(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
-    Ok(Arc::new(RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance", 4)?))
+    Ok(Arc::new(RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance")?))
 }
 
 async fn store(folder: &TempDir) -> Result<Arc<dyn Store>> {
@@ -67,7 +76,7 @@ async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {
 }
 
 async fn too_large() -> Result<()> {
-    let queue = RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance", 4)?;
+    let queue = RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance")?;
     let message = Outgoing::new("large", vec![0; 17 * 1024 * 1024]);
     let refused = queue.publish(&Lane("a".to_owned()), false, message).await.err();
     ensure!(refused.is_some_and(|error| error.trouble == Trouble::Corrupt && error.to_string().contains("17 MiB")));
@@ -115,7 +124,8 @@ fn trials<P: ?Sized + Send + Sync + 'static>(
 fn main() -> ExitCode {
     let trials = [
         trials("ledger::sqlite", true, LEDGER, ledger),
-        trials("ledger::postgres", Postgres::is_found(), LEDGER, postgres),
+        trials("ledger::postgres", Postgres::is_found(), LEDGER, postgres_ledger),
+        trials("leases::postgres", Postgres::is_found(), LEASE, postgres_leases),
         trials("limiter::memory", true, LIMITER, limiter),
         trials("limiter::redis", Redis::is_found(), LIMITER, redis),
         vec![trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script)],

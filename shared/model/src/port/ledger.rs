@@ -58,6 +58,9 @@ pub struct Run {
     pub header: Option<String>,
     /// A user wants it stopped.
     pub cancel: bool,
+    /// A user wants it delivered though the guard holds it.
+    #[serde(default)]
+    pub approved: bool,
     /// The destination made it impossible to go on.
     pub failed: bool,
     /// Why it was held, failed or stopped.
@@ -84,6 +87,7 @@ impl Run {
             base: None,
             header: None,
             cancel: false,
+            approved: false,
             failed: false,
             reason: None,
         }
@@ -120,6 +124,8 @@ pub struct RunPatch {
     pub header: Option<String>,
     /// A user wants it stopped.
     pub cancel: bool,
+    /// A user wants it delivered though the guard holds it.
+    pub approved: bool,
     /// The destination made it impossible to go on.
     pub failed: bool,
     /// Why it was held, failed or stopped.
@@ -200,6 +206,8 @@ pub trait Runs: Send + Sync {
     async fn run(&self, id: &RunId) -> Result<Option<Run>>;
     /// The newest `limit` runs, of one sync or of all, newest first.
     async fn runs(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Run>>;
+    /// Every run that has not ended, the oldest first.
+    async fn unended(&self) -> Result<Vec<Run>>;
     /// Changes a run that is in state `from`.
     async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()>;
     /// Ends a run that is in state `from`.

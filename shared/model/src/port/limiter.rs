@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::Result;
-use crate::id::{AttemptId, RunId};
+use crate::id::{AttemptId, Lane, RunId};
 use crate::limit::{Cause, Limits, Micros};
 
 /// A request that wants to leave.
@@ -15,7 +15,7 @@ pub struct Request<'a> {
     pub limits: &'a Limits,
     /// The delivery that sends it; requests outside a run (probes, tokens) have none.
     pub attempt: Option<&'a AttemptId>,
-    /// The worker that delivers.
+    /// Who delivers: one delivery of one worker.
     pub worker: &'a str,
     /// The worker's number for this request, of its own choice and new each time.
     pub slot: u64,
@@ -56,8 +56,10 @@ pub enum Verdict {
 /// What became of an attempt that was to be taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revoked {
-    /// Nobody held it, and nobody will.
+    /// Nobody ever held it, and nobody will.
     Taken,
+    /// Its holder is gone, and may have sent; nobody else will.
+    Lapsed,
     /// A worker holds it: it stays there.
     Held,
     /// It was finished before: its report is on its way, or here.
@@ -67,8 +69,10 @@ pub enum Revoked {
 /// Whose is an attempt?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claimed {
-    /// The worker's that asked.
+    /// The worker's that asked, and no other's before.
     Mine,
+    /// The worker's that asked, from one that is gone and may have sent.
+    Inherited,
     /// Another worker's, until its lease lapses.
     Held,
     /// Nobody's any more: it was reported on to its end.
@@ -90,18 +94,22 @@ pub enum Ended {
 ///    one step; where it answers [`Verdict::Go`] the request may leave at once.
 /// 2. No schedule of permits exceeds `limits` in any window, whoever asks, from however many processes.
 /// 3. A gate that was never opened, was closed, or was not renewed in time is closed: the run may not send.
-/// 4. A claim belongs to one worker until its lease lapses; `claim` renews one's own and takes over a lapsed one, but not
-///    one that is finished.
+/// 4. A claim belongs to one delivery of one worker until its lease lapses and another takes it over, which that one is
+///    told; one that is finished is taken by nobody.
 /// 5. `pause` stops every permit of the account until its end, and never shortens a pause.
 /// 6. The day's use of an account survives a restart.
 /// 7. A request that its worker never ends leaves its place among those under way after its timeout.
+/// 8. A lane is known as long as a gate of its account is open, with the concurrency that was told last.
 #[async_trait]
 pub trait Limiter: Send + Sync {
-    /// Opens or renews the gate of a run that sends to an account, for so many microseconds.
-    async fn open_gate(&self, account: &str, run: &RunId, ttl: Micros) -> Result<()>;
+    /// Opens or renews the gate of a run that sends to an account, for so many microseconds; each worker delivers
+    /// `concurrency` of the account's chunks at a time.
+    async fn open_gate(&self, account: &str, run: &RunId, concurrency: u32, ttl: Micros) -> Result<()>;
     /// Closes a run's gate.
     async fn close_gate(&self, account: &str, run: &RunId) -> Result<()>;
-    /// Claims an attempt for a worker.
+    /// The lanes that have chunks, and how many of them a worker delivers at a time.
+    async fn lanes(&self) -> Result<Vec<(Lane, u32)>>;
+    /// Claims an attempt for a delivery.
     async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed>;
     /// Finishes an attempt unless a worker holds it, in one step.
     async fn revoke(&self, account: &str, attempt: &AttemptId) -> Result<Revoked>;

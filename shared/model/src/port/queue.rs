@@ -47,8 +47,9 @@ pub enum Take {
 pub trait Queue: Send + Sync {
     /// Puts a chunk on its lane.
     async fn publish(&self, lane: &Lane, urgent: bool, message: Outgoing) -> Result<()>;
-    /// Waits for the next chunk of a lane.
-    async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery>;
+    /// Takes part in consuming a lane, with at most `most` chunks of each kind in hand, until the answer is dropped: what
+    /// it holds then goes to other consumers.
+    fn consume(&self, lane: &Lane, most: u16) -> Arc<dyn Consumer>;
     /// Chunks of a lane that wait for a consumer.
     async fn waiting(&self, lane: &Lane) -> Result<u64>;
     /// Whether chunks survive the process that published them.
@@ -57,6 +58,15 @@ pub trait Queue: Send + Sync {
     async fn report(&self, message: Outgoing) -> Result<()>;
     /// Takes part in reading reports, until the answer is dropped: what it holds then goes to other readers.
     fn reports(&self) -> Arc<dyn Reports>;
+}
+
+/// A consumer of a lane.
+#[async_trait]
+pub trait Consumer: Send + Sync {
+    /// Waits for the next chunk.
+    async fn next(&self, take: Take) -> Result<Delivery>;
+    /// Takes no more: what waits here goes to other consumers at once; what was taken can still be acknowledged.
+    fn stop(&self);
 }
 
 /// A reader of reports.

@@ -136,7 +136,7 @@ async fn insert(connection: &mut PgConnection, run: &RunId, chunks: &[Chunk]) ->
 #[async_trait]
 impl Chunks for PostgresLedger {
     async fn plan(&self, run: &RunId, chunks: &[Chunk]) -> Result<()> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot write the plan"))?;
+        let mut transaction = self.begin("Cannot write the plan").await?;
         sqlx::query("DELETE FROM chunks WHERE run = $1")
             .bind(run.as_str())
             .execute(&mut *transaction)
@@ -175,6 +175,7 @@ impl Chunks for PostgresLedger {
 
     async fn published(&self, run: &RunId, chunks: &[ChunkNo]) -> Result<()> {
         let numbers: Vec<i64> = chunks.iter().map(|number| i64::from(*number)).collect();
+        let mut transaction = self.begin("Cannot count an attempt").await?;
         // Held in the same order as settling holds them.
         sqlx::query(
             "WITH held AS (SELECT number FROM chunks WHERE run = $1 AND number = ANY ($2) ORDER BY number FOR UPDATE) \
@@ -182,10 +183,10 @@ impl Chunks for PostgresLedger {
         )
         .bind(run.as_str())
         .bind(numbers)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await
         .map_err(doing("Cannot count an attempt"))?;
-        Ok(())
+        transaction.commit().await.map_err(doing("Cannot count an attempt"))
     }
 
     async fn settle(&self, reports: &[ReportV1], now: Micros) -> Result<Vec<(RunId, Chunk)>> {
@@ -206,7 +207,7 @@ impl Chunks for PostgresLedger {
 
     async fn add_problems(&self, run: &RunId, problems: &[Problem]) -> Result<()> {
         let texts = problems.iter().map(records::problem_text).collect::<Result<Vec<_>>>()?;
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot write the problems"))?;
+        let mut transaction = self.begin("Cannot write the problems").await?;
         sqlx::query("DELETE FROM problems WHERE run = $1")
             .bind(run.as_str())
             .execute(&mut *transaction)

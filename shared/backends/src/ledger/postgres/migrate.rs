@@ -10,7 +10,10 @@ use sqlx::postgres::PgPool;
 use super::doing;
 
 /// Every step, in order; a step that has been released is never changed.
-const STEPS: &[&str] = &[include_str!("../../../migrations/postgres/0001_ledger.sql")];
+const STEPS: &[&str] = &[
+    include_str!("../../../migrations/postgres/0001_ledger.sql"),
+    include_str!("../../../migrations/postgres/0002_leases.sql"),
+];
 /// The advisory lock of whoever changes the schema: "outflow" in ASCII.
 const LOCK: i64 = 0x6f_7574_666c_6f77;
 

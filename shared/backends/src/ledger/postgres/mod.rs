@@ -4,12 +4,14 @@
 //! no lock and no setting outlives its transaction.
 
 mod chunks;
+mod leases;
 mod migrate;
 mod quotas;
 mod runs;
 
 use std::time::Duration;
 
+use outflow_model::port::lease::Epoch;
 use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -19,9 +21,12 @@ const CONNECTIONS: u32 = 8;
 /// How long a statement waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
-/// The ledger of one database.
+/// The ledger of one database. A clone shares its connections.
+#[derive(Clone)]
 pub struct PostgresLedger {
     pool: PgPool,
+    /// The lease that it is written under.
+    fence: Option<(String, Epoch)>,
 }
 
 impl PostgresLedger {
@@ -36,7 +41,7 @@ impl PostgresLedger {
             PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).connect_with(options).await;
         let pool = pool.map_err(doing("Cannot reach the ledger"))?;
         migrate::migrate(&pool).await?;
-        Ok(Self { pool })
+        Ok(Self { pool, fence: None })
     }
 
     /// Closes the ledger.

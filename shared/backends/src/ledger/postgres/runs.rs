@@ -112,15 +112,24 @@ impl Runs for PostgresLedger {
         rows.into_iter().map(records::run).collect()
     }
 
+    async fn unended(&self) -> Result<Vec<Run>> {
+        let rows: Vec<RunRow> =
+            sqlx::query_as(AssertSqlSafe(format!("{COLUMNS} WHERE ended IS NULL ORDER BY requested")))
+                .fetch_all(&self.pool)
+                .await
+                .map_err(doing("Cannot read the runs"))?;
+        rows.into_iter().map(records::run).collect()
+    }
+
     async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot write a run"))?;
+        let mut transaction = self.begin("Cannot write a run").await?;
         let run = records::patched(load(&mut transaction, id, from).await?, from, patch)?;
         store(&mut transaction, &run, from).await?;
         transaction.commit().await.map_err(doing("Cannot write a run"))
     }
 
     async fn close(&self, id: &RunId, from: RunState, closing: Closing) -> Result<()> {
-        let mut transaction = self.pool.begin().await.map_err(doing("Cannot close a run"))?;
+        let mut transaction = self.begin("Cannot close a run").await?;
         let (run, snapshot) = records::closed(load(&mut transaction, id, from).await?, from, closing)?;
         store(&mut transaction, &run, from).await?;
         if let Some(key) = snapshot {
@@ -152,7 +161,8 @@ impl Runs for PostgresLedger {
             Some(key) => sqlx::query("UPDATE snapshots SET key = $2 WHERE sync = $1").bind(sync).bind(key),
             None => sqlx::query("DELETE FROM snapshots WHERE sync = $1").bind(sync),
         };
-        query.execute(&self.pool).await.map_err(doing("Cannot point to another snapshot"))?;
-        Ok(())
+        let mut transaction = self.begin("Cannot point to another snapshot").await?;
+        query.execute(&mut *transaction).await.map_err(doing("Cannot point to another snapshot"))?;
+        transaction.commit().await.map_err(doing("Cannot point to another snapshot"))
     }
 }

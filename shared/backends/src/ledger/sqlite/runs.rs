@@ -86,6 +86,15 @@ impl Runs for SqliteLedger {
         rows.into_iter().map(records::run).collect()
     }
 
+    async fn unended(&self) -> Result<Vec<Run>> {
+        let sql = format!("{COLUMNS} WHERE ended IS NULL ORDER BY requested");
+        let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(doing("Cannot read the runs"))?;
+        rows.into_iter().map(records::run).collect()
+    }
+
     async fn patch(&self, id: &RunId, from: RunState, patch: RunPatch) -> Result<()> {
         let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot write a run"))?;
         let run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use outflow_model::id::{AttemptId, RunId};
+use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::limit::{Ask, Cause, Limits, Micros, Unit};
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
@@ -19,8 +19,8 @@ use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 /// Redis answers in far less; who waits longer holds up every request of its worker.
 const ANSWER: Duration = Duration::from_millis(500);
 const CONNECT: Duration = Duration::from_secs(1);
-/// A finished attempt is remembered for so long, in milliseconds.
-const FINISHED: u64 = 3_600_000;
+/// A claim is remembered for so long after it was taken, in milliseconds.
+const REMEMBERED: u64 = 3_600_000;
 
 /// Budgets, gates and claims in Redis.
 pub struct RedisLimiter {
@@ -38,6 +38,8 @@ struct Scripts {
     pause: Script,
     end: Script,
     daily: Script,
+    announce: Script,
+    lanes: Script,
 }
 
 impl RedisLimiter {
@@ -60,12 +62,18 @@ impl RedisLimiter {
             pause: Script::new(scripts::PAUSE),
             end: Script::new(scripts::END),
             daily: Script::new(scripts::DAILY),
+            announce: Script::new(scripts::ANNOUNCE),
+            lanes: Script::new(scripts::LANES),
         };
         Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts })
     }
 
     fn key(&self, account: &str, what: &str) -> String {
         format!("{}:{{{account}}}:{what}", self.prefix)
+    }
+
+    fn lanes_key(&self) -> String {
+        format!("{}:lanes", self.prefix)
     }
 
     fn gate(&self, account: &str, run: &RunId) -> String {
@@ -124,7 +132,7 @@ impl RedisLimiter {
         let values: Vec<Option<String>> = self.query(&command).await?;
         let verdict = match values.as_slice() {
             [_, None, _] => Verdict::Closed,
-            [_, _, claim] if claim.as_deref() != Some(request.worker) => Verdict::Lost,
+            [_, _, claim] if claim.as_deref().and_then(holder) != Some(request.worker) => Verdict::Lost,
             // How long is told by the next permit.
             [Some(_), ..] => Verdict::Later { wait: 0, cause: Cause::Paused },
             _ => return Ok(None),
@@ -168,14 +176,21 @@ fn unavailable(error: RedisError) -> PortError {
     PortError::caused(Trouble::Unavailable, "Redis cannot be used", error)
 }
 
+/// Who has a claim; nobody, where it is finished.
+fn holder(claim: &str) -> Option<&str> {
+    claim.split_once(' ').map(|(_, holder)| holder)
+}
+
 fn millis(micros: Micros) -> i64 {
     (micros / 1_000).max(1)
 }
 
 #[async_trait]
 impl Limiter for RedisLimiter {
-    async fn open_gate(&self, account: &str, run: &RunId, ttl: Micros) -> Result<()> {
+    async fn open_gate(&self, account: &str, run: &RunId, concurrency: u32, ttl: Micros) -> Result<()> {
         self.keep_daily(account).await?;
+        let mut call = self.scripts.announce.prepare_invoke();
+        let _: () = self.invoke(call.key(self.lanes_key()).arg(account).arg(concurrency).arg(ttl)).await?;
         let mut command = redis::cmd("SET");
         self.query(command.arg(self.gate(account, run)).arg("open").arg("PX").arg(millis(ttl))).await
     }
@@ -184,11 +199,18 @@ impl Limiter for RedisLimiter {
         self.query(redis::cmd("DEL").arg(self.gate(account, run))).await
     }
 
+    async fn lanes(&self) -> Result<Vec<(Lane, u32)>> {
+        let mut call = self.scripts.lanes.prepare_invoke();
+        let known: Vec<(String, u32)> = self.invoke(call.key(self.lanes_key())).await?;
+        Ok(known.into_iter().map(|(lane, concurrency)| (Lane(lane), concurrency)).collect())
+    }
+
     async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
         let mut call = self.scripts.claim.prepare_invoke();
-        call.key(self.claim_of(account, attempt)).arg(worker).arg(millis(lease));
+        call.key(self.claim_of(account, attempt)).arg(worker).arg(lease).arg(REMEMBERED);
         Ok(match self.invoke::<i64>(&call).await? {
             1 => Claimed::Mine,
+            2 => Claimed::Inherited,
             0 => Claimed::Held,
             _ => Claimed::Done,
         })
@@ -196,8 +218,9 @@ impl Limiter for RedisLimiter {
 
     async fn revoke(&self, account: &str, attempt: &AttemptId) -> Result<Revoked> {
         let mut call = self.scripts.revoke.prepare_invoke();
-        Ok(match self.invoke::<i64>(call.key(self.claim_of(account, attempt)).arg(FINISHED)).await? {
+        Ok(match self.invoke::<i64>(call.key(self.claim_of(account, attempt)).arg(REMEMBERED)).await? {
             1 => Revoked::Taken,
+            2 => Revoked::Lapsed,
             0 => Revoked::Held,
             _ => Revoked::Finished,
         })
@@ -205,7 +228,7 @@ impl Limiter for RedisLimiter {
 
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()> {
         let mut command = redis::cmd("SET");
-        self.query(command.arg(self.claim_of(account, attempt)).arg("").arg("PX").arg(FINISHED)).await
+        self.query(command.arg(self.claim_of(account, attempt)).arg("").arg("PX").arg(REMEMBERED)).await
     }
 
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {

@@ -30,10 +30,11 @@ if gate then
   if redis.call('EXISTS', gate) == 0 then
     return {1, 0}
   end
-  if redis.call('GET', claim) ~= worker then
+  local held = redis.call('GET', claim)
+  if not held or string.match(held, '^%d+ (.*)$') ~= worker then
     return {2, 0}
   end
-  redis.call('PEXPIRE', claim, math.ceil(lease / 1000))
+  redis.call('SET', claim, text(now + lease) .. ' ' .. worker, 'KEEPTTL')
 end
 
 local paused = tonumber(redis.call('GET', pause) or 0)

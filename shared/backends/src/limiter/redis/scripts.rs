@@ -1,20 +1,54 @@
 //! What the limiter does in Redis besides permits: each in one step, on this server's time.
 
-/// KEYS claim; ARGV worker, lease in milliseconds. 1 mine, 0 held, -1 finished.
-pub(super) const CLAIM: &str = "
-local holder = redis.call('GET', KEYS[1])
-if holder == '' then return -1 end
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1";
+// A claim is `MOMENT HOLDER`: nobody else takes it until then, in microseconds; empty where its attempt is finished. It is
+// remembered for longer, so that whoever takes it over learns of the one before.
 
-/// KEYS claim; ARGV how long it is remembered, in milliseconds. 1 taken back, 0 held, -1 finished before.
+/// KEYS claim; ARGV holder, lease in microseconds, how long it is remembered in milliseconds. 1 mine, 2 inherited, 0 held,
+/// -1 finished.
+pub(super) const CLAIM: &str = "
+local time = redis.call('TIME')
+local now, claim, claimed = time[1] * 1000000 + time[2], redis.call('GET', KEYS[1]), 1
+if claim == '' then return -1 end
+if claim then
+  local until_then, holder = string.match(claim, '^(%d+) (.*)$')
+  if holder ~= ARGV[1] then
+    if tonumber(until_then) > now then return 0 end
+    claimed = 2
+  end
+end
+redis.call('SET', KEYS[1], string.format('%.0f %s', now + tonumber(ARGV[2]), ARGV[1]), 'PX', ARGV[3])
+return claimed";
+
+/// KEYS claim; ARGV how long it is remembered, in milliseconds. 1 nobody ever held it, 2 its holder is gone, 0 held, -1
+/// finished before.
 pub(super) const REVOKE: &str = "
-local holder = redis.call('GET', KEYS[1])
-if holder == '' then return -1 end
-if holder then return 0 end
+local time = redis.call('TIME')
+local now, claim = time[1] * 1000000 + time[2], redis.call('GET', KEYS[1])
+if claim == '' then return -1 end
+if claim and tonumber(string.match(claim, '^%d+')) > now then return 0 end
 redis.call('SET', KEYS[1], '', 'PX', ARGV[1])
-return 1";
+return claim and 2 or 1";
+
+/// KEYS lanes; ARGV account, concurrency, for how long in microseconds.
+pub(super) const ANNOUNCE: &str = "
+local time = redis.call('TIME')
+local until_then = time[1] * 1000000 + time[2] + tonumber(ARGV[3])
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s', until_then, ARGV[2]))";
+
+/// KEYS lanes. Answers account and concurrency, one after the other; forgets what has lapsed.
+pub(super) const LANES: &str = "
+local time = redis.call('TIME')
+local now, all, known = time[1] * 1000000 + time[2], redis.call('HGETALL', KEYS[1]), {}
+for place = 1, #all, 2 do
+  local until_then, concurrency = string.match(all[place + 1], '^(%d+) (%d+)$')
+  if tonumber(until_then) > now then
+    known[#known + 1] = all[place]
+    known[#known + 1] = concurrency
+  else
+    redis.call('HDEL', KEYS[1], all[place])
+  end
+end
+return known";
 
 /// KEYS pause; ARGV wait in microseconds. Never shortens a pause.
 pub(super) const PAUSE: &str = "

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Acker, Channel, Consumer};
 use outflow_model::port::Result;
 use outflow_model::port::queue::{Delivery, Receipt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use super::link::{Link, unavailable};
@@ -22,11 +21,15 @@ use super::topology::Topology;
 /// How long after a failure the queue is consumed anew; doubles up to the last.
 const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
+/// What was on its way here when a consumer was cancelled has arrived by then.
+const FLUSH: Duration = Duration::from_millis(50);
+
 /// Messages of one queue that this process may take.
 pub(super) struct Inbox {
     waiting: Mutex<VecDeque<lapin::message::Delivery>>,
     arrived: Arc<Notify>,
     supervisor: tokio::task::JoinHandle<()>,
+    stopped: watch::Sender<bool>,
 }
 
 impl Inbox {
@@ -40,16 +43,25 @@ impl Inbox {
     ) -> Arc<Self> {
         Arc::new_cyclic(|inbox: &std::sync::Weak<Self>| {
             let inbox = inbox.clone();
+            let (stopped, mut stop) = watch::channel(false);
             let supervisor = tokio::spawn(async move {
                 let mut pause = AGAIN[0];
                 loop {
                     match consume(&link, &topology, &queue, prefetch).await {
-                        Ok((_channel, mut consumer)) => {
+                        Ok((channel, mut consumer)) => {
                             pause = AGAIN[0];
                             // An error or an end: the channel is lost, the queue deleted or the consumer cancelled. Each
                             // is answered alike, for some of them the library never comes back from.
-                            while let Some(Ok(delivery)) = consumer.next().await {
-                                let Some(inbox) = inbox.upgrade() else { return };
+                            loop {
+                                let delivery = tokio::select! {
+                                    delivery = consumer.next() => delivery,
+                                    () = async { _ = stop.wait_for(|stop| *stop).await } => {
+                                        hand_over(&channel, consumer, &inbox).await;
+                                        // What was taken is acknowledged over this channel.
+                                        return std::future::pending().await;
+                                    }
+                                };
+                                let (Some(Ok(delivery)), Some(inbox)) = (delivery, inbox.upgrade()) else { break };
                                 inbox.put(delivery);
                             }
                             info!(queue, "The broker has ended the delivery of messages; it is asked for anew");
@@ -65,13 +77,18 @@ impl Inbox {
                     pause = (pause * 2).min(AGAIN[1]);
                 }
             });
-            Self { waiting: Mutex::default(), arrived, supervisor }
+            Self { waiting: Mutex::default(), arrived, supervisor, stopped }
         })
     }
 
     fn put(&self, delivery: lapin::message::Delivery) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(delivery);
         self.arrived.notify_waiters();
+    }
+
+    /// Takes no more from the broker, and gives what waits here back to it.
+    pub(super) fn stop(&self) {
+        self.stopped.send_replace(true);
     }
 
     /// The next message, if one is here.
@@ -86,6 +103,23 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         self.supervisor.abort();
+    }
+}
+
+/// Ends a consumer; what it was given and nobody has taken goes back to the queue.
+async fn hand_over(channel: &Channel, mut consumer: Consumer, inbox: &std::sync::Weak<Inbox>) {
+    if let Err(error) = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await {
+        debug!(%error, "A consumer could not be cancelled");
+    }
+    let mut left = VecDeque::new();
+    while let Ok(Some(Ok(delivery))) = tokio::time::timeout(FLUSH, consumer.next()).await {
+        left.push_back(delivery);
+    }
+    if let Some(inbox) = inbox.upgrade() {
+        left.append(&mut inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    for delivery in left {
+        Box::new(Held(delivery.acker)).hand_back();
     }
 }
 

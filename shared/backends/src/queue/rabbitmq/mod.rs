@@ -5,14 +5,13 @@ mod link;
 mod publisher;
 mod topology;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::Lane;
 use outflow_model::port::Result;
-use outflow_model::port::queue::{Delivery, Outgoing, Queue, Reports, Take};
+use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Reports, Take};
 use tokio::sync::Notify;
 
 use inbox::Inbox;
@@ -31,8 +30,6 @@ pub struct RabbitQueue {
     /// Its own connection: on one that the broker blocks, no acknowledgement leaves either.
     link: Arc<Link>,
     topology: Topology,
-    prefetch: u16,
-    lanes: Mutex<BTreeMap<Lane, Arc<Served>>>,
     /// There as long as somebody reads: reports that nobody here settles belong to others.
     reports: Mutex<Weak<Reader>>,
 }
@@ -57,35 +54,21 @@ impl Served {
 }
 
 impl RabbitQueue {
-    /// The broker at `url` (`amqp://` or `amqps://`), in queues whose names begin with `prefix`, as the process `name`. Of
-    /// each queue of a lane it holds at most `prefetch` chunks. It connects when it is first used, and again whenever a
+    /// The broker at `url` (`amqp://` or `amqps://`), in queues whose names begin with `prefix`, as the process `name`. It
+    /// connects when it is first used, and again whenever a
     /// connection is lost.
-    pub fn new(url: &str, prefix: &str, name: &str, prefetch: u16) -> Result<Self> {
+    pub fn new(url: &str, prefix: &str, name: &str) -> Result<Self> {
         let topology = Topology::new(prefix);
         Ok(Self {
             publisher: Publisher::new(Link::new(url, &format!("{name} publishes"))?, topology.clone()),
             link: Arc::new(Link::new(url, &format!("{name} consumes"))?),
             topology,
-            prefetch: prefetch.max(1),
-            lanes: Mutex::default(),
             reports: Mutex::default(),
         })
     }
 
     fn inbox(&self, queue: String, prefetch: u16, arrived: &Arc<Notify>) -> Arc<Inbox> {
         Inbox::open(self.link.clone(), self.topology.clone(), queue, prefetch, arrived.clone())
-    }
-
-    fn lane(&self, lane: &Lane) -> Arc<Served> {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(served) = lanes.get(lane) {
-            return served.clone();
-        }
-        let arrived = Arc::new(Notify::new());
-        let open = |urgent| self.inbox(self.topology.lane(lane, urgent), self.prefetch, &arrived);
-        let served = Arc::new(Served { urgent: open(true), normal: open(false), arrived: arrived.clone() });
-        lanes.insert(lane.clone(), served.clone());
-        served
     }
 }
 
@@ -108,9 +91,10 @@ impl Queue for RabbitQueue {
         self.publisher.publish(&self.topology.lane(lane, urgent), "outflow.chunk.v1", &message, PATIENCE).await
     }
 
-    async fn next_chunk(&self, lane: &Lane, take: Take) -> Result<Delivery> {
-        let served = self.lane(lane);
-        Ok(next(&served.arrived, || served.take(take)).await)
+    fn consume(&self, lane: &Lane, most: u16) -> Arc<dyn Consumer> {
+        let arrived = Arc::new(Notify::new());
+        let open = |urgent| self.inbox(self.topology.lane(lane, urgent), most.max(1), &arrived);
+        Arc::new(Served { urgent: open(true), normal: open(false), arrived: arrived.clone() })
     }
 
     async fn waiting(&self, lane: &Lane) -> Result<u64> {
@@ -136,6 +120,18 @@ impl Queue for RabbitQueue {
         let open = Arc::new(Reader { inbox: self.inbox(self.topology.reports(), REPORTS, &arrived), arrived });
         *reader = Arc::downgrade(&open);
         open
+    }
+}
+
+#[async_trait]
+impl Consumer for Served {
+    async fn next(&self, take: Take) -> Result<Delivery> {
+        Ok(next(&self.arrived, || self.take(take)).await)
+    }
+
+    fn stop(&self) {
+        self.urgent.stop();
+        self.normal.stop();
     }
 }
 

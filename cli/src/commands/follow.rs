@@ -1,0 +1,118 @@
+//! `outflow run`, `approve` and `cancel` where coordinators execute: what is wanted is written to the ledger, and followed.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use outflow_backends::SystemClock;
+use outflow_coordinator::project::Project;
+use outflow_coordinator::{EngineError, Finished, Start, new_run};
+use outflow_model::id::RunId;
+use outflow_model::port::ledger::{Ledger, Run, RunPatch};
+use outflow_model::run::RunState;
+
+use super::inspect::run_json;
+use super::run::report;
+use crate::compose;
+use crate::exit::Exit;
+use crate::signals::interrupted;
+use crate::ui::Ui;
+
+/// The ledger is asked this often.
+const LOOK: Duration = Duration::from_millis(300);
+/// A run that nobody begins for so long is wondered about.
+const WONDER: u32 = 33;
+
+/// Asks for a run of each sync.
+pub(super) async fn run(ui: &Ui, project: &Project, starts: &[Start], detach: bool) -> Result<Exit> {
+    let ledger = compose::ledger(project).await?;
+    let clock = SystemClock::default();
+    let mut runs = Vec::new();
+    for start in starts {
+        let run = ledger.request(&new_run(start, &clock)).await?.run;
+        if detach {
+            ui.line(format!("{}: queued as {run}", start.sync.name));
+        }
+        runs.push(run);
+    }
+    if detach {
+        if ui.is_json() {
+            ui.json(&runs);
+        }
+        return Ok(Exit::Succeeded);
+    }
+    follow_all(ui, ledger.as_ref(), &runs).await
+}
+
+/// Lets a held run go on.
+pub(super) async fn approve(ui: &Ui, project: &Project, run: &Run, detach: bool) -> Result<Exit> {
+    if run.state != RunState::Held {
+        return Err(EngineError::State { run: run.id.clone(), state: run.state, wanted: "held" }.into());
+    }
+    let ledger = compose::ledger(project).await?;
+    ledger.patch(&run.id, run.state, RunPatch { approved: true, ..RunPatch::default() }).await?;
+    end(ui, ledger.as_ref(), &run.id, detach, "approved").await
+}
+
+/// Stops a run.
+pub(super) async fn cancel(ui: &Ui, project: &Project, run: &Run, detach: bool) -> Result<Exit> {
+    if run.state.is_end() {
+        return Err(EngineError::State { run: run.id.clone(), state: run.state, wanted: "under way" }.into());
+    }
+    let ledger = compose::ledger(project).await?;
+    ledger.patch(&run.id, run.state, RunPatch { cancel: true, ..RunPatch::default() }).await?;
+    match end(ui, ledger.as_ref(), &run.id, detach, "being cancelled").await? {
+        Exit::Stopped => Ok(Exit::Succeeded),
+        other => Ok(other),
+    }
+}
+
+async fn end(ui: &Ui, ledger: &dyn Ledger, run: &RunId, detach: bool, what: &str) -> Result<Exit> {
+    if detach {
+        ui.line(format!("{run} is {what}."));
+        return Ok(Exit::Succeeded);
+    }
+    follow_all(ui, ledger, std::slice::from_ref(run)).await
+}
+
+/// Follows runs until each has ended or waits for a decision; Ctrl-C leaves them to the coordinators.
+async fn follow_all(ui: &Ui, ledger: &dyn Ledger, runs: &[RunId]) -> Result<Exit> {
+    let mut worst = Exit::Succeeded;
+    let mut done = Vec::new();
+    for run in runs {
+        let ended = tokio::select! {
+            ended = follow(ui, ledger, run) => ended?,
+            () = interrupted() => {
+                ui.note(format!("{run} goes on; `outflow show {run}` tells how it ends, `outflow cancel {run}` stops it."));
+                return Ok(Exit::Stopped);
+            }
+        };
+        worst = worst.max(Exit::of_state(ended.state));
+        report(ui, &Finished { run: ended.clone(), warnings: Vec::new() });
+        done.push(run_json(&ended));
+    }
+    if ui.is_json() {
+        ui.json(&done);
+    }
+    Ok(worst)
+}
+
+async fn follow(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
+    let (mut told, mut looks) = (None, 0);
+    loop {
+        let run = ledger.run(id).await?.with_context(|| format!("There is no run {id} any more"))?;
+        if run.state.is_end() || (run.state == RunState::Held && !run.approved && !run.cancel) {
+            return Ok(run);
+        }
+        if ui.is_watched() && told != Some(run.state) {
+            ui.note(format!("{} {} {id}", run.sync, run.state.name()));
+            told = Some(run.state);
+        }
+        looks += 1;
+        if run.state == RunState::Queued && looks == WONDER {
+            ui.note(format!(
+                "{id} is still queued: is an `outflow coordinator` running, or is the sync's last run held?"
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,51 @@
+//! `outflow coordinator` and `outflow worker`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use outflow_worker::serve_all;
+use tokio::sync::watch;
+
+use crate::args::WorkerFlags;
+use crate::compose::{self, Messaging};
+use crate::exit::Exit;
+use crate::signals::interrupted;
+use crate::ui::Ui;
+
+/// Executes what there is to do until the first signal.
+pub(super) async fn coordinator(ui: &Ui, root: &Path) -> Result<Exit> {
+    let coordinator = Arc::new(compose::coordinator(root).await?);
+    let folder = coordinator.engine.folder.clone();
+    ui.note(format!("{} is ready.", coordinator.name));
+    let (stop, stopped) = watch::channel(false);
+    let serving = tokio::spawn(coordinator.serve(stopped));
+    interrupted().await;
+    ui.note("The coordinator stops; what is under way goes on, and another coordinator goes on with it.");
+    stop.send_replace(true);
+    serving.await?;
+    _ = std::fs::remove_dir_all(folder);
+    Ok(Exit::Succeeded)
+}
+
+/// Serves every lane until the first signal; then ends what is under way, and hands the rest back.
+pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<Exit> {
+    let WorkerFlags { queue, limiter, prefix, grace } = flags;
+    let given = Messaging { queue: queue.clone(), limiter: limiter.clone(), prefix: prefix.clone() };
+    let worker = Arc::new(compose::worker(root, given)?);
+    ui.note(format!("{} is ready.", worker.name()));
+    let serving = tokio::spawn(serve_all(worker.clone()));
+    interrupted().await;
+    ui.note("The worker stops when the requests under way have been answered.");
+    worker.drain();
+    tokio::select! {
+        served = serving => served?,
+        () = interrupted() => return Ok(Exit::Stopped),
+        () = tokio::time::sleep(Duration::from_secs(*grace)) => {
+            ui.note("Some requests have no answer yet; other workers go on with their chunks.");
+            return Ok(Exit::Stopped);
+        }
+    }
+    Ok(Exit::Succeeded)
+}

@@ -1,0 +1,51 @@
+//! Changing what is remembered of a sync while nobody executes it.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use outflow_backends::StateLock;
+use outflow_coordinator::project::Project;
+use outflow_coordinator::{Engine, lease_of};
+use outflow_model::port::lease::Leases;
+
+use super::{embedded, shared};
+
+/// For so long, in microseconds, a change may take that somebody makes by hand.
+const LEASE: i64 = 300_000_000;
+
+/// An engine that has a sync for itself.
+pub(crate) struct Alone {
+    pub(crate) engine: Engine,
+    held: Held,
+}
+
+enum Held {
+    Directory { _lock: StateLock },
+    Lease { leases: Arc<dyn Leases>, name: String, holder: String },
+}
+
+/// Waits for the state directory, or takes the sync's lease.
+pub(crate) async fn alone(project: &Project, sync: &str) -> Result<Alone> {
+    let Some(places) = &project.config.state.shared else {
+        let held = Held::Directory { _lock: embedded::lock(project).await? };
+        return Ok(Alone { engine: embedded::engine(project).await?, held });
+    };
+    let leases: Arc<dyn Leases> = shared::ledger(&project.root, places).await?;
+    let (name, holder) = (lease_of(sync), shared::process("user"));
+    let Some(epoch) = leases.take(&name, &holder, LEASE).await? else {
+        bail!("A coordinator executes {sync} right now; try again when its run has ended, or cancel it");
+    };
+    let ledger = leases.under(&name, epoch);
+    let engine = Engine { ledger, ..shared::engine(project, places).await? };
+    Ok(Alone { engine, held: Held::Lease { leases, name, holder } })
+}
+
+impl Alone {
+    /// Lets others have the sync again.
+    pub(crate) async fn done(self) -> Result<()> {
+        match self.held {
+            Held::Directory { .. } => Ok(()),
+            Held::Lease { leases, name, holder } => Ok(leases.release(&name, &holder).await?),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The embedded composition: every port on this machine, in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use outflow_backends::{MemoryLimiter, MemoryQueue, ObjectStore, StateLock, SystemClock};
+use outflow_coordinator::project::Project;
+use outflow_coordinator::{Engine, Progress, Start};
+use outflow_model::id::Lane;
+use outflow_model::port::limiter::Limiter;
+use outflow_model::port::queue::Queue;
+use outflow_worker::{Accounts, Worker, serve};
+use tokio::sync::watch;
+
+use super::{folder, keys, ledger, state_dir};
+
+/// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// The engine with a worker beside it.
+pub(crate) struct Embedded {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) progress: watch::Receiver<Progress>,
+    worker: Arc<Worker>,
+}
+
+/// Puts engine and worker together. The caller holds the state directory's lock.
+pub(crate) async fn embed(project: &Project) -> Result<Embedded> {
+    let engine = Arc::new(engine(project).await?);
+    let accounts = Accounts::new(keys(project));
+    let name = format!("embedded-{}", std::process::id());
+    let Engine { queue, limiter, clock, progress, .. } = engine.as_ref();
+    let worker = Arc::new(Worker::new(name, accounts, queue.clone(), limiter.clone(), clock.clone()));
+    Ok(Embedded { progress: progress.subscribe(), engine, worker })
+}
+
+pub(super) async fn engine(project: &Project) -> Result<Engine> {
+    let clock = Arc::new(SystemClock::default());
+    let ledger = ledger(project).await?;
+    let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
+    let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), ledger.clone()));
+    let folder = folder(project, "tmp")?;
+    let store = Arc::new(ObjectStore::local(&state_dir(project)?.join("store"))?);
+    let (progress, _) = watch::channel(Progress::default());
+    Ok(Engine { ledger, store, queue, limiter, clock, folder, silence: SILENCE, news: Arc::default(), progress })
+}
+
+impl Embedded {
+    /// Serves a sync's lane until the handle is aborted.
+    pub(crate) fn serve(&self, start: &Start) -> tokio::task::JoinHandle<()> {
+        let lane = Lane(start.sync.account.name.clone());
+        tokio::spawn(serve(self.worker.clone(), lane, start.sync.concurrency))
+    }
+}
+
+/// Waits for the state directory's lock.
+pub(crate) async fn lock(project: &Project) -> Result<StateLock> {
+    let folder = state_dir(project)?;
+    Ok(tokio::task::spawn_blocking(move || StateLock::take(&folder)).await??)
+}
+
+/// Takes the state directory's lock where it is free.
+pub(crate) fn try_lock(project: &Project) -> Result<Option<StateLock>> {
+    Ok(StateLock::try_take(&state_dir(project)?)?)
+}

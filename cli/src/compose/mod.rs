@@ -1,0 +1,95 @@
+//! Putting the program together: the project's files, its state, and what works on it.
+
+mod alone;
+mod embedded;
+mod shared;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use outflow_backends::{FileVault, ObjectStore, SqliteLedger, resolve};
+use outflow_coordinator::project::{Project, resolve as resolve_sync};
+use outflow_coordinator::{Engine, Start};
+use outflow_model::port::ledger::{Ledger, RunOptions};
+use outflow_model::port::store::Store;
+use outflow_model::secret::{Reference, expand};
+use outflow_worker::{Keyring, Secrets};
+
+pub(crate) use alone::alone;
+pub(crate) use embedded::{Embedded, embed, lock, try_lock};
+pub(crate) use shared::{Messaging, coordinator, worker};
+
+use crate::mistakes::Mistakes;
+
+/// Reads the project.
+pub(crate) fn project(root: &Path) -> Result<Project> {
+    Project::load(root).map_err(|problems| Mistakes(problems).into())
+}
+
+/// The project's state directory, made where it is missing.
+pub(crate) fn state_dir(project: &Project) -> Result<PathBuf> {
+    let folder = project.root.join(&project.config.state.dir);
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("Cannot make the state directory {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Opens the ledger.
+pub(crate) async fn ledger(project: &Project) -> Result<Arc<dyn Ledger>> {
+    Ok(match &project.config.state.shared {
+        Some(places) => shared::ledger(&project.root, places).await?,
+        None => Arc::new(SqliteLedger::open(&state_dir(project)?.join("ledger.db")).await?),
+    })
+}
+
+/// Opens the store.
+pub(crate) fn store(project: &Project) -> Result<Arc<dyn Store>> {
+    Ok(match &project.config.state.shared {
+        Some(places) => shared::store(&project.root, places)?,
+        None => Arc::new(ObjectStore::local(&state_dir(project)?.join("store"))?),
+    })
+}
+
+/// The engine without a worker: it plans and looks, and delivers where others work for it.
+pub(crate) async fn engine(project: &Project) -> Result<Engine> {
+    match &project.config.state.shared {
+        Some(places) => shared::engine(project, places).await,
+        None => embedded::engine(project).await,
+    }
+}
+
+/// How references to secrets are resolved beside the file at `root`.
+pub(crate) fn secrets(root: &Path) -> Secrets {
+    let root = root.to_owned();
+    Arc::new(move |reference: Reference<'_>| resolve(reference, &root))
+}
+
+/// Where credentials come from in a project.
+pub(crate) fn keys(project: &Project) -> Keyring {
+    let folder = project.root.join(&project.config.state.dir).join("tokens");
+    Keyring { secrets: secrets(&project.root), vault: Arc::new(FileVault::new(&folder)) }
+}
+
+/// A sync made ready: its names resolved, its source opened.
+pub(crate) fn start(project: &Project, name: &str, options: RunOptions) -> Result<Start> {
+    let mut sync = resolve_sync(project, name).map_err(Mistakes)?;
+    let written = project.syncs.get(name).cloned().context("The sync has just been resolved")?;
+    let resolver = secrets(&project.root);
+    let mut source = sync.source.clone();
+    for secret in source.secrets_mut() {
+        *secret = expand(secret, |reference| resolver(reference)).map_err(anyhow::Error::msg)?;
+    }
+    let source = outflow_sources::open(&source, &project.root);
+    sync.config.priority = sync.config.priority.max(1);
+    Ok(Start { sync, written, source, options })
+}
+
+/// A folder of this process's own for temporary files.
+fn folder(project: &Project, name: &str) -> Result<PathBuf> {
+    let folder = state_dir(project)?.join(name);
+    // What an earlier process left half-done; nothing refers to it.
+    _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).with_context(|| format!("Cannot make {}", folder.display()))?;
+    Ok(folder)
+}

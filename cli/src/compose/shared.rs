@@ -1,0 +1,126 @@
+//! The distributed composition: coordinators and workers over services that they share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use outflow_backends::{FileVault, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock};
+use outflow_coordinator::project::{Project, SharedState};
+use outflow_coordinator::{Coordinator, Engine, Progress};
+use outflow_model::port::clock::Clock;
+use outflow_model::port::store::Store;
+use outflow_model::secret::expand;
+use outflow_worker::{Accounts, Keyring, Worker};
+use tokio::sync::watch;
+
+use super::{folder, project, secrets, start};
+
+/// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What a worker shares with coordinators.
+pub(crate) struct Messaging {
+    pub(crate) queue: String,
+    pub(crate) limiter: String,
+    pub(crate) prefix: String,
+}
+
+/// The name of this life of a process that works as `role`.
+pub(super) fn process(role: &str) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{role}-{}-{}-{:x}", host.trim(), std::process::id(), SystemClock::default().entropy() as u32)
+}
+
+/// A setting with its references to secrets resolved.
+fn resolved(root: &Path, name: &str, value: &str) -> Result<String> {
+    let resolver = secrets(root);
+    expand(value, |reference| resolver(reference)).map_err(|reason| anyhow!("state.shared.{name}: {reason}"))
+}
+
+pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<PostgresLedger>> {
+    Ok(Arc::new(PostgresLedger::open(&resolved(root, "ledger", &places.ledger)?).await?))
+}
+
+pub(super) fn store(root: &Path, places: &SharedState) -> Result<Arc<dyn Store>> {
+    let url = resolved(root, "store", &places.store)?;
+    let path = url
+        .strip_prefix("file://")
+        .with_context(|| format!("state.shared.store: \"{url}\" does not begin with file://"))?;
+    Ok(Arc::new(ObjectStore::local(Path::new(path))?))
+}
+
+/// The engine of one process, under `name`.
+async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Result<(Engine, Arc<PostgresLedger>)> {
+    let root = &project.root;
+    let ledger = ledger(root, places).await?;
+    let queue = RabbitQueue::new(&resolved(root, "queue", &places.queue)?, &places.prefix, name)?;
+    let url = resolved(root, "limiter", &places.limiter)?;
+    let limiter = RedisLimiter::new(&url, &places.prefix, Some(ledger.clone()))?;
+    let (progress, _) = watch::channel(Progress::default());
+    let engine = Engine {
+        ledger: ledger.clone(),
+        store: store(root, places)?,
+        queue: Arc::new(queue),
+        limiter: Arc::new(limiter),
+        clock: Arc::new(SystemClock::default()),
+        folder: folder(project, &format!("tmp-{name}"))?,
+        silence: SILENCE,
+        news: Arc::default(),
+        progress,
+    };
+    Ok((engine, ledger))
+}
+
+pub(super) async fn engine(project: &Project, places: &SharedState) -> Result<Engine> {
+    Ok(engine_of(project, places, &process("user")).await?.0)
+}
+
+/// A coordinator of the project in `root`, which it reads anew for each run.
+pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
+    let read = project(root)?;
+    let places = read.config.state.shared.as_ref().context(
+        "A coordinator shares its state: name ledger, queue, limiter and store under `state.shared` in outflow.yml. On one \
+         machine `outflow run` needs none of them",
+    )?;
+    let name = process("coordinator");
+    let (engine, leases) = engine_of(&read, places, &name).await?;
+    let root = root.to_owned();
+    let starts = move |sync: &str, options| {
+        let project = project(&root).map_err(|error| error.to_string())?;
+        start(&project, sync, options).map_err(|error| format!("{error:#}"))
+    };
+    Ok(Coordinator { name, engine, leases, starts: Arc::new(starts) })
+}
+
+/// What a worker needs: told by `given`, else by the project in `root`.
+fn messaging(root: &Path, given: Messaging) -> Result<Messaging> {
+    if !given.queue.is_empty() && !given.limiter.is_empty() {
+        return Ok(given);
+    }
+    let read = project(root)?;
+    let places = read
+        .config
+        .state
+        .shared
+        .context("Tell the worker its queue and its limiter, or name them under `state.shared` in outflow.yml")?;
+    let or = |given: String, written: &str, name| {
+        if given.is_empty() { resolved(root, name, written) } else { Ok(given) }
+    };
+    Ok(Messaging {
+        queue: or(given.queue, &places.queue, "queue")?,
+        limiter: or(given.limiter, &places.limiter, "limiter")?,
+        prefix: places.prefix,
+    })
+}
+
+/// A worker; it needs no ledger, no store and no project.
+pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
+    let Messaging { queue, limiter, prefix } = messaging(root, given)?;
+    let name = process("worker");
+    let queue = Arc::new(RabbitQueue::new(&queue, &prefix, &name)?);
+    let limiter = Arc::new(RedisLimiter::new(&limiter, &prefix, None)?);
+    let vault = Arc::new(FileVault::new(&PathBuf::from(root).join(".outflow/tokens")));
+    let accounts = Accounts::new(Keyring { secrets: secrets(root), vault });
+    Ok(Worker::new(name, accounts, queue, limiter, Arc::new(SystemClock::default())))
+}

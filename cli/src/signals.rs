@@ -1,0 +1,34 @@
+//! Ctrl-C and SIGTERM.
+
+use outflow_coordinator::Signal;
+use tokio::sync::watch;
+use tracing::warn;
+
+use crate::exit::Exit;
+
+/// The first Ctrl-C or SIGTERM interrupts; the second ends the process at once.
+pub(crate) fn signals() -> watch::Receiver<Signal> {
+    let (sender, receiver) = watch::channel(Signal::Run);
+    tokio::spawn(async move {
+        interrupted().await;
+        _ = sender.send(Signal::Interrupt);
+        interrupted().await;
+        std::process::exit(Exit::Stopped as i32);
+    });
+    receiver
+}
+
+/// Waits for one of them.
+pub(crate) async fn interrupted() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            warn!(%error, "Signals cannot be watched");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

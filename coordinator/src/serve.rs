@@ -1,0 +1,173 @@
+//! A coordinator among others: takes what there is to do, and executes each sync under a lease.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use outflow_model::limit::Micros;
+use outflow_model::port::lease::{Epoch, Leases};
+use outflow_model::port::ledger::{Run, RunOptions};
+use outflow_model::run::RunState;
+use tokio::sync::watch;
+use tokio::task::{Id, JoinSet};
+use tracing::{error, info, warn};
+
+use crate::run::{Engine, Progress, Signal, Start};
+
+/// A coordinator that is silent for so long has lost what it executes.
+const LEASE: Micros = 12_000_000;
+const RENEWAL: Duration = Duration::from_secs(3);
+/// New work is looked for this often.
+const LOOK: Duration = Duration::from_millis(300);
+/// What could not go on is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Makes a sync ready to run; an error says what is wrong with the project.
+pub type Starts = Arc<dyn Fn(&str, RunOptions) -> Result<Start, String> + Send + Sync>;
+
+/// A coordinator among others.
+pub struct Coordinator {
+    /// Its name, of this life of the process alone.
+    pub name: String,
+    /// Executes runs.
+    pub engine: Engine,
+    /// Who executes what.
+    pub leases: Arc<dyn Leases>,
+    /// The project as it is now.
+    pub starts: Starts,
+}
+
+impl Coordinator {
+    /// Executes whatever there is to do until told to stop; others go on with what is under way then.
+    pub async fn serve(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut under_way = JoinSet::new();
+        let mut syncs: HashMap<Id, String> = HashMap::new();
+        let mut later: HashMap<String, Instant> = HashMap::new();
+        loop {
+            match self.engine.ledger.unended().await {
+                Ok(runs) => {
+                    later.retain(|_, until| *until > Instant::now());
+                    for run in runs {
+                        let taken = syncs.values().any(|sync| *sync == run.sync) || later.contains_key(&run.sync);
+                        if !taken && is_ready(&run) {
+                            let sync = run.sync.clone();
+                            let task = under_way.spawn(self.clone().execute(run));
+                            syncs.insert(task.id(), sync);
+                        }
+                    }
+                }
+                Err(error) => warn!(%error, "The ledger cannot be asked for work"),
+            }
+            let look = tokio::time::sleep(LOOK);
+            tokio::select! {
+                Some(ended) = under_way.join_next_with_id() => {
+                    let (id, moved) = ended.unwrap_or_else(|error| {
+                        error!(%error, "An execution broke off");
+                        (error.id(), false)
+                    });
+                    if let (Some(sync), false) = (syncs.remove(&id), moved) {
+                        later.insert(sync, Instant::now() + AGAIN);
+                    }
+                }
+                () = look => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        under_way.shutdown().await;
+        for sync in syncs.values() {
+            self.release(sync).await;
+        }
+    }
+
+    /// Executes a sync where no other coordinator does; true where its run has ended.
+    async fn execute(self: Arc<Self>, run: Run) -> bool {
+        let sync = run.sync.clone();
+        let epoch = match self.leases.take(&lease_of(&sync), &self.name, LEASE).await {
+            Ok(Some(epoch)) => epoch,
+            Ok(None) => return false,
+            Err(error) => {
+                warn!(sync, %error, "Whether another coordinator executes the sync cannot be told");
+                return false;
+            }
+        };
+        let ended = tokio::select! {
+            ended = self.go_on(run, epoch) => ended,
+            never = self.keep(&sync, epoch) => match never {
+                Ok(never) => match never {},
+                Err(Lost) => {
+                    warn!(sync, "Another coordinator may have taken the sync over; this one leaves it");
+                    return false;
+                }
+            },
+        };
+        self.release(&sync).await;
+        ended
+    }
+
+    async fn go_on(&self, run: Run, epoch: Epoch) -> bool {
+        let (progress, _) = watch::channel(Progress::default());
+        let ledger = self.leases.under(&lease_of(&run.sync), epoch);
+        let engine = Engine { ledger, progress, ..self.engine.clone() };
+        let start = match (self.starts)(&run.sync, run.options) {
+            Ok(start) => start,
+            Err(reason) => {
+                warn!(sync = run.sync, run = %run.id, reason, "The sync cannot run");
+                return engine.refuse(&run, &reason).await.unwrap_or_else(|error| {
+                    warn!(run = %run.id, %error, "The run could not be ended");
+                    false
+                });
+            }
+        };
+        // Nobody interrupts it: another coordinator goes on where this one stops.
+        let (_run, signal) = watch::channel(Signal::Run);
+        match engine.go_on(&start, signal).await {
+            Ok(Some(finished)) => {
+                let run = finished.run;
+                info!(sync = run.sync, run = %run.id, state = run.state.name(), "An execution has ended");
+                run.state.is_end()
+            }
+            Ok(None) => false,
+            Err(error) => {
+                warn!(sync = run.sync, run = %run.id, error = %error, "An execution could not go on");
+                false
+            }
+        }
+    }
+
+    /// Renews the lease as long as that can be done.
+    async fn keep(&self, sync: &str, epoch: Epoch) -> Result<Infallible, Lost> {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            match self.leases.take(&lease_of(sync), &self.name, LEASE).await {
+                Ok(Some(held)) if held == epoch => renewed = Instant::now(),
+                Ok(_) => return Err(Lost),
+                Err(error) if renewed.elapsed() < Duration::from_micros(LEASE as u64) => {
+                    warn!(sync, %error, "A lease could not be renewed");
+                }
+                // It may be another's by now. What is written under the old epoch is refused in any case.
+                Err(_) => return Err(Lost),
+            }
+        }
+    }
+
+    async fn release(&self, sync: &str) {
+        if let Err(error) = self.leases.release(&lease_of(sync), &self.name).await {
+            warn!(sync, %error, "A lease could not be given back; it lapses by itself");
+        }
+    }
+}
+
+/// The lease went to another coordinator.
+struct Lost;
+
+/// The lease under which a sync is executed.
+pub fn lease_of(sync: &str) -> String {
+    format!("sync/{sync}")
+}
+
+/// A held plan waits for a person.
+fn is_ready(run: &Run) -> bool {
+    run.state != RunState::Held || run.approved || run.cancel
+}

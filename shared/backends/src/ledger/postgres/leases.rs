@@ -1,0 +1,69 @@
+//! Leases, and writing under them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use outflow_model::limit::Micros;
+use outflow_model::port::lease::{Epoch, Leases};
+use outflow_model::port::ledger::Ledger;
+use outflow_model::port::{PortError, Result, Trouble};
+use sqlx::Transaction;
+use sqlx::postgres::Postgres;
+
+use super::{PostgresLedger, doing};
+
+impl PostgresLedger {
+    /// A transaction that commits only under the newest epoch of this ledger's lease: it keeps the lease from changing hands
+    /// until then.
+    pub(super) async fn begin(&self, context: &'static str) -> Result<Transaction<'static, Postgres>> {
+        let mut transaction = self.pool.begin().await.map_err(doing(context))?;
+        let Some((name, epoch)) = &self.fence else { return Ok(transaction) };
+        let held = sqlx::query("SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 FOR SHARE")
+            .bind(name)
+            .bind(epoch)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(doing(context))?;
+        if held.is_none() {
+            return Err(PortError::new(
+                Trouble::Conflict,
+                format!("{context}: another coordinator has taken {name} over"),
+            ));
+        }
+        Ok(transaction)
+    }
+}
+
+#[async_trait]
+impl Leases for PostgresLedger {
+    async fn take(&self, name: &str, holder: &str, time: Micros) -> Result<Option<Epoch>> {
+        let row: Option<(Epoch,)> = sqlx::query_as(
+            "INSERT INTO leases (name, holder, epoch, until) \
+             VALUES ($1, $2, 1, clock_timestamp() + $3 * interval '1 microsecond') \
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, \
+             epoch = leases.epoch + CASE WHEN leases.holder = excluded.holder THEN 0 ELSE 1 END \
+             WHERE leases.holder = excluded.holder OR leases.until < clock_timestamp() RETURNING epoch",
+        )
+        .bind(name)
+        .bind(holder)
+        .bind(time)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(doing("Cannot take a lease"))?;
+        Ok(row.map(|(epoch,)| epoch))
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<()> {
+        sqlx::query("UPDATE leases SET until = clock_timestamp() WHERE name = $1 AND holder = $2")
+            .bind(name)
+            .bind(holder)
+            .execute(&self.pool)
+            .await
+            .map_err(doing("Cannot give a lease back"))?;
+        Ok(())
+    }
+
+    fn under(&self, name: &str, epoch: Epoch) -> Arc<dyn Ledger> {
+        Arc::new(Self { pool: self.pool.clone(), fence: Some((name.to_owned(), epoch)) })
+    }
+}
