@@ -96,7 +96,7 @@ pub(crate) enum Command {
         detach: Detach,
     },
     /// Plans runs and accounts for them, one of several that share their state.
-    Coordinator,
+    Coordinator(CoordinatorFlags),
     /// Delivers chunks, one of any number that share a queue and a limiter.
     Worker(WorkerFlags),
     /// Lists runs, newest first.
@@ -175,6 +175,17 @@ pub(crate) struct Detach {
     pub(crate) detach: bool,
 }
 
+/// How soon a coordinator gives up on others.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub(crate) struct CoordinatorFlags {
+    /// Another coordinator takes this one's runs over after so many seconds of silence.
+    #[arg(long, default_value_t = 12)]
+    pub(crate) lease: u32,
+    /// A published chunk that waits in no queue and that no worker holds is published again after so many seconds.
+    #[arg(long, default_value_t = 15)]
+    pub(crate) silence: u32,
+}
+
 /// What a worker needs; what is not told is taken from `state.shared` of the project.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct WorkerFlags {
@@ -187,6 +198,9 @@ pub(crate) struct WorkerFlags {
     /// What the names of queues and keys begin with.
     #[arg(long, env = "OUTFLOW_PREFIX", default_value = "outflow")]
     pub(crate) prefix: String,
+    /// Another worker takes this one's chunks over after so many seconds of silence.
+    #[arg(long, default_value_t = 15)]
+    pub(crate) lease: u32,
     /// Seconds after SIGTERM within which requests under way must be answered; what is left goes to other workers.
     #[arg(long, default_value_t = 60)]
     pub(crate) grace: u64,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use outflow_model::limit::Micros;
+use outflow_model::port;
 use outflow_model::port::lease::{Epoch, Leases};
 use outflow_model::port::ledger::{Run, RunOptions};
 use outflow_model::run::RunState;
@@ -15,9 +16,6 @@ use tracing::{error, info, warn};
 
 use crate::run::{Engine, Progress, Signal, Start};
 
-/// A coordinator that is silent for so long has lost what it executes.
-const LEASE: Micros = 12_000_000;
-const RENEWAL: Duration = Duration::from_secs(3);
 /// New work is looked for this often.
 const LOOK: Duration = Duration::from_millis(300);
 /// What could not go on is tried again after so long.
@@ -36,6 +34,8 @@ pub struct Coordinator {
     pub leases: Arc<dyn Leases>,
     /// The project as it is now.
     pub starts: Starts,
+    /// After so much silence it has lost what it executes.
+    pub lease: Duration,
 }
 
 impl Coordinator {
@@ -83,7 +83,7 @@ impl Coordinator {
     /// Executes a sync where no other coordinator does; true where its run has ended.
     async fn execute(self: Arc<Self>, run: Run) -> bool {
         let sync = run.sync.clone();
-        let epoch = match self.leases.take(&lease_of(&sync), &self.name, LEASE).await {
+        let epoch = match self.take(&sync).await {
             Ok(Some(epoch)) => epoch,
             Ok(None) => return false,
             Err(error) => {
@@ -135,15 +135,19 @@ impl Coordinator {
         }
     }
 
+    async fn take(&self, sync: &str) -> port::Result<Option<Epoch>> {
+        self.leases.take(&lease_of(sync), &self.name, self.lease.as_micros() as Micros).await
+    }
+
     /// Renews the lease as long as that can be done.
     async fn keep(&self, sync: &str, epoch: Epoch) -> Result<Infallible, Lost> {
         let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(RENEWAL).await;
-            match self.leases.take(&lease_of(sync), &self.name, LEASE).await {
+            tokio::time::sleep(self.lease / 4).await;
+            match self.take(sync).await {
                 Ok(Some(held)) if held == epoch => renewed = Instant::now(),
                 Ok(_) => return Err(Lost),
-                Err(error) if renewed.elapsed() < Duration::from_micros(LEASE as u64) => {
+                Err(error) if renewed.elapsed() < self.lease => {
                     warn!(sync, %error, "A lease could not be renewed");
                 }
                 // It may be another's by now. What is written under the old epoch is refused in any case.

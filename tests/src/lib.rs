@@ -1,16 +1,24 @@
 //! What the end-to-end tests share: a project with its simulator and engine, and services of their own.
 
+mod cluster;
 mod deadly;
 mod fate;
 mod house;
 mod lab;
+mod process;
+mod proxy;
 mod recorder;
+mod snare;
 mod trials;
 
+pub use cluster::{Cluster, Links, Plan};
 pub use deadly::DeadlyQueue;
 pub use fate::{Fate, FatedLedger};
 pub use house::Mode;
 pub use lab::{Engines, Lab};
 pub use outflow_testkit::services::{Postgres, Service};
+pub use process::{Process, program};
+pub use proxy::{Proxy, Weather};
 pub use recorder::{Recorder, Seen};
+pub use snare::{Moment, Snare};
 pub use trials::{Case, Need, block, run};

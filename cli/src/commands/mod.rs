@@ -36,7 +36,7 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
         }
         Command::Approve { run, detach } => run::approve(ui, root, run, detach.detach).await,
         Command::Cancel { run, detach } => run::cancel(ui, root, run, detach.detach).await,
-        Command::Coordinator => serve::coordinator(ui, root).await,
+        Command::Coordinator(flags) => serve::coordinator(ui, root, flags).await,
         Command::Worker(flags) => serve::worker(ui, root, flags).await,
         Command::Runs { sync, limit } => inspect::runs(ui, root, sync.as_deref(), *limit).await,
         Command::Show { run } => inspect::show(ui, root, run).await,

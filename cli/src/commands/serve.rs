@@ -8,15 +8,18 @@ use anyhow::Result;
 use outflow_worker::serve_all;
 use tokio::sync::watch;
 
-use crate::args::WorkerFlags;
+use crate::args::{CoordinatorFlags, WorkerFlags};
 use crate::compose::{self, Messaging};
 use crate::exit::Exit;
 use crate::signals::interrupted;
 use crate::ui::Ui;
 
 /// Executes what there is to do until the first signal.
-pub(super) async fn coordinator(ui: &Ui, root: &Path) -> Result<Exit> {
-    let coordinator = Arc::new(compose::coordinator(root).await?);
+pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) -> Result<Exit> {
+    let mut coordinator = compose::coordinator(root).await?;
+    coordinator.lease = Duration::from_secs(u64::from(flags.lease.max(1)));
+    coordinator.engine.silence = Duration::from_secs(u64::from(flags.silence.max(1)));
+    let coordinator = Arc::new(coordinator);
     let folder = coordinator.engine.folder.clone();
     ui.note(format!("{} is ready.", coordinator.name));
     let (stop, stopped) = watch::channel(false);
@@ -31,9 +34,10 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path) -> Result<Exit> {
 
 /// Serves every lane until the first signal; then ends what is under way, and hands the rest back.
 pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<Exit> {
-    let WorkerFlags { queue, limiter, prefix, grace } = flags;
+    let WorkerFlags { queue, limiter, prefix, lease, grace } = flags;
     let given = Messaging { queue: queue.clone(), limiter: limiter.clone(), prefix: prefix.clone() };
-    let worker = Arc::new(compose::worker(root, given)?);
+    let worker = compose::worker(root, given)?.with_lease(i64::from((*lease).max(1)) * 1_000_000);
+    let worker = Arc::new(worker);
     ui.note(format!("{} is ready.", worker.name()));
     let serving = tokio::spawn(serve_all(worker.clone()));
     interrupted().await;

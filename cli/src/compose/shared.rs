@@ -19,6 +19,9 @@ use super::{folder, project, secrets, start};
 /// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// A coordinator that is silent for so long has lost what it executes.
+const LEASE: Duration = Duration::from_secs(12);
+
 /// What a worker shares with coordinators.
 pub(crate) struct Messaging {
     pub(crate) queue: String,
@@ -90,7 +93,7 @@ pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
         let project = project(&root).map_err(|error| error.to_string())?;
         start(&project, sync, options).map_err(|error| format!("{error:#}"))
     };
-    Ok(Coordinator { name, engine, leases, starts: Arc::new(starts) })
+    Ok(Coordinator { name, engine, leases, starts: Arc::new(starts), lease: LEASE })
 }
 
 /// What a worker needs: told by `given`, else by the project in `root`.

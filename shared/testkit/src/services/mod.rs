@@ -87,6 +87,17 @@ fn done(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Sends a signal, such as `STOP`, to a process.
+pub fn signal(pid: u32, name: &str) -> Result<()> {
+    done(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]))
+}
+
+/// Ends a child at once.
+fn end(child: &mut Child) {
+    _ = child.kill();
+    _ = child.wait();
+}
+
 /// The first of these files that there is.
 fn installed(name: &str, folders: &[&str]) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

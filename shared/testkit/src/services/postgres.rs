@@ -20,6 +20,36 @@ pub struct Postgres {
 struct Own {
     bin: PathBuf,
     folder: tempfile::TempDir,
+    options: String,
+}
+
+impl Own {
+    fn start(&self) -> Result<()> {
+        let mut start = as_user(&self.bin.join("pg_ctl"));
+        start.arg("-D").arg(self.folder.path().join("data")).arg("-l").arg(self.folder.path().join("log"));
+        done(start.args(["-w", "-o", &self.options, "start"]))
+    }
+
+    fn stop(&self) -> Result<()> {
+        let mut stop = as_user(&self.bin.join("pg_ctl"));
+        done(stop.arg("-D").arg(self.folder.path().join("data")).args(["-m", "immediate", "-w", "stop"]))
+    }
+}
+
+impl Postgres {
+    /// Ends it as a crash would.
+    pub fn crash(&self) -> Result<()> {
+        self.own()?.stop()
+    }
+
+    /// Starts it again at the same place; it recovers first.
+    pub fn start_again(&self) -> Result<()> {
+        self.own()?.start()
+    }
+
+    fn own(&self) -> Result<&Own> {
+        self.own.as_ref().context("a server of the user's own is left alone")
+    }
 }
 
 impl Service for Postgres {
@@ -38,14 +68,13 @@ impl Service for Postgres {
         let mut initdb = as_user(&bin.join("initdb"));
         done(initdb.arg("-D").arg(&data).args(["-U", "outflow", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]))?;
         let options = format!(
-            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off",
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off -c max_connections=200",
             folder.path().display()
         );
-        let log = folder.path().join("log");
-        let mut start = as_user(&bin.join("pg_ctl"));
-        done(start.arg("-D").arg(&data).arg("-l").arg(log).args(["-w", "-o", &options, "start"]))?;
+        let own = Own { bin, folder, options };
+        own.start()?;
         let url = format!("postgres://outflow@127.0.0.1:{port}/postgres?sslmode=disable");
-        Ok(Self { url, own: Some(Own { bin, folder }) })
+        Ok(Self { url, own: Some(own) })
     }
 
     fn slot() -> &'static Mutex<Option<Arc<Self>>> {
@@ -56,9 +85,8 @@ impl Service for Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if let Some(Own { bin, folder }) = &self.own {
-            let data = folder.path().join("data");
-            _ = done(as_user(&bin.join("pg_ctl")).arg("-D").arg(data).args(["-m", "immediate", "-w", "stop"]));
+        if let Some(own) = &self.own {
+            _ = own.stop();
         }
     }
 }

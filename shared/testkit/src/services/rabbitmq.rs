@@ -2,14 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Service, as_user, done, folder, free_port, installed, is_root, wait_for};
+use super::{Service, as_user, done, end, folder, free_port, installed, is_root, wait_for};
 
 /// Names a server that is running already.
 const URL: &str = "OUTFLOW_TEST_RABBITMQ_URL";
@@ -23,9 +23,80 @@ pub struct RabbitMq {
 
 struct Own {
     child: Mutex<Child>,
+    ports: Ports,
+    folder: tempfile::TempDir,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    clients: u16,
+    /// Between servers, and for its control.
+    between: u16,
     /// The name server of its language, which outlives it.
     names: u16,
-    _folder: tempfile::TempDir,
+}
+
+impl RabbitMq {
+    /// Ends it at once.
+    pub fn kill(&self) -> Result<()> {
+        end(&mut self.own()?.child.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+
+    /// Removes all that it has stored; it must not run.
+    pub fn wipe(&self) -> Result<()> {
+        Ok(std::fs::remove_dir_all(self.own()?.folder.path().join("data"))?)
+    }
+
+    /// Starts it again at the same place.
+    pub fn start_again(&self) -> Result<()> {
+        let own = self.own()?;
+        *own.child.lock().unwrap_or_else(PoisonError::into_inner) = launch(own.ports, own.folder.path())?;
+        Ok(())
+    }
+
+    /// Has its control program do something.
+    pub fn control(&self, words: &[&str]) -> Result<()> {
+        let own = self.own()?;
+        let program = installed("rabbitmqctl", &["/usr/lib/rabbitmq/bin"]).context("rabbitmqctl is not installed")?;
+        let program = program.with_file_name("rabbitmqctl");
+        let packaged = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmqctl");
+        let mut command = as_user(if packaged.exists() { &packaged } else { &program });
+        done(surroundings(&mut command, own.ports, own.folder.path()).args(words))
+    }
+
+    fn own(&self) -> Result<&Own> {
+        self.own.as_ref().context("a server of the user's own is left alone")
+    }
+}
+
+/// What its programs are told by their environment.
+fn surroundings<'a>(command: &'a mut Command, ports: Ports, folder: &Path) -> &'a mut Command {
+    let at = |name: &str| folder.join(name);
+    command
+        .env("RABBITMQ_NODENAME", format!("outflow-{}@localhost", ports.clients))
+        .env("RABBITMQ_DIST_PORT", ports.between.to_string())
+        .env("ERL_EPMD_PORT", ports.names.to_string())
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_MNESIA_BASE", at("data"))
+        .env("RABBITMQ_LOG_BASE", at("log"))
+        .env("RABBITMQ_CONFIG_FILE", at("rabbitmq.conf"))
+        .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("enabled_plugins"))
+        .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+        .env("HOME", folder)
+}
+
+fn launch(ports: Ports, folder: &Path) -> Result<Child> {
+    let program = program().context("RabbitMQ is not installed; apt-get install rabbitmq-server")?;
+    let mut child = surroundings(&mut as_user(&program), ports, folder)
+        // Its start script then becomes the server instead of waiting for it.
+        .env("RUNNING_UNDER_SYSTEMD", "true")
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()?;
+    wait_for(&mut child, ports.clients, Duration::from_secs(90), answers).context("RabbitMQ cannot be started")?;
+    Ok(child)
 }
 
 impl Service for RabbitMq {
@@ -38,39 +109,19 @@ impl Service for RabbitMq {
         if let Ok(url) = std::env::var(URL) {
             return Ok(Self { url, own: None });
         }
-        let program = program().context("RabbitMQ is not installed; apt-get install rabbitmq-server")?;
-        let (folder, port, between, names) = (folder("rabbitmq")?, free_port()?, free_port()?, free_port()?);
+        let (folder, port) = (folder("rabbitmq")?, free_port()?);
+        let ports = Ports { clients: port, between: free_port()?, names: free_port()? };
         let at = |name: &str| folder.path().join(name);
-        let config = at("rabbitmq.conf");
         // Small logs: a test's machine has little memory, and a quorum queue's log begins at 512 MiB.
         let text = format!("listeners.tcp.1 = 127.0.0.1:{port}\nraft.wal_max_size_bytes = 64000000\n");
-        std::fs::write(&config, text)?;
+        std::fs::write(at("rabbitmq.conf"), text)?;
         std::fs::write(at("enabled_plugins"), "[].\n")?;
         if is_root() {
             done(Command::new("chmod").args(["-R", "a+rX"]).arg(folder.path()))?;
         }
-        let mut child = as_user(&program)
-            .env("RABBITMQ_NODENAME", format!("outflow-{port}@localhost"))
-            .env("RABBITMQ_DIST_PORT", between.to_string())
-            .env("ERL_EPMD_PORT", names.to_string())
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_MNESIA_BASE", at("data"))
-            .env("RABBITMQ_LOG_BASE", at("log"))
-            .env("RABBITMQ_CONFIG_FILE", &config)
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("enabled_plugins"))
-            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
-            .env("HOME", folder.path())
-            // Its start script then becomes the server instead of waiting for it.
-            .env("RUNNING_UNDER_SYSTEMD", "true")
-            .env_remove("NOTIFY_SOCKET")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        wait_for(&mut child, port, Duration::from_secs(90), answers).context("RabbitMQ cannot be started")?;
-        Ok(Self {
-            url: format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
-            own: Some(Own { child: Mutex::new(child), names, _folder: folder }),
-        })
+        let child = Mutex::new(launch(ports, folder.path())?);
+        let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
+        Ok(Self { url, own: Some(Own { child, ports, folder }) })
     }
 
     fn slot() -> &'static Mutex<Option<Arc<Self>>> {
@@ -82,10 +133,8 @@ impl Service for RabbitMq {
 impl Drop for RabbitMq {
     fn drop(&mut self) {
         if let Some(own) = &self.own {
-            let mut child = own.child.lock().unwrap_or_else(PoisonError::into_inner);
-            _ = child.kill();
-            _ = child.wait();
-            _ = Command::new("epmd").args(["-port", &own.names.to_string(), "-kill"]).output();
+            end(&mut own.child.lock().unwrap_or_else(PoisonError::into_inner));
+            _ = Command::new("epmd").args(["-port", &own.ports.names.to_string(), "-kill"]).output();
         }
     }
 }

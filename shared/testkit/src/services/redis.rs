@@ -2,14 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::{Service, as_user, folder, free_port, installed, wait_for};
+use super::{Service, as_user, end, folder, free_port, installed, wait_for};
 
 /// Names a server that is running already.
 const URL: &str = "OUTFLOW_TEST_REDIS_URL";
@@ -23,7 +23,56 @@ pub struct Redis {
 
 struct Own {
     child: Mutex<Child>,
-    _folder: tempfile::TempDir,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Redis {
+    /// Its process, where it is the test's own.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.own()?.child.lock().unwrap_or_else(PoisonError::into_inner).id())
+    }
+
+    /// Ends it at once; what it knew is gone.
+    pub fn kill(&self) -> Result<()> {
+        end(&mut self.own()?.child.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+
+    /// Starts it again at the same place.
+    pub fn start_again(&self) -> Result<()> {
+        let own = self.own()?;
+        *own.child.lock().unwrap_or_else(PoisonError::into_inner) = launch(own.port, own.folder.path())?;
+        Ok(())
+    }
+
+    /// Sends it a command.
+    pub fn command(&self, words: &[&str]) -> Result<()> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.own()?.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let line = words.join(" ") + "\r\n";
+        stream.write_all(line.as_bytes())?;
+        let mut answer = [0; 1];
+        stream.read_exact(&mut answer)?;
+        ensure!(answer != *b"-", "Redis refuses {line}");
+        Ok(())
+    }
+
+    fn own(&self) -> Result<&Own> {
+        self.own.as_ref().context("a server of the user's own is left alone")
+    }
+}
+
+fn launch(port: u16, folder: &Path) -> Result<Child> {
+    let program = program().context("Redis is not installed; apt-get install redis-server")?;
+    let mut child = as_user(&program)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .arg("--dir")
+        .arg(folder)
+        .stdout(Stdio::null())
+        .spawn()?;
+    wait_for(&mut child, port, Duration::from_secs(20), answers).context("Redis cannot be started")?;
+    Ok(child)
 }
 
 impl Service for Redis {
@@ -36,19 +85,9 @@ impl Service for Redis {
         if let Ok(url) = std::env::var(URL) {
             return Ok(Self { url, own: None });
         }
-        let program = program().context("Redis is not installed; apt-get install redis-server")?;
         let (folder, port) = (folder("redis")?, free_port()?);
-        let mut child = as_user(&program)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .arg("--dir")
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .spawn()?;
-        wait_for(&mut child, port, Duration::from_secs(20), answers).context("Redis cannot be started")?;
-        Ok(Self {
-            url: format!("redis://127.0.0.1:{port}"),
-            own: Some(Own { child: Mutex::new(child), _folder: folder }),
-        })
+        let child = Mutex::new(launch(port, folder.path())?);
+        Ok(Self { url: format!("redis://127.0.0.1:{port}"), own: Some(Own { child, port, folder }) })
     }
 
     fn slot() -> &'static Mutex<Option<Arc<Self>>> {
@@ -60,9 +99,7 @@ impl Service for Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         if let Some(own) = &self.own {
-            let mut child = own.child.lock().unwrap_or_else(PoisonError::into_inner);
-            _ = child.kill();
-            _ = child.wait();
+            end(&mut own.child.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 }

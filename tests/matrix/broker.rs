@@ -1,0 +1,95 @@
+//! RabbitMQ in trouble.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use outflow_model::id::RunId;
+
+use crate::cell::{BOTH, Cell, REPEATABLE, Site, Twice};
+
+pub(crate) const CELLS: &[Cell] = &[
+    Cell {
+        what: "rabbitmq_killed",
+        kinds: BOTH,
+        twice: Twice::Never,
+        alone: true,
+        work: |site, run| Box::pin(killed(site, run, false)),
+    },
+    Cell {
+        what: "rabbitmq_wiped",
+        kinds: BOTH,
+        twice: Twice::MayBe,
+        alone: true,
+        work: |site, run| Box::pin(killed(site, run, true)),
+    },
+    Cell {
+        what: "rabbitmq_out_of_memory",
+        kinds: REPEATABLE,
+        twice: Twice::Never,
+        alone: true,
+        work: |site, run| {
+            Box::pin(alarm(site, run, &["set_vm_memory_high_watermark", "0"], &["set_vm_memory_high_watermark", "0.4"]))
+        },
+    },
+    Cell {
+        what: "rabbitmq_out_of_disk",
+        kinds: REPEATABLE,
+        twice: Twice::Never,
+        alone: true,
+        work: |site, run| {
+            Box::pin(alarm(site, run, &["set_disk_free_limit", "1000GB"], &["set_disk_free_limit", "50MB"]))
+        },
+    },
+    Cell {
+        what: "rabbitmq_queues_deleted",
+        kinds: BOTH,
+        twice: Twice::MayBe,
+        alone: false,
+        work: |site, run| Box::pin(deleted(site, run)),
+    },
+    Cell {
+        what: "rabbitmq_closes_every_connection",
+        kinds: BOTH,
+        twice: Twice::Never,
+        alone: true,
+        work: |site, run| Box::pin(closed(site, run)),
+    },
+];
+
+async fn killed(site: &mut Site, run: &RunId, wiped: bool) -> Result<()> {
+    site.under_way(run, 3).await?;
+    site.rabbitmq.kill()?;
+    if wiped {
+        site.rabbitmq.wipe()?;
+    }
+    let rabbitmq = site.rabbitmq.clone();
+    tokio::task::spawn_blocking(move || rabbitmq.start_again()).await?
+}
+
+async fn alarm(site: &mut Site, run: &RunId, on: &'static [&str], off: &'static [&str]) -> Result<()> {
+    site.under_way(run, 3).await?;
+    let rabbitmq = site.rabbitmq.clone();
+    tokio::task::spawn_blocking(move || {
+        rabbitmq.control(on)?;
+        std::thread::sleep(Duration::from_secs(2));
+        rabbitmq.control(off)
+    })
+    .await?
+}
+
+async fn deleted(site: &mut Site, run: &RunId) -> Result<()> {
+    site.under_way(run, 3).await?;
+    let (rabbitmq, prefix) = (site.rabbitmq.clone(), site.prefix.clone());
+    tokio::task::spawn_blocking(move || {
+        [".work.crm.normal", ".work.crm.urgent", ".reports"]
+            .iter()
+            .try_for_each(|queue| rabbitmq.control(&["delete_queue", &format!("{prefix}{queue}")]))
+    })
+    .await?
+}
+
+async fn closed(site: &mut Site, run: &RunId) -> Result<()> {
+    site.under_way(run, 3).await?;
+    let rabbitmq = site.rabbitmq.clone();
+    tokio::task::spawn_blocking(move || rabbitmq.control(&["close_all_connections", "tried"])).await?
+}

@@ -1,0 +1,73 @@
+//! Coordinators that die in each phase of a run, and others that take over.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use outflow_model::id::RunId;
+use outflow_model::run::RunState;
+use outflow_testkit::services::signal;
+
+use crate::cell::{BOTH, Cell, REPEATABLE, Site, Twice};
+
+pub(crate) const CELLS: &[Cell] = &[
+    Cell {
+        what: "coordinator_killed_while_planning",
+        kinds: REPEATABLE,
+        twice: Twice::Never,
+        alone: false,
+        work: |site, run| Box::pin(killed(site, run, RunState::Planning)),
+    },
+    Cell {
+        what: "coordinator_killed_while_delivering",
+        kinds: BOTH,
+        twice: Twice::Never,
+        alone: false,
+        work: |site, run| Box::pin(killed(site, run, RunState::Delivering)),
+    },
+    Cell {
+        what: "coordinator_killed_while_folding",
+        kinds: REPEATABLE,
+        twice: Twice::Never,
+        alone: false,
+        work: |site, run| Box::pin(killed(site, run, RunState::Folding)),
+    },
+    Cell {
+        what: "coordinator_killed_and_another_takes_over",
+        kinds: BOTH,
+        twice: Twice::Never,
+        alone: false,
+        work: |site, run| Box::pin(taken_over(site, run)),
+    },
+    Cell {
+        what: "coordinator_frozen_beyond_its_lease",
+        kinds: BOTH,
+        twice: Twice::Never,
+        alone: false,
+        work: |site, run| Box::pin(frozen(site, run)),
+    },
+];
+
+async fn killed(site: &mut Site, run: &RunId, state: RunState) -> Result<()> {
+    site.reached(run, state).await?;
+    site.replace_coordinators()
+}
+
+async fn taken_over(site: &mut Site, run: &RunId) -> Result<()> {
+    site.under_way(run, 2).await?;
+    site.start_coordinator()?;
+    site.coordinators.remove(0).kill();
+    let (died, before) = (Instant::now(), site.under_way(run, 3).await);
+    before.context("the run went on while nobody had it")?;
+    ensure!(died.elapsed() < Duration::from_secs(20), "it was taken over after {:?}", died.elapsed());
+    Ok(())
+}
+
+/// It wakes up when its run is another's: what it writes is refused.
+async fn frozen(site: &mut Site, run: &RunId) -> Result<()> {
+    site.under_way(run, 2).await?;
+    let sleeper = site.coordinators.first().map(outflow_tests::Process::pid).unwrap_or_default();
+    signal(sleeper, "STOP")?;
+    site.start_coordinator()?;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    signal(sleeper, "CONT")
+}

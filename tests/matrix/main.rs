@@ -1,0 +1,53 @@
+//! What may befall coordinators, workers and the services between them, one cell each, judged by the destination's own
+//! record of what arrived.
+//!
+//! `MATRIX_REPEAT` (1) says how often each cell is tried, `MATRIX_ROWS` (3000) how many rows a run has. Where
+//! `MATRIX_RESULTS` names a file, each repetition appends one JSON line to it, and those that are there are not tried again.
+
+mod broker;
+mod cell;
+mod coordinators;
+mod destination;
+mod ledger;
+mod limiter;
+mod links;
+mod results;
+mod workers;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, stop_all};
+
+use crate::cell::Cell;
+use crate::results::Results;
+
+fn main() -> ExitCode {
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let mut arguments = Arguments::from_args();
+    // Most of a cell's time is waiting.
+    arguments.test_threads = arguments.test_threads.or(Some(3));
+    let found = Postgres::is_found() && RabbitMq::is_found() && Redis::is_found();
+    let ignored = !found && std::env::var_os("REQUIRE_SERVICES").is_none();
+    let cells = [
+        workers::CELLS,
+        coordinators::CELLS,
+        broker::CELLS,
+        limiter::CELLS,
+        ledger::CELLS,
+        links::CELLS,
+        destination::CELLS,
+    ];
+    let cells = cells.into_iter().flatten().flat_map(|cell| cell.kinds.iter().map(move |kind| (cell, *kind)));
+    let trials = cells.map(|(cell, kind)| {
+        let work = move || {
+            let results = Results::open()?;
+            (0..results.repeat).try_for_each(|number| cell::try_once(cell, kind, number, &results))
+        };
+        let work = move || work().map_err(|error: anyhow::Error| Failed::from(format!("{error:?}")));
+        Trial::test(Cell::name(cell, kind), work).with_ignored_flag(ignored)
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    stop_all();
+    conclusion.exit_code()
+}

@@ -1,0 +1,269 @@
+//! Coordinators and workers as processes of their own, over real services, each link through a proxy.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use outflow_backends::{PostgresLedger, SystemClock};
+use outflow_model::id::RunId;
+use outflow_model::port::clock::Clock;
+use outflow_model::port::ledger::Runs;
+use outflow_model::port::ledger::{Run, RunOptions};
+use outflow_model::run::RunState;
+use outflow_simulators::{Running, Simulator, start};
+use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+
+use crate::process::{Process, program};
+use crate::proxy::{Proxy, Weather};
+
+/// Numbers the clusters of this process.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+/// A run that takes longer is stuck.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Every link of a cluster.
+pub struct Links {
+    /// From coordinators to the ledger.
+    pub ledger: Proxy,
+    /// From coordinators to the queue.
+    pub coordinator_queue: Proxy,
+    /// From coordinators to the limiter.
+    pub coordinator_limiter: Proxy,
+    /// From workers to the queue.
+    pub worker_queue: Proxy,
+    /// From workers to the limiter.
+    pub worker_limiter: Proxy,
+    /// From workers to the destination.
+    pub destination: Proxy,
+}
+
+/// How a cluster's project is.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Rows to send.
+    pub rows: usize,
+    /// The sync's settings beside its mapping, indented by nothing.
+    pub sync: String,
+    /// The destination's settings, indented by four.
+    pub destination: String,
+}
+
+/// Coordinators, workers and what they work on.
+pub struct Cluster<S> {
+    folder: tempfile::TempDir,
+    /// The destination, which knows what really arrived.
+    pub portal: Arc<S>,
+    _running: Running,
+    /// The services.
+    pub postgres: Arc<Postgres>,
+    /// The queue.
+    pub rabbitmq: Arc<RabbitMq>,
+    /// The limiter.
+    pub redis: Arc<Redis>,
+    /// The links.
+    pub links: Links,
+    /// What the cluster's queues and keys begin with.
+    pub prefix: String,
+    /// The ledger, without a proxy.
+    pub ledger: Arc<PostgresLedger>,
+    /// Where the ledger is, without a proxy.
+    pub database: String,
+    /// Coordinators that run.
+    pub coordinators: Vec<Process>,
+    /// Workers that run.
+    pub workers: Vec<Process>,
+    started: u32,
+}
+
+fn port_of(url: &str) -> Result<u16> {
+    let after = url.rsplit_once('@').map_or(url, |(_, after)| after).trim_start_matches("redis://");
+    let port = after.split(['/', '?']).next().and_then(|host| host.rsplit_once(':')).context("a port")?.1;
+    Ok(port.parse()?)
+}
+
+fn through(url: &str, proxy: &Proxy) -> Result<String> {
+    Ok(url.replacen(&format!(":{}", port_of(url)?), &format!(":{}", proxy.port), 1))
+}
+
+impl<S: Simulator> Cluster<S> {
+    /// A cluster without any process yet.
+    pub async fn new(portal: S, plan: &Plan) -> Result<Self> {
+        let portal = Arc::new(portal);
+        let running = start(portal.clone(), 0).await?;
+        let (postgres, rabbitmq, redis) = (Postgres::shared()?, RabbitMq::shared()?, Redis::shared()?);
+        let prefix = format!("cluster_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut connection = PgConnection::connect(&postgres.url).await?;
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {prefix}"))).execute(&mut connection).await?;
+        let options: PgConnectOptions = postgres.url.parse()?;
+        let database = options.database(&prefix).to_url_lossy().to_string();
+        let links = Links {
+            ledger: Proxy::to(port_of(&database)?).await?,
+            coordinator_queue: Proxy::to(port_of(&rabbitmq.url)?).await?,
+            coordinator_limiter: Proxy::to(port_of(&redis.url)?).await?,
+            worker_queue: Proxy::to(port_of(&rabbitmq.url)?).await?,
+            worker_limiter: Proxy::to(port_of(&redis.url)?).await?,
+            destination: Proxy::to(running.address.port()).await?,
+        };
+        let ledger = Arc::new(PostgresLedger::open(&database).await?);
+        let cluster = Self {
+            folder: tempfile::tempdir()?,
+            portal,
+            _running: running,
+            postgres,
+            rabbitmq,
+            redis,
+            links,
+            prefix,
+            ledger,
+            database,
+            coordinators: Vec::new(),
+            workers: Vec::new(),
+            started: 0,
+        };
+        cluster.write(plan)?;
+        Ok(cluster)
+    }
+
+    /// The project's folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes the project.
+    pub fn write(&self, plan: &Plan) -> Result<()> {
+        for folder in ["models", "syncs", "data"] {
+            std::fs::create_dir_all(self.path().join(folder))?;
+        }
+        let text = format!(
+            "version: 1\nsources:\n  files: {{ type: files, path: data }}\ndestinations:\n  crm:\n    base_url: \
+             http://127.0.0.1:{}\n    allow_private_addresses: true\n{}state:\n  shared:\n    ledger: {}\n    queue: {}\n    \
+             limiter: {}\n    store: file://{}\n    prefix: {}\n",
+            self.links.destination.port,
+            plan.destination,
+            through(&self.database, &self.links.ledger)?,
+            through(&self.rabbitmq.url, &self.links.coordinator_queue)?,
+            through(&self.redis.url, &self.links.coordinator_limiter)?,
+            self.path().join("store").display(),
+            self.prefix,
+        );
+        std::fs::write(self.path().join("outflow.yml"), text)?;
+        std::fs::write(self.path().join("models/people.yml"), "source: files\nkey: email\nfiles: people.csv\n")?;
+        std::fs::write(
+            self.path().join("syncs/people.yml"),
+            format!("model: people\ndestination: crm\n{}", plan.sync),
+        )?;
+        let lines: Vec<_> = (0..plan.rows).map(|n| format!("p{n}@x.io,Person {n}")).collect();
+        Ok(std::fs::write(self.path().join("data/people.csv"), format!("email,name\n{}\n", lines.join("\n")))?)
+    }
+
+    fn process(&mut self, words: &[&str], settings: &[(&str, String)]) -> Result<Process> {
+        self.started += 1;
+        let log = self.path().join(format!("{}-{}.log", words[0], self.started));
+        let mut command = Command::new(program()?);
+        command.arg("-C").arg(self.path()).args(["--log", "info"]).args(words);
+        command.envs(settings.iter().map(|(name, value)| (*name, value)));
+        Process::start(&mut command, log)
+    }
+
+    /// Starts a coordinator.
+    pub fn start_coordinator(&mut self) -> Result<()> {
+        let process = self.process(&["coordinator", "--lease", "3", "--silence", "3"], &[])?;
+        self.coordinators.push(process);
+        Ok(())
+    }
+
+    /// Starts a worker.
+    pub fn start_worker(&mut self) -> Result<()> {
+        let settings = [
+            ("OUTFLOW_QUEUE", through(&self.rabbitmq.url, &self.links.worker_queue)?),
+            ("OUTFLOW_LIMITER", through(&self.redis.url, &self.links.worker_limiter)?),
+            ("OUTFLOW_PREFIX", self.prefix.clone()),
+        ];
+        let process = self.process(&["worker", "--lease", "3", "--grace", "10"], &settings)?;
+        self.workers.push(process);
+        Ok(())
+    }
+
+    /// Ends every worker at once, and starts as many.
+    pub fn replace_workers(&mut self) -> Result<()> {
+        let count = self.workers.len();
+        self.workers.clear();
+        (0..count).try_for_each(|_| self.start_worker())
+    }
+
+    /// Ends every coordinator at once, and starts as many.
+    pub fn replace_coordinators(&mut self) -> Result<()> {
+        let count = self.coordinators.len();
+        self.coordinators.clear();
+        (0..count).try_for_each(|_| self.start_coordinator())
+    }
+
+    /// Asks for a run.
+    pub async fn request(&self) -> Result<RunId> {
+        let now = SystemClock::default().now();
+        let id = RunId::new((now / 1_000) as u64, NEXT.fetch_add(1, Ordering::Relaxed));
+        let run = Run::queued(id, "people", "crm", RunOptions::default(), now);
+        Ok(self.ledger.request(&run).await?.run)
+    }
+
+    /// Waits until a run is as it should be.
+    pub async fn until(&self, run: &RunId, is_there: impl Fn(&Run) -> bool) -> Result<Run> {
+        let began = Instant::now();
+        loop {
+            // The ledger itself may be what is away.
+            let found = match self.ledger.run(run).await {
+                Ok(found) => found,
+                Err(_) if began.elapsed() < PATIENCE => None,
+                Err(error) => return Err(error.into()),
+            };
+            match found {
+                Some(found) if is_there(&found) => return Ok(found),
+                found if began.elapsed() > PATIENCE => bail!("The run is stuck: {found:?}"),
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// Waits until a run has ended.
+    pub async fn ended(&self, run: &RunId) -> Result<Run> {
+        self.until(run, |run| run.state.is_end()).await
+    }
+
+    /// Waits until so many requests of a run under delivery are accounted for.
+    pub async fn under_way(&self, run: &RunId, requests: u64) -> Result<()> {
+        let run = self.until(run, |run| run.state.is_end() || run.requests >= requests).await?;
+        ensure!(!run.state.is_end(), "the run ended before anything could befall it");
+        Ok(())
+    }
+
+    /// Waits until a run is in a state, or beyond.
+    pub async fn reached(&self, run: &RunId, state: RunState) -> Result<()> {
+        self.until(run, |run| run.state == state || run.state.is_end()).await?;
+        Ok(())
+    }
+
+    /// What one link does to what goes over it, for a while.
+    pub async fn for_a_while(&self, link: &Proxy, weather: Weather, time: Duration) {
+        link.set(weather);
+        tokio::time::sleep(time).await;
+        link.set(Weather::default());
+    }
+
+    /// The ends of all logs, for whoever looks into a failure.
+    pub fn logs(&self) -> String {
+        let logs = std::fs::read_dir(self.path()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let logs = logs.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
+        let tail = |path: std::path::PathBuf| {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let from = lines.len().saturating_sub(40);
+            format!("== {}\n{}\n", path.display(), lines.get(from..).unwrap_or_default().join("\n"))
+        };
+        logs.map(tail).collect()
+    }
+}

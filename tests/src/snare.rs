@@ -1,0 +1,67 @@
+//! A destination at which something happens with one chosen request.
+
+use std::sync::{Mutex, PoisonError};
+
+use outflow_simulators::{Answer, Call, Simulator};
+
+/// When it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the request is applied, which it then is not.
+    Before,
+    /// Once it is applied; its answer never leaves.
+    Applied,
+    /// Once it is applied; its answer leaves as usual.
+    Answered,
+}
+
+struct Trap {
+    /// Requests until it strikes.
+    left: u32,
+    /// Which requests count.
+    path: &'static str,
+    moment: Moment,
+    strike: Box<dyn FnOnce() + Send>,
+}
+
+/// A destination with a trap.
+pub struct Snare<S> {
+    /// The destination.
+    pub inner: S,
+    trap: Mutex<Option<Trap>>,
+}
+
+impl<S> Snare<S> {
+    /// A destination without one yet.
+    pub fn new(inner: S) -> Self {
+        Self { inner, trap: Mutex::new(None) }
+    }
+
+    /// Has `strike` happen with the request number `count`, from 1, of those whose path ends in `path`.
+    pub fn set(&self, count: u32, path: &'static str, moment: Moment, strike: impl FnOnce() + Send + 'static) {
+        let trap = Trap { left: count, path, moment, strike: Box::new(strike) };
+        *self.trap.lock().unwrap_or_else(PoisonError::into_inner) = Some(trap);
+    }
+
+    /// True once it has happened.
+    pub fn has_struck(&self) -> bool {
+        self.trap.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    fn caught(&self, path: &str) -> Option<Trap> {
+        let mut trap = self.trap.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = trap.as_mut().filter(|trap| path.ends_with(trap.path))?;
+        found.left = found.left.saturating_sub(1);
+        if found.left == 0 { trap.take() } else { None }
+    }
+}
+
+impl<S: Simulator> Simulator for Snare<S> {
+    fn answer(&self, call: &Call<'_>) -> Answer {
+        let Some(Trap { moment, strike, .. }) = self.caught(call.path) else { return self.inner.answer(call) };
+        let broken = || Answer { reset: true, ..Answer::plain(500, String::new()) };
+        let answer = if moment == Moment::Before { broken() } else { self.inner.answer(call) };
+        strike();
+        if moment == Moment::Answered { answer } else { broken() }
+    }
+}
