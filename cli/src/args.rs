@@ -235,6 +235,9 @@ pub(crate) struct Simulate {
     /// Time that an answer takes, in milliseconds.
     #[arg(long, default_value_t = 0)]
     pub(crate) latency_ms: u64,
+    /// Time that a request takes on its way at most, each another, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) jitter_ms: u64,
     /// Only counts what arrives, in HubSpot.
     #[arg(long)]
     pub(crate) forget: bool,

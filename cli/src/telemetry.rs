@@ -8,7 +8,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-use crate::args::{Args, Output};
+use crate::args::{Args, Command, Output};
 
 /// The environment variable that names a collector.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -36,7 +36,7 @@ pub(crate) fn start(args: &Args) -> Telemetry {
         Output::Text => logs.boxed(),
         Output::Json => logs.json().boxed(),
     };
-    let provider = provider();
+    let provider = provider(args);
     let traces = provider.as_ref().map(|provider| {
         let spans = EnvFilter::new("outflow=info,outflow_worker=info,outflow_coordinator=info");
         tracing_opentelemetry::layer().with_tracer(provider.tracer("outflow")).with_filter(spans)
@@ -45,9 +45,14 @@ pub(crate) fn start(args: &Args) -> Telemetry {
     Telemetry(provider)
 }
 
-fn provider() -> Option<SdkTracerProvider> {
+fn provider(args: &Args) -> Option<SdkTracerProvider> {
     std::env::var_os(ENDPOINT)?;
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().build().ok()?;
-    let resource = opentelemetry_sdk::Resource::builder().with_service_name("outflow").build();
+    let name = match args.command {
+        Command::Coordinator(_) => "outflow-coordinator",
+        Command::Worker(_) => "outflow-worker",
+        _ => "outflow",
+    };
+    let resource = opentelemetry_sdk::Resource::builder().with_service_name(name).build();
     Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }

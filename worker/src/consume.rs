@@ -77,9 +77,22 @@ impl Worker {
                 return message.ack().await;
             }
         };
-        let span = info_span!("process", otel.kind = "consumer", run = %chunk.id.run, chunk = chunk.id.chunk, attempt = chunk.id.attempt, records = chunk.rows);
+        let span = info_span!(
+            "process",
+            otel.kind = "consumer",
+            messaging.system = "rabbitmq",
+            messaging.operation.type = "process",
+            messaging.operation.name = "consume",
+            messaging.destination.name = chunk.account.name,
+            messaging.message.id = %chunk.id,
+            run = %chunk.id.run,
+            chunk = chunk.id.chunk,
+            attempt = chunk.id.attempt,
+            records = chunk.rows,
+            worker = self.name,
+        );
         if let Some(parent) = &chunk.traceparent {
-            outflow_trace::follow(&span, parent);
+            outflow_trace::follow_message(&span, parent);
         }
         // Each delivery is a holder of its own: a message may come to this worker twice at once.
         let holder = format!("{}/{:x}", self.name, self.tools.clock.entropy());

@@ -82,6 +82,9 @@ pub(super) async fn show(ui: &Ui, root: &Path, run: &str) -> Result<Exit> {
     if let Some(ended) = run.ended {
         ui.line(format!("ended     {}", moment(ended)));
     }
+    if let Some(trace) = run.trace_id() {
+        ui.line(format!("trace     {trace}"));
+    }
     accounting(ui, &run.tally);
     ui.line(format!("{} request(s) sent.", run.requests));
     if let Some(reason) = &run.reason {

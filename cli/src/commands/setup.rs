@@ -9,7 +9,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use outflow_coordinator::project::{ModelConfig, ProjectConfig, SyncConfig};
 use outflow_destinations::Manifest;
-use outflow_simulators::{HubSpot, Options, Org, OrgOptions, start};
+use outflow_simulators::{HubSpot, Options, Org, OrgOptions, start_afar};
 
 use crate::args::{Args, SchemaFile, Simulate, Simulator};
 use crate::example;
@@ -32,7 +32,7 @@ pub(super) async fn init(ui: &Ui, folder: &Path, example: bool, next_day: bool) 
 }
 
 pub(super) async fn simulate(ui: &Ui, asked: &Simulate) -> Result<Exit> {
-    let Simulate { destination, port, limit, latency_ms, forget, external_id } = asked;
+    let Simulate { destination, port, limit, latency_ms, jitter_ms, forget, external_id } = asked;
     let latency = Duration::from_millis(*latency_ms);
     let (name, object, simulator): (_, _, Arc<dyn outflow_simulators::Simulator>) = match destination {
         Simulator::Hubspot => {
@@ -46,7 +46,9 @@ pub(super) async fn simulate(ui: &Ui, asked: &Simulate) -> Result<Exit> {
             Arc::new(Org::new(OrgOptions { latency, external_id: external_id.clone(), ..OrgOptions::default() })),
         ),
     };
-    let running = start(simulator, *port).await.with_context(|| format!("Cannot listen on 127.0.0.1:{port}"))?;
+    let running = start_afar(simulator, *port, Duration::from_millis(*jitter_ms))
+        .await
+        .with_context(|| format!("Cannot listen on 127.0.0.1:{port}"))?;
     ui.line(format!("{name} simulator on {}", running.url()));
     ui.line(format!("Ask it: GET /_simulator/stats, /_simulator/records/{object}, /_simulator/writes"));
     tokio::select! {

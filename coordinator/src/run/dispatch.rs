@@ -12,7 +12,8 @@ use outflow_model::port::queue::Outgoing;
 use outflow_model::run::RunState;
 use outflow_model::wire::{ChunkV1, Next, VERSION};
 use tokio::sync::watch;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info, info_span, warn};
 
 use super::board::{Board, InFlight, is_open};
 use super::plan_file::read_frame;
@@ -21,6 +22,9 @@ use super::{CANCELLED, Engine, EngineError, Finished, Signal, Start, Stopped};
 /// A run's gate closes by itself when its owner has been silent for so long.
 const GATE: Micros = 60_000_000;
 const GATE_RENEWAL: Micros = 15_000_000;
+/// So many of a run's chunks are in its trace, and of the others one of so many.
+const RECORDED: ChunkNo = 200;
+const ONE_OF: ChunkNo = 100;
 /// A service that is away is tried again after so long.
 const AWAY: Duration = Duration::from_secs(1);
 /// A cancel is looked for this often.
@@ -191,8 +195,9 @@ impl Engine {
             let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
             let (payload, _) = read_frame(&frame)?;
             let remaining = board.poisoned.cut(*number, chunk.merged.remaining());
-            let span = info_span!("publish", otel.kind = "producer", chunk = number, attempt = chunk.attempt);
-            let message = message(run, start, chunk, &remaining, payload, outflow_trace::parent_of(&span));
+            let (span, traceparent) = publishing_span(chunk, &lane);
+            let message = message(run, start, chunk, &remaining, payload, traceparent);
+            span.record("messaging.message.id", message.id.to_string());
             let outgoing = Outgoing {
                 id: message.id.to_string(),
                 traceparent: message.traceparent.clone(),
@@ -216,6 +221,27 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The span of a chunk's publication, and what its worker goes on from. A run's first chunks are recorded, and whichever
+/// is published again, and a few of the others.
+fn publishing_span(chunk: &Chunk, lane: &Lane) -> (Span, Option<String>) {
+    if chunk.number >= RECORDED && chunk.attempt == 1 && !chunk.number.is_multiple_of(ONE_OF) {
+        return (Span::none(), outflow_trace::unrecorded_parent_of(&Span::current()));
+    }
+    let span = info_span!(
+        "publish",
+        otel.kind = "producer",
+        messaging.system = "rabbitmq",
+        messaging.operation.type = "send",
+        messaging.operation.name = "publish",
+        messaging.destination.name = %lane,
+        messaging.message.id = Empty,
+        chunk = chunk.number,
+        attempt = chunk.attempt,
+    );
+    let traceparent = outflow_trace::parent_of(&span);
+    (span, traceparent)
 }
 
 /// The message that hands `remaining` records of a chunk to a worker.

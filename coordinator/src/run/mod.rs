@@ -192,6 +192,9 @@ impl Engine {
         };
         let Some(run) = run.filter(|run| self.may_go_on(run, start)) else { return Ok(None) };
         let span = info_span!("run", sync = start.sync.name, run = %run.id, state = Empty);
+        if let Some(trace) = &run.trace {
+            outflow_trace::follow(&span, trace);
+        }
         let work = async {
             if run.state == RunState::Queued {
                 self.plan_and_deliver(run, start, signal).await

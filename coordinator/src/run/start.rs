@@ -29,8 +29,12 @@ impl Engine {
             return self.close_unplanned(&run, RunState::Cancelled, CANCELLED).await;
         }
         if run.state == RunState::Queued {
-            let patch =
-                RunPatch { state: Some(RunState::Planning), started: Some(self.clock.now()), ..RunPatch::default() };
+            let patch = RunPatch {
+                state: Some(RunState::Planning),
+                started: Some(self.clock.now()),
+                trace: outflow_trace::parent_of(&Span::current()),
+                ..RunPatch::default()
+            };
             self.ledger.patch(&run.id, RunState::Queued, patch).await?;
         }
         self.show(|progress| progress.state = Some(RunState::Planning));

@@ -39,7 +39,7 @@ const GATE: i64 = 3_600_000_000;
 pub(crate) async fn run(rows: u32, outflow: &Path, times: usize) -> Result<Value> {
     _ = rustls::crypto::ring::default_provider().install_default();
     let outflow = outflow.canonicalize().with_context(|| format!("{} is not built", outflow.display()))?;
-    let _simulator = Simulator::start(&outflow, PORT)?;
+    let _simulator = Simulator::start(&outflow, PORT, &[])?;
     let tables: Vec<Table> =
         (0..rows).step_by(CHUNK as usize).map(|from| table(from, CHUNK.min(rows - from))).collect();
     let (mut bare, mut ours) = (Vec::new(), Vec::new());

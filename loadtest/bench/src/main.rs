@@ -1,10 +1,13 @@
 //! `loadtest`: benchmarks that print JSON, each beside a bare baseline measured in the same run.
 
+mod cluster;
 mod deliver;
 mod diff;
+mod distributed;
 mod extract;
 mod measure;
 mod rows;
+mod shared_limit;
 mod simulator;
 mod sync;
 mod table;
@@ -12,6 +15,9 @@ mod table;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+
+use crate::cluster::Services;
+use crate::shared_limit::Treatment;
 
 /// Measures Outflow on this machine.
 #[derive(Parser)]
@@ -70,6 +76,51 @@ enum Bench {
         #[arg(long, default_value_t = 5)]
         times: usize,
     },
+    /// The first run of a sync by a coordinator and two workers, against the same run embedded, in turns.
+    Throughput {
+        /// Rows of the table.
+        #[arg(long, default_value_t = 1_000_000)]
+        rows: u64,
+        #[command(flatten)]
+        services: Services,
+        /// The program to measure.
+        #[arg(long, default_value = "target/release/outflow")]
+        outflow: PathBuf,
+        /// Repetitions, of which the median is printed.
+        #[arg(long, default_value_t = 3)]
+        times: usize,
+    },
+    /// A destination that takes 200 ms per request, by one worker, two, four and so on.
+    Scale {
+        /// Rows of the table.
+        #[arg(long, default_value_t = 40_000)]
+        rows: u64,
+        #[command(flatten)]
+        services: Services,
+        /// The program to measure.
+        #[arg(long, default_value = "target/release/outflow")]
+        outflow: PathBuf,
+        /// Workers at most.
+        #[arg(long, default_value_t = 8)]
+        workers: usize,
+    },
+    /// One limit of 190 requests per 10 s, strictly sliding, under four workers.
+    SharedLimit {
+        /// For how long.
+        #[arg(long, default_value_t = 140)]
+        seconds: u64,
+        /// The share that is left to others, in percent.
+        #[arg(long, default_value_t = 0)]
+        reserve: u64,
+        /// What is done to the workers meanwhile.
+        #[arg(long, value_enum, default_value = "calm")]
+        treatment: Treatment,
+        #[command(flatten)]
+        services: Services,
+        /// The program to measure.
+        #[arg(long, default_value = "target/release/outflow")]
+        outflow: PathBuf,
+    },
 }
 
 #[expect(clippy::print_stdout, reason = "printing figures is its purpose")]
@@ -81,6 +132,15 @@ fn main() -> anyhow::Result<()> {
         Bench::Deliver { rows, outflow, times } => runtime.block_on(deliver::run(rows, &outflow, times))?,
         Bench::Sync { rows, postgres, outflow, times } => {
             runtime.block_on(sync::run(rows, &postgres, &outflow, times))?
+        }
+        Bench::Throughput { rows, services, outflow, times } => {
+            runtime.block_on(distributed::throughput(rows, &services, &outflow, times))?
+        }
+        Bench::Scale { rows, services, outflow, workers } => {
+            runtime.block_on(distributed::scale(rows, &services, &outflow, workers))?
+        }
+        Bench::SharedLimit { seconds, reserve, treatment, services, outflow } => {
+            runtime.block_on(shared_limit::run(seconds, reserve, treatment, &services, &outflow))?
         }
     };
     println!("{}", serde_json::to_string_pretty(&figures)?);

@@ -11,9 +11,9 @@ pub(crate) struct Simulator(Child);
 
 impl Simulator {
     /// Starts one that counts what arrives, without limits, and waits until it answers.
-    pub(crate) fn start(outflow: &Path, port: u16) -> Result<Self> {
+    pub(crate) fn start(outflow: &Path, port: u16, more: &[&str]) -> Result<Self> {
         let mut command = Command::new(outflow);
-        command.args(["simulate", "hubspot", "--forget", "--limit", "0", "--port", &port.to_string()]);
+        command.args(["simulate", "hubspot", "--forget", "--limit", "0", "--port", &port.to_string()]).args(more);
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;

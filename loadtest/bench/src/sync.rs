@@ -19,9 +19,9 @@ pub(crate) async fn run(rows: u64, postgres: &str, outflow: &Path, times: usize)
     let mut connection = PgConnection::connect(postgres).await?;
     seed(&mut connection, rows).await?;
     let outflow = outflow.canonicalize().with_context(|| format!("{} is not built", outflow.display()))?;
-    let _simulator = Simulator::start(&outflow, PORT)?;
+    let _simulator = Simulator::start(&outflow, PORT, &[])?;
     let project = tempfile::tempdir()?;
-    write_project(project.path(), postgres)?;
+    write_project(project.path(), postgres, PORT, "limits: {}", "")?;
     let (mut bare, mut first, mut unchanged, mut changed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..times {
         bare.push(bare_copy(&mut connection).await?);
@@ -42,7 +42,8 @@ pub(crate) async fn run(rows: u64, postgres: &str, outflow: &Path, times: usize)
     }))
 }
 
-fn write_project(folder: &Path, postgres: &str) -> Result<()> {
+/// Writes a project that syncs the table to the simulator on `port`; its destination and its state as given.
+pub(crate) fn write_project(folder: &Path, postgres: &str, port: u16, destination: &str, state: &str) -> Result<()> {
     for name in ["models", "syncs"] {
         std::fs::create_dir_all(folder.join(name))?;
     }
@@ -50,7 +51,7 @@ fn write_project(folder: &Path, postgres: &str) -> Result<()> {
         folder.join("outflow.yml"),
         format!(
             "version: 1\nsources:\n  pg: {{ type: postgres, url: '{postgres}' }}\ndestinations:\n  crm:\n    type: hubspot\n    \
-             base_url: http://127.0.0.1:{PORT}\n    allow_private_addresses: true\n    settings: {{ token: t }}\n    limits: {{}}\n"
+             base_url: http://127.0.0.1:{port}\n    allow_private_addresses: true\n    settings: {{ token: t }}\n    {destination}\n{state}"
         ),
     )?;
     std::fs::write(

@@ -12,5 +12,5 @@ pub use faults::{Fault, Faults};
 pub use hubspot::{HubSpot, Options, Record};
 pub use limits::SlidingWindow;
 pub use salesforce::{Client, JobFailure, Org, OrgOptions};
-pub use server::{Answer, Call, Running, Simulator, start};
+pub use server::{Answer, Call, Running, Simulator, start, start_afar};
 pub use written::Write;

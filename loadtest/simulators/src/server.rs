@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -108,6 +109,11 @@ impl Drop for Running {
 
 /// Starts a simulator on this machine; port 0 takes any free one.
 pub async fn start(simulator: Arc<dyn Simulator>, port: u16) -> std::io::Result<Running> {
+    start_afar(simulator, port, Duration::ZERO).await
+}
+
+/// As [`start`], but requests take up to so long on their way, each another time.
+pub async fn start_afar(simulator: Arc<dyn Simulator>, port: u16, jitter: Duration) -> std::io::Result<Running> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
     let open = watch::Sender::new(0);
@@ -119,7 +125,12 @@ pub async fn start(simulator: Arc<dyn Simulator>, port: u16) -> std::io::Result<
             let counter = counter.clone();
             counter.send_modify(|open| *open += 1);
             tokio::spawn(async move {
-                let service = service_fn(|request| answer(simulator.clone(), request));
+                let service = service_fn(|request| async {
+                    if jitter > Duration::ZERO {
+                        tokio::time::sleep(jitter.mul_f64(draw())).await;
+                    }
+                    answer(simulator.clone(), request).await
+                });
                 // A broken connection ends it; that is what a reset is.
                 _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 counter.send_modify(|open| *open -= 1);
@@ -127,6 +138,13 @@ pub async fn start(simulator: Arc<dyn Simulator>, port: u16) -> std::io::Result<
         }
     });
     Ok(Running { address, open, task })
+}
+
+/// A number from 0 to 1, another each time.
+fn draw() -> f64 {
+    static DRAWN: AtomicU64 = AtomicU64::new(0);
+    // The golden ratio's multiples are spread evenly, however many there are.
+    (DRAWN.fetch_add(1, Ordering::Relaxed) as f64 * 0.618_033_988_749_895).fract()
 }
 
 /// Ends the connection without an answer.

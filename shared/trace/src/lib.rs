@@ -12,11 +12,26 @@ pub fn parent_of(span: &Span) -> Option<String> {
     span.is_valid().then(|| format!("00-{}-{}-{sampled:02x}", span.trace_id(), span.span_id()))
 }
 
+/// As [`parent_of`], but what follows it is not recorded: a trace of thousands of spans can be shown by nothing.
+pub fn unrecorded_parent_of(span: &Span) -> Option<String> {
+    let recorded = parent_of(span)?;
+    recorded.rsplit_once('-').map(|(place, _)| format!("{place}-00"))
+}
+
 /// Makes `span` a child of the span that `traceparent` names; one that cannot be read is ignored.
 pub fn follow(span: &Span, traceparent: &str) {
     if let Some(parent) = read(traceparent) {
         // Fails where nobody traces.
         _ = span.set_parent(opentelemetry::Context::new().with_remote_span_context(parent));
+    }
+}
+
+/// As [`follow`], with a link, too: by the conventions of messaging a message's sender is linked to, and of single messages
+/// it may be the parent.
+pub fn follow_message(span: &Span, traceparent: &str) {
+    follow(span, traceparent);
+    if let Some(sender) = read(traceparent).filter(SpanContext::is_sampled) {
+        span.add_link(sender);
     }
 }
 
@@ -46,6 +61,6 @@ mod tests {
         for bad in [zero, "", "00-x-y-z", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"] {
             assert!(read(bad).is_none(), "{bad}");
         }
-        assert_eq!(parent_of(&Span::none()), None);
+        assert_eq!((parent_of(&Span::none()), unrecorded_parent_of(&Span::none())), (None, None));
     }
 }

@@ -41,8 +41,21 @@ pub(super) fn document(run: &Run) -> Result<String> {
 
 /// `run` changed by `patch`, where it is in state `from`.
 pub(super) fn patched(mut run: Run, from: RunState, patch: RunPatch) -> Result<Run> {
-    let RunPatch { state, started, planned, tally, settings, plan, base, header, cancel, approved, failed, reason } =
-        patch;
+    let RunPatch {
+        state,
+        started,
+        planned,
+        tally,
+        settings,
+        plan,
+        base,
+        header,
+        cancel,
+        approved,
+        failed,
+        reason,
+        trace,
+    } = patch;
     if let Some(state) = state {
         if run.state != from || !from.may_become(state) {
             return Err(conflict(&run.id, from));
@@ -60,6 +73,7 @@ pub(super) fn patched(mut run: Run, from: RunState, patch: RunPatch) -> Result<R
     run.approved |= approved;
     run.failed |= failed;
     run.reason = reason.or(run.reason);
+    run.trace = trace.or(run.trace);
     Ok(run)
 }
 

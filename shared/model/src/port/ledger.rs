@@ -65,9 +65,17 @@ pub struct Run {
     pub failed: bool,
     /// Why it was held, failed or stopped.
     pub reason: Option<String>,
+    /// W3C trace context of the span that it began with: whoever goes on with it goes on with its trace.
+    #[serde(default)]
+    pub trace: Option<String>,
 }
 
 impl Run {
+    /// The id of its trace.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.trace.as_deref()?.split('-').nth(1)
+    }
+
     /// A run that was asked for and has not begun.
     pub fn queued(id: RunId, sync: &str, destination: &str, options: RunOptions, requested: Micros) -> Self {
         Self {
@@ -90,6 +98,7 @@ impl Run {
             approved: false,
             failed: false,
             reason: None,
+            trace: None,
         }
     }
 }
@@ -130,6 +139,8 @@ pub struct RunPatch {
     pub failed: bool,
     /// Why it was held, failed or stopped.
     pub reason: Option<String>,
+    /// W3C trace context of the span that it began with.
+    pub trace: Option<String>,
 }
 
 /// A planned chunk and what is known of it.
