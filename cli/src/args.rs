@@ -1,5 +1,6 @@
 //! What the command line takes.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -184,6 +185,9 @@ pub(crate) struct CoordinatorFlags {
     /// A published chunk that waits in no queue and that no worker holds is published again after so many seconds.
     #[arg(long, default_value_t = 15)]
     pub(crate) silence: u32,
+    /// Answers /health/live, /health/ready and /metrics here, such as 0.0.0.0:9464.
+    #[arg(long, env = "OUTFLOW_MONITOR")]
+    pub(crate) monitor: Option<SocketAddr>,
 }
 
 /// What a worker needs; what is not told is taken from `state.shared` of the project.
@@ -204,6 +208,9 @@ pub(crate) struct WorkerFlags {
     /// Seconds after SIGTERM within which requests under way must be answered; what is left goes to other workers.
     #[arg(long, default_value_t = 60)]
     pub(crate) grace: u64,
+    /// Answers /health/live, /health/ready and /metrics here, such as 0.0.0.0:9464.
+    #[arg(long, env = "OUTFLOW_MONITOR")]
+    pub(crate) monitor: Option<SocketAddr>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,6 +6,7 @@ mod compose;
 mod example;
 mod exit;
 mod mistakes;
+mod monitor;
 mod progress;
 mod signals;
 mod telemetry;

@@ -8,4 +8,4 @@ pub use run::{
     Decision, Engine, EngineError, Finished, Plan, Progress, Sample, Signal, SnapshotCounts, Start, count_snapshot,
     new_run,
 };
-pub use serve::{Coordinator, Starts, lease_of};
+pub use serve::{Coordinator, Projects, Starts, lease_of};

@@ -1,7 +1,7 @@
 //! Coordinators and workers as processes of their own, over real services, each link through a proxy.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -168,6 +168,11 @@ impl<S: Simulator> Cluster<S> {
         command.arg("-C").arg(self.path()).args(["--log", "info"]).args(words);
         command.envs(settings.iter().map(|(name, value)| (*name, value)));
         Process::start(&mut command, log)
+    }
+
+    /// Has the command line do something, to its end.
+    pub fn command(&self, words: &[&str]) -> Result<Output> {
+        Ok(Command::new(program()?).arg("-C").arg(self.path()).args(words).output()?)
     }
 
     /// Starts a coordinator.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{counter, gauge};
 use outflow_model::id::Lane;
 use outflow_model::limit::Micros;
 use outflow_model::outcome::Refusal;
@@ -62,6 +63,11 @@ impl Worker {
         &self.name
     }
 
+    /// True where it takes chunks, and the limiter answers.
+    pub async fn is_ready(&self) -> bool {
+        !self.tools.is_draining() && self.tools.limiter.lanes().await.is_ok()
+    }
+
     /// Takes no more: each delivery ends with the request that is under way, reports what it has done, and hands the rest
     /// back.
     pub fn drain(&self) {
@@ -106,8 +112,11 @@ impl Worker {
         // The claim is held until the report is durable: a message whose report was lost is delivered again.
         let work = async {
             let begun = inherited || message.redelivered > 0;
+            let _in_hand = InHand::new(&chunk, begun);
             let report = self.deliver(&chunk, &holder, message.redelivered, begun).instrument(span).await;
             self.tools.report(&report).await?;
+            let ended = report.next.name();
+            counter!("outflow_deliveries_total", "lane" => chunk.account.name.clone(), "ended" => ended).increment(1);
             if report.next == Next::Continue {
                 return Ok(());
             }
@@ -220,6 +229,26 @@ pub(crate) async fn serve_until(worker: Arc<Worker>, lane: Lane, concurrency: u3
         });
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// A chunk that is counted among those in hand.
+struct InHand(String);
+
+impl InHand {
+    fn new(chunk: &ChunkV1, begun: bool) -> Self {
+        let lane = chunk.account.name.clone();
+        gauge!("outflow_chunks_in_hand", "lane" => lane.clone()).increment(1);
+        if begun {
+            counter!("outflow_chunks_taken_over_total", "lane" => lane.clone()).increment(1);
+        }
+        Self(lane)
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        gauge!("outflow_chunks_in_hand", "lane" => self.0.clone()).decrement(1);
+    }
 }
 
 /// A task that ends with the one that waits for it.

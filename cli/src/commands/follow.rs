@@ -29,7 +29,7 @@ pub(super) async fn run(ui: &Ui, project: &Project, starts: &[Start], detach: bo
     let mut runs = Vec::new();
     for start in starts {
         let run = ledger.request(&new_run(start, &clock)).await?.run;
-        if detach {
+        if detach && !ui.is_json() {
             ui.line(format!("{}: queued as {run}", start.sync.name));
         }
         runs.push(run);
@@ -68,7 +68,11 @@ pub(super) async fn cancel(ui: &Ui, project: &Project, run: &Run, detach: bool) 
 
 async fn end(ui: &Ui, ledger: &dyn Ledger, run: &RunId, detach: bool, what: &str) -> Result<Exit> {
     if detach {
-        ui.line(format!("{run} is {what}."));
+        if ui.is_json() {
+            ui.json(run);
+        } else {
+            ui.line(format!("{run} is {what}."));
+        }
         return Ok(Exit::Succeeded);
     }
     follow_all(ui, ledger, std::slice::from_ref(run)).await

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::args::{CoordinatorFlags, WorkerFlags};
 use crate::compose::{self, Messaging};
 use crate::exit::Exit;
+use crate::monitor::{self, Ready};
 use crate::signals::interrupted;
 use crate::ui::Ui;
 
@@ -20,6 +21,14 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
     coordinator.lease = Duration::from_secs(u64::from(flags.lease.max(1)));
     coordinator.engine.silence = Duration::from_secs(u64::from(flags.silence.max(1)));
     let coordinator = Arc::new(coordinator);
+    if let Some(address) = flags.monitor {
+        let ledger = coordinator.engine.ledger.clone();
+        let ready: Ready = Arc::new(move || {
+            let ledger = ledger.clone();
+            Box::pin(async move { ledger.runs(None, 1).await.is_ok() })
+        });
+        monitor::start(address, ready).await?;
+    }
     let folder = coordinator.engine.folder.clone();
     ui.note(format!("{} is ready.", coordinator.name));
     let (stop, stopped) = watch::channel(false);
@@ -34,10 +43,18 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
 
 /// Serves every lane until the first signal; then ends what is under way, and hands the rest back.
 pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<Exit> {
-    let WorkerFlags { queue, limiter, prefix, lease, grace } = flags;
+    let WorkerFlags { queue, limiter, prefix, lease, grace, monitor } = flags;
     let given = Messaging { queue: queue.clone(), limiter: limiter.clone(), prefix: prefix.clone() };
     let worker = compose::worker(root, given)?.with_lease(i64::from((*lease).max(1)) * 1_000_000);
     let worker = Arc::new(worker);
+    if let Some(address) = monitor {
+        let asked = worker.clone();
+        let ready: Ready = Arc::new(move || {
+            let worker = asked.clone();
+            Box::pin(async move { worker.is_ready().await })
+        });
+        monitor::start(*address, ready).await?;
+    }
     ui.note(format!("{} is ready.", worker.name()));
     let serving = tokio::spawn(serve_all(worker.clone()));
     interrupted().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use outflow_backends::{FileVault, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock};
 use outflow_coordinator::project::{Project, SharedState};
-use outflow_coordinator::{Coordinator, Engine, Progress};
+use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::store::Store;
 use outflow_model::secret::expand;
@@ -89,11 +89,10 @@ pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
     let name = process("coordinator");
     let (engine, leases) = engine_of(&read, places, &name).await?;
     let root = root.to_owned();
-    let starts = move |sync: &str, options| {
-        let project = project(&root).map_err(|error| error.to_string())?;
-        start(&project, sync, options).map_err(|error| format!("{error:#}"))
-    };
-    Ok(Coordinator { name, engine, leases, starts: Arc::new(starts), lease: LEASE })
+    let read: Projects = Arc::new(move || project(&root).map_err(|error| error.to_string()));
+    let project = read.clone();
+    let starts = move |sync: &str, options| start(&read()?, sync, options).map_err(|error| format!("{error:#}"));
+    Ok(Coordinator { name, engine, leases, project, starts: Arc::new(starts), lease: LEASE })
 }
 
 /// What a worker needs: told by `given`, else by the project in `root`.

@@ -11,6 +11,8 @@ use outflow_sources::SourceConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schedule::Schedule;
+
 /// `outflow.yml`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -191,6 +193,8 @@ pub struct SyncConfig {
     /// This sync's share of the account against other syncs, from 1.
     #[serde(default = "one")]
     pub priority: u32,
+    /// When it runs by itself, where coordinators run.
+    pub schedule: Option<Schedule>,
     /// Goes before other syncs of the account.
     #[serde(default)]
     pub urgent: bool,

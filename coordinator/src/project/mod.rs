@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod load;
+mod schedule;
 mod yaml;
 
 pub use check::{Fields, ResolvedSync, check_catalog, resolve};
@@ -11,4 +12,5 @@ pub use config::{
     ProjectConfig, RetryRejected, SharedState, StateConfig, SyncConfig,
 };
 pub use load::{Model, Project, Sync};
+pub use schedule::Schedule;
 pub use yaml::{Document, Problem};

@@ -71,6 +71,15 @@ impl Board {
         .collect()
     }
 
+    /// Chunks that a worker could deliver now: those in flight, and those that wait for nothing but their turn.
+    pub(super) fn runnable(&self, now: Micros) -> usize {
+        if self.stopped.is_some() {
+            return self.in_flight.len();
+        }
+        let waiting = self.waiting.iter().filter_map(|number| self.chunks.get(number));
+        self.in_flight.len() + waiting.filter(|chunk| chunk.not_before <= now).count()
+    }
+
     /// When the next waiting chunk is due.
     pub(super) fn next_due(&self) -> Option<Micros> {
         self.waiting.iter().filter_map(|number| self.chunks.get(number)).map(|chunk| chunk.not_before).min()

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use metrics::{gauge, histogram};
 use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::port::Trouble;
@@ -25,6 +26,8 @@ const GATE_RENEWAL: Micros = 15_000_000;
 /// So many of a run's chunks are in its trace, and of the others one of so many.
 const RECORDED: ChunkNo = 200;
 const ONE_OF: ChunkNo = 100;
+/// Never more chunks of a run are in flight.
+const MOST: usize = 1_024;
 /// A service that is away is tried again after so long.
 const AWAY: Duration = Duration::from_secs(1);
 /// A cancel is looked for this often.
@@ -102,7 +105,9 @@ impl Engine {
     ) -> Result<Option<Stopped>, EngineError> {
         let board = &mut Board::new(self.ledger.chunks(&run.id).await?, self.queue.outlives_processes());
         let reports = self.queue.reports();
-        let window = (start.sync.concurrency as usize * 4).max(8);
+        let least = (start.sync.concurrency as usize * 4).max(8);
+        // How many workers there are shows soon: better too many chunks for a moment than idle workers.
+        let mut window = if self.queue.outlives_processes() { least * 4 } else { least };
         let (mut renewed, mut looked): (Option<Micros>, Option<tokio::time::Instant>) = (None, None);
         self.decide_lost(&run.id, board).await?;
         loop {
@@ -114,6 +119,8 @@ impl Engine {
                 }
                 if self.queue.outlives_processes() {
                     self.look(run, start, board).await?;
+                    let waiting = self.queue.waiting(&Lane(run.destination.clone())).await? as usize;
+                    window = fitting(window, least, board.in_flight.len(), waiting);
                 }
                 self.take_back(run, start, board).await?;
             }
@@ -133,6 +140,11 @@ impl Engine {
                 progress.in_flight = board.in_flight.len();
                 progress.waiting = board.waiting.len();
             });
+            for (name, count) in
+                [("outflow_chunks_in_flight", board.in_flight.len()), ("outflow_chunks_runnable", board.runnable(now))]
+            {
+                gauge!(name, "lane" => run.destination.clone(), "sync" => run.sync.clone()).set(count as f64);
+            }
             if board.in_flight.is_empty() && (board.stopped.is_some() || board.waiting.is_empty()) {
                 return Ok(board.stopped.take());
             }
@@ -209,8 +221,10 @@ impl Engine {
             let sent = InFlight { attempt: chunk.attempt, rows: remaining, seen: Instant::now() };
             board.in_flight.insert(*number, sent);
         }
+        let began = Instant::now();
         // All of them wait for the broker at once.
         while let Some((number, published)) = leaving.next().await {
+            histogram!("outflow_publish_confirm_seconds").record(began.elapsed());
             match published {
                 // It may be there all the same: it is taken back once it is sure that nobody has it.
                 Err(error) if error.trouble == Trouble::Unavailable => {
@@ -220,6 +234,18 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// How many chunks may be in flight: as many as keep every worker busy, however many there are, and few of them queued, so
+/// that what comes later does not wait behind them.
+fn fitting(window: usize, least: usize, in_flight: usize, waiting: usize) -> usize {
+    if waiting == 0 && in_flight > window / 2 {
+        (window * 2).min(MOST)
+    } else if waiting > window / 2 {
+        (window / 2).max(least)
+    } else {
+        window
     }
 }
 
@@ -272,5 +298,19 @@ fn message(
         parked: chunk.parked.clone().filter(|parked| is_open(chunk, parked)),
         traceparent,
         payload: payload.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn the_window_grows_while_workers_wait_and_shrinks_while_chunks_do() {
+        let grown = (0..10).fold(8, |window, _| fitting(window, 8, window, 0));
+        assert_eq!(grown, 1_024);
+        assert_eq!(fitting(64, 8, 64, 20), 64, "some wait, some are delivered");
+        assert_eq!(fitting(64, 8, 5, 0), 64, "there is nothing more to publish");
+        assert_eq!((fitting(64, 8, 64, 60), fitting(8, 8, 8, 8)), (32, 8));
     }
 }

@@ -1,5 +1,6 @@
 //! Folding: base snapshot, plan and outcomes make the next snapshot, and the run ends with its totals.
 
+use metrics::counter;
 use outflow_model::change::Change;
 use outflow_model::id::RunId;
 use outflow_model::outcome::{Refusal, Status};
@@ -79,6 +80,7 @@ impl Engine {
         info!(run = %id, state = state.name(), succeeded = tally.total().succeeded, "The run has ended");
         let closing = Closing { state, tally, snapshot: snapshot.clone(), reason: None, ended: self.clock.now() };
         self.ledger.close(id, RunState::Folding, closing).await?;
+        count_ended(&run, state, &tally);
         if let Some(plan) = &run.plan {
             self.store.delete(plan).await?;
         }
@@ -114,6 +116,22 @@ impl Engine {
         let key = format!("snapshots/{}/{}.snapshot", run.sync, run.id);
         self.store.put(&key, &path).await?;
         Ok(key)
+    }
+}
+
+/// Counts an ended run and its records.
+fn count_ended(run: &Run, state: RunState, tally: &Tally) {
+    counter!("outflow_runs_total", "lane" => run.destination.clone(), "state" => state.name()).increment(1);
+    let total = tally.total();
+    for (outcome, records) in [
+        ("succeeded", total.succeeded),
+        ("skipped", total.skipped),
+        ("rejected", total.rejected),
+        ("deferred", total.deferred),
+        ("unknown", total.unknown),
+        ("aborted", total.aborted),
+    ] {
+        counter!("outflow_records_total", "lane" => run.destination.clone(), "outcome" => outcome).increment(records);
     }
 }
 

@@ -55,6 +55,9 @@ pub(crate) async fn scale(rows: u64, services: &Services, outflow: &Path, most: 
         let project = tempfile::tempdir()?;
         let state = cluster::state(services, project.path()).await?;
         write_project(project.path(), &services.postgres, PORT, "limits: {}\n    concurrency: 4", &state)?;
+        let sync = project.path().join("syncs/users.yml");
+        // Chunks for every worker, several times over.
+        std::fs::write(&sync, std::fs::read_to_string(&sync)? + "delivery: { chunk_rows: 200 }\n")?;
         let _coordinator = cluster::coordinator(&outflow, project.path())?;
         let _workers = (0..count).map(|_| cluster::worker(&outflow, project.path())).collect::<Result<Vec<_>>>()?;
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;

@@ -93,7 +93,7 @@ enum Bench {
     /// A destination that takes 200 ms per request, by one worker, two, four and so on.
     Scale {
         /// Rows of the table.
-        #[arg(long, default_value_t = 40_000)]
+        #[arg(long, default_value_t = 120_000)]
         rows: u64,
         #[command(flatten)]
         services: Services,

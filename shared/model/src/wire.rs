@@ -174,6 +174,20 @@ pub struct ReportV1 {
     pub next: Next,
 }
 
+impl Next {
+    /// The word for it, as figures show it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Continue => "continue",
+            Self::Done => "done",
+            Self::Again { .. } => "again",
+            Self::Lost => "lost",
+            Self::Poison => "poison",
+            Self::Stop { .. } => "stop",
+        }
+    }
+}
+
 impl ChunkV1 {
     /// The chunk as a message.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {

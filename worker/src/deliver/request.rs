@@ -1,8 +1,9 @@
 //! One request: its permit, its answer, and what the answer says of the day's quota.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use metrics::{counter, histogram};
 use outflow_destinations::{Request, Response};
 use outflow_model::limit::Micros;
 use outflow_model::policy::ErrorClass;
@@ -75,13 +76,17 @@ impl Delivery<'_> {
             sync: &chunk.sync,
             weight: chunk.weight,
         };
-        let mut held = 0;
+        let (mut held, began) = (0, Instant::now());
         loop {
             if self.tools.is_draining() {
                 return Err(self.hand_over(0, ErrorClass::Backoff));
             }
             match self.tools.limiter.permit(&request).await? {
-                Verdict::Go => return Ok(Slot::new(self.tools, self.account, request.slot)),
+                Verdict::Go => {
+                    histogram!("outflow_limiter_wait_seconds", "lane" => self.account.name.clone())
+                        .record(began.elapsed());
+                    return Ok(Slot::new(self.tools, self.account, request.slot));
+                }
                 // Whoever has it now tells of its end.
                 Verdict::Lost => return Err(Stop::Next(Next::Continue)),
                 Verdict::Closed => return Err(self.hand_over(CLOSED, ErrorClass::Backoff)),
@@ -116,7 +121,18 @@ impl Delivery<'_> {
             account = self.account.name,
             http.response.status_code = tracing::field::Empty
         );
+        let began = Instant::now();
         let sent = self.account.transport.send(request, added).instrument(span.clone()).await;
+        let lane = self.account.name.clone();
+        histogram!("outflow_api_request_seconds", "lane" => lane.clone()).record(began.elapsed());
+        let answer = match &sent {
+            Ok(response) => format!("{}xx", response.status / 100),
+            Err(_) => "none".to_owned(),
+        };
+        counter!("outflow_api_requests_total", "lane" => lane.clone(), "answer" => answer).increment(1);
+        if sent.as_ref().is_ok_and(|response| response.status == 429) {
+            counter!("outflow_api_throttled_total", "lane" => lane).increment(1);
+        }
         let ended = match &sent {
             Err(lost) if !lost.may_have_arrived => Ended::Unsent,
             _ => Ended::Sent,

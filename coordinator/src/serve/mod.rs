@@ -1,10 +1,13 @@
 //! A coordinator among others: takes what there is to do, and executes each sync under a lease.
 
+mod scheduler;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use metrics::{counter, gauge};
 use outflow_model::limit::Micros;
 use outflow_model::port;
 use outflow_model::port::lease::{Epoch, Leases};
@@ -14,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tracing::{error, info, warn};
 
+use crate::project::Project;
 use crate::run::{Engine, Progress, Signal, Start};
 
 /// New work is looked for this often.
@@ -24,6 +28,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Makes a sync ready to run; an error says what is wrong with the project.
 pub type Starts = Arc<dyn Fn(&str, RunOptions) -> Result<Start, String> + Send + Sync>;
 
+/// Reads the project as it is now; an error says what is wrong with it.
+pub type Projects = Arc<dyn Fn() -> Result<Project, String> + Send + Sync>;
+
 /// A coordinator among others.
 pub struct Coordinator {
     /// Its name, of this life of the process alone.
@@ -32,7 +39,9 @@ pub struct Coordinator {
     pub engine: Engine,
     /// Who executes what.
     pub leases: Arc<dyn Leases>,
-    /// The project as it is now.
+    /// The project.
+    pub project: Projects,
+    /// Its syncs, ready to run.
     pub starts: Starts,
     /// After so much silence it has lost what it executes.
     pub lease: Duration,
@@ -41,6 +50,14 @@ pub struct Coordinator {
 impl Coordinator {
     /// Executes whatever there is to do until told to stop; others go on with what is under way then.
     pub async fn serve(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let schedules = self.keep_schedules();
+        tokio::select! {
+            () = self.clone().execute_all(&mut stop) => {}
+            () = schedules => {}
+        }
+    }
+
+    async fn execute_all(self: Arc<Self>, stop: &mut watch::Receiver<bool>) {
         let mut under_way = JoinSet::new();
         let mut syncs: HashMap<Id, String> = HashMap::new();
         let mut later: HashMap<String, Instant> = HashMap::new();
@@ -59,6 +76,7 @@ impl Coordinator {
                 }
                 Err(error) => warn!(%error, "The ledger cannot be asked for work"),
             }
+            gauge!("outflow_runs_under_way").set(syncs.len() as f64);
             let look = tokio::time::sleep(LOOK);
             tokio::select! {
                 Some(ended) = under_way.join_next_with_id() => {
@@ -96,6 +114,7 @@ impl Coordinator {
             never = self.keep(&sync, epoch) => match never {
                 Ok(never) => match never {},
                 Err(Lost) => {
+                    counter!("outflow_leases_lost_total").increment(1);
                     warn!(sync, "Another coordinator may have taken the sync over; this one leaves it");
                     return false;
                 }

@@ -1,0 +1,61 @@
+//! What operators ask a running process: is it alive, is it ready, what are its figures.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+
+/// Whether the process can do its work right now.
+pub(crate) type Ready = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+
+/// Upper bounds of what is measured in seconds.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Answers `/health/live`, `/health/ready` and `/metrics` on `address` as long as the process lives.
+pub(crate) async fn start(address: SocketAddr, ready: Ready) -> Result<()> {
+    let figures = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("seconds".to_owned()), &SECONDS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .context("Cannot keep figures")?;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("Cannot listen on {address}"))?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (figures, ready) = (figures.clone(), ready.clone());
+            tokio::spawn(async move {
+                let service = service_fn(|request| answer(request, &figures, &ready));
+                // A client that breaks off is its own affair.
+                _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    Ok(())
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    figures: &PrometheusHandle,
+    ready: &Ready,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, text) = match request.uri().path() {
+        "/health/live" => (200, "alive\n".to_owned()),
+        "/health/ready" if ready().await => (200, "ready\n".to_owned()),
+        "/health/ready" => (503, "not ready\n".to_owned()),
+        "/metrics" => {
+            figures.run_upkeep();
+            (200, figures.render())
+        }
+        _ => (404, "there are /health/live, /health/ready and /metrics\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    Ok(response)
+}

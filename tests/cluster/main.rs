@@ -1,0 +1,136 @@
+//! Coordinators and workers as a user has them: started, asked, followed, stopped.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use outflow_model::id::RunId;
+use outflow_model::port::ledger::Runs;
+use outflow_model::run::RunState;
+use outflow_simulators::{HubSpot, Options};
+use outflow_tests::{Case, Cluster, Mode, Need, Plan, block};
+
+const CASES: &[Case] = &[
+    ("a_run_is_asked_for_and_followed", Need::Nothing, followed),
+    ("a_detached_run_goes_on_by_itself", Need::Nothing, detached),
+    ("a_held_run_waits_for_its_approval", Need::Nothing, approved),
+    ("a_cancelled_run_stops_and_the_next_finds_the_rest", Need::Nothing, cancelled),
+    ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
+    ("a_project_with_a_mistake_fails_its_run_and_says_where", Need::Nothing, mistaken),
+];
+
+fn main() -> std::process::ExitCode {
+    outflow_tests::run(CASES, &[Mode::Distributed])
+}
+
+fn plan(rows: usize, more: &str) -> Plan {
+    let sync = format!(
+        "object: contacts\nmode: upsert\n{more}delivery: {{ chunk_rows: 100 }}\nmapping:\n  email: email\n  firstname: name\n"
+    );
+    let destination = "    type: hubspot\n    settings: { token: t }\n    concurrency: 2\n    limits: {}\n";
+    Plan { rows, sync, destination: destination.to_owned() }
+}
+
+/// A cluster at work, whose destination takes its time.
+async fn cluster(rows: usize, more: &str) -> Result<Cluster<HubSpot>> {
+    let portal = HubSpot::new(Options { latency: Duration::from_millis(20), ..Options::default() });
+    let mut cluster = Cluster::new(portal, &plan(rows, more)).await?;
+    cluster.start_coordinator()?;
+    cluster.start_worker()?;
+    Ok(cluster)
+}
+
+fn followed() -> Result<()> {
+    block(async {
+        let cluster = cluster(1_000, "").await?;
+        let output = cluster.command(&["run"])?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success() && said.contains("people succeeded") && said.contains("1000"), "{said}");
+        ensure!(cluster.portal.written() == 1_000);
+        let again = cluster.command(&["run", "people"])?;
+        ensure!(again.status.success() && cluster.portal.written() == 1_000, "what is unchanged was sent again");
+        let shown = cluster.command(&["state", "show", "people"])?;
+        ensure!(String::from_utf8_lossy(&shown.stdout).contains("1000 acknowledged"));
+        Ok(())
+    })
+}
+
+fn detached() -> Result<()> {
+    block(async {
+        let cluster = cluster(300, "").await?;
+        let output = cluster.command(&["--output", "json", "run", "people", "--detach"])?;
+        let runs: Vec<RunId> = serde_json::from_slice(&output.stdout)?;
+        let run = cluster.ended(runs.first().context("a run")?).await?;
+        ensure!(run.state == RunState::Succeeded, "{run:?}");
+        Ok(())
+    })
+}
+
+fn approved() -> Result<()> {
+    block(async {
+        let cluster = cluster(300, "guard: { max_first_run_rows: 10 }\n").await?;
+        let held = cluster.command(&["run", "people"])?;
+        ensure!(held.status.code() == Some(4), "{held:?}");
+        ensure!(cluster.portal.written() == 0, "a held plan sends nothing");
+        let run = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?;
+        let approved = cluster.command(&["approve", run.id.as_str()])?;
+        ensure!(approved.status.success() && cluster.portal.written() == 300, "{approved:?}");
+        Ok(())
+    })
+}
+
+fn cancelled() -> Result<()> {
+    block(async {
+        let cluster = cluster(4_000, "").await?;
+        let id = cluster.request().await?;
+        cluster.under_way(&id, 3).await?;
+        let output = cluster.command(&["cancel", id.as_str()])?;
+        ensure!(output.status.success(), "{output:?}");
+        let run = cluster.ended(&id).await?;
+        let total = run.tally.total();
+        ensure!(run.state == RunState::Cancelled && total.aborted > 0, "{run:?}");
+        ensure!(cluster.portal.written() == total.succeeded, "what was sent is accounted for");
+        let rest = cluster.ended(&cluster.request().await?).await?;
+        ensure!(rest.state == RunState::Succeeded && rest.tally.total().succeeded == total.aborted, "{rest:?}");
+        ensure!(cluster.portal.written() == 4_000, "nothing was sent twice");
+        Ok(())
+    })
+}
+
+fn scheduled() -> Result<()> {
+    block(async {
+        let mut cluster = cluster(100, "schedule: { every: 1s }\n").await?;
+        // One of them keeps the schedules.
+        cluster.start_coordinator()?;
+        let ended = async {
+            loop {
+                let runs = cluster.ledger.runs(Some("people"), 10).await?;
+                if runs.iter().filter(|run| run.state == RunState::Succeeded).count() >= 3 {
+                    return Ok::<_, anyhow::Error>(runs);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let runs = tokio::time::timeout(Duration::from_mins(1), ended).await.context(cluster.logs())??;
+        let mut asked: Vec<i64> = runs.iter().map(|run| run.requested).collect();
+        asked.sort_unstable();
+        ensure!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 1_000_000), "more often than every second: {asked:?}");
+        ensure!(cluster.portal.written() == 100);
+        Ok(())
+    })
+}
+
+fn mistaken() -> Result<()> {
+    block(async {
+        let cluster = cluster(100, "").await?;
+        // It has begun by now.
+        cluster.ended(&cluster.request().await?).await?;
+        cluster.write(&plan(100, "modus: fast\n"))?;
+        let run = cluster.ended(&cluster.request().await?).await?;
+        ensure!(run.state == RunState::Failed, "{run:?}");
+        ensure!(run.reason.as_ref().is_some_and(|reason| reason.contains("syncs/people.yml:5:1")), "{:?}", run.reason);
+        cluster.write(&plan(100, ""))?;
+        let run = cluster.ended(&cluster.request().await?).await?;
+        ensure!(run.state == RunState::Succeeded, "{run:?}");
+        Ok(())
+    })
+}
