@@ -5,6 +5,7 @@ mod deliver;
 mod diff;
 mod distributed;
 mod extract;
+mod fairness;
 mod measure;
 mod rows;
 mod shared_limit;
@@ -104,6 +105,22 @@ enum Bench {
         #[arg(long, default_value_t = 8)]
         workers: usize,
     },
+    /// 500 urgent rows on an account that a backfill of 100,000 keeps busy.
+    Urgent {
+        #[command(flatten)]
+        services: Services,
+        /// The program to measure.
+        #[arg(long, default_value = "target/release/outflow")]
+        outflow: PathBuf,
+    },
+    /// A fast destination alone, and beside one that takes 5 s per request.
+    Isolation {
+        #[command(flatten)]
+        services: Services,
+        /// The program to measure.
+        #[arg(long, default_value = "target/release/outflow")]
+        outflow: PathBuf,
+    },
     /// One limit of 190 requests per 10 s, strictly sliding, under four workers.
     SharedLimit {
         /// For how long.
@@ -139,6 +156,8 @@ fn main() -> anyhow::Result<()> {
         Bench::Scale { rows, services, outflow, workers } => {
             runtime.block_on(distributed::scale(rows, &services, &outflow, workers))?
         }
+        Bench::Urgent { services, outflow } => runtime.block_on(fairness::urgent(&services, &outflow))?,
+        Bench::Isolation { services, outflow } => runtime.block_on(fairness::isolation(&services, &outflow))?,
         Bench::SharedLimit { seconds, reserve, treatment, services, outflow } => {
             runtime.block_on(shared_limit::run(seconds, reserve, treatment, &services, &outflow))?
         }

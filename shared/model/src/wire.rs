@@ -12,6 +12,13 @@ use crate::outcome::{Refusal, Status};
 use crate::policy::ErrorClass;
 use crate::table::Table;
 
+/// Reports from this size on are compressed, in bytes.
+const LARGE_REPORT: usize = 64 * 1024;
+/// No report unpacks to more.
+const REPORT_CAP: usize = 256 * 1024 * 1024;
+/// What a compressed message begins with; no plain one does.
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
 /// The version of every envelope here.
 pub const VERSION: u8 = 1;
 
@@ -225,14 +232,25 @@ impl ReportV1 {
         }
     }
 
-    /// The report as a message.
+    /// The report as a message; a large one is compressed, for a job may refuse every record in the same words.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-        Ok(rmp_serde::to_vec_named(self)?)
+        let plain = rmp_serde::to_vec_named(self)?;
+        if plain.len() < LARGE_REPORT {
+            return Ok(plain);
+        }
+        zstd::bulk::compress(&plain, 1).map_err(WireError::Payload)
     }
 
     /// Reads a message.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let report: Self = rmp_serde::from_slice(bytes)?;
+        let unpacked;
+        let plain = if bytes.starts_with(&ZSTD) {
+            unpacked = zstd::bulk::decompress(bytes, REPORT_CAP).map_err(WireError::Payload)?;
+            &unpacked
+        } else {
+            bytes
+        };
+        let report: Self = rmp_serde::from_slice(plain)?;
         if report.version == VERSION { Ok(report) } else { Err(WireError::Version(report.version)) }
     }
 }
@@ -263,6 +281,19 @@ mod tests {
         assert_eq!(ReportV1::decode(&report.encode()?)?, report);
         report.version = 9;
         assert!(matches!(ReportV1::decode(&report.encode()?), Err(WireError::Version(9))));
+        Ok(())
+    }
+
+    #[test]
+    fn a_large_report_is_compressed_and_reads_back() -> Result<(), WireError> {
+        let id = AttemptId { run: RunId::new(1, 2), chunk: 3, attempt: 1 };
+        let mut report = ReportV1::empty(id, 100_000, Next::Done);
+        let refusal =
+            |row| RowRefusal { row, refusal: Refusal::rejected("REQUIRED_FIELD_MISSING", "LastName is missing") };
+        report.refusals = (0..100_000).map(refusal).collect();
+        let message = report.encode()?;
+        assert!(message.len() < 1 << 20, "{} bytes", message.len());
+        assert_eq!(ReportV1::decode(&message)?, report);
         Ok(())
     }
 
