@@ -26,8 +26,8 @@ const GATE_RENEWAL: Micros = 15_000_000;
 /// So many of a run's chunks are in its trace, and of the others one of so many.
 const RECORDED: ChunkNo = 200;
 const ONE_OF: ChunkNo = 100;
-/// Never more chunks of a run are in flight.
-const MOST: usize = 1_024;
+/// So many times the chunks that one worker delivers at a time are in flight, where workers are many.
+const MANY: usize = 16;
 /// A service that is away is tried again after so long.
 const AWAY: Duration = Duration::from_secs(1);
 /// A cancel is looked for this often.
@@ -105,9 +105,9 @@ impl Engine {
     ) -> Result<Option<Stopped>, EngineError> {
         let board = &mut Board::new(self.ledger.chunks(&run.id).await?, self.queue.outlives_processes());
         let reports = self.queue.reports();
-        let least = (start.sync.concurrency as usize * 4).max(8);
-        // How many workers there are shows soon: better too many chunks for a moment than idle workers.
-        let mut window = if self.queue.outlives_processes() { least * 4 } else { least };
+        // Shared by as many workers as there are.
+        let share = if self.queue.outlives_processes() { MANY } else { 4 };
+        let window = (start.sync.concurrency as usize * share).max(8);
         let (mut renewed, mut looked): (Option<Micros>, Option<tokio::time::Instant>) = (None, None);
         self.decide_lost(&run.id, board).await?;
         loop {
@@ -119,8 +119,6 @@ impl Engine {
                 }
                 if self.queue.outlives_processes() {
                     self.look(run, start, board).await?;
-                    let waiting = self.queue.waiting(&Lane(run.destination.clone())).await? as usize;
-                    window = fitting(window, least, board.in_flight.len(), waiting);
                 }
                 self.take_back(run, start, board).await?;
             }
@@ -237,18 +235,6 @@ impl Engine {
     }
 }
 
-/// How many chunks may be in flight: as many as keep every worker busy, however many there are, and few of them queued, so
-/// that what comes later does not wait behind them.
-fn fitting(window: usize, least: usize, in_flight: usize, waiting: usize) -> usize {
-    if waiting == 0 && in_flight > window / 2 {
-        (window * 2).min(MOST)
-    } else if waiting > window / 2 {
-        (window / 2).max(least)
-    } else {
-        window
-    }
-}
-
 /// The span of a chunk's publication, and what its worker goes on from. A run's first chunks are recorded, and whichever
 /// is published again, and a few of the others.
 fn publishing_span(chunk: &Chunk, lane: &Lane) -> (Span, Option<String>) {
@@ -298,19 +284,5 @@ fn message(
         parked: chunk.parked.clone().filter(|parked| is_open(chunk, parked)),
         traceparent,
         payload: payload.to_vec(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fitting;
-
-    #[test]
-    fn the_window_grows_while_workers_wait_and_shrinks_while_chunks_do() {
-        let grown = (0..10).fold(8, |window, _| fitting(window, 8, window, 0));
-        assert_eq!(grown, 1_024);
-        assert_eq!(fitting(64, 8, 64, 20), 64, "some wait, some are delivered");
-        assert_eq!(fitting(64, 8, 5, 0), 64, "there is nothing more to publish");
-        assert_eq!((fitting(64, 8, 64, 60), fitting(8, 8, 8, 8)), (32, 8));
     }
 }

@@ -15,12 +15,14 @@ use outflow_model::port::queue::{Delivery, Receipt};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
-use super::link::{Link, unavailable};
+use super::link::{Link, within};
 use super::topology::Topology;
 
 /// How long after a failure the queue is consumed anew; doubles up to the last.
 const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
+/// A broker that has not begun to deliver by then is asked anew.
+const SUBSCRIBE: Duration = Duration::from_secs(30);
 /// What was on its way here when a consumer was cancelled has arrived by then.
 const FLUSH: Duration = Duration::from_millis(50);
 
@@ -131,7 +133,8 @@ async fn consume(link: &Link, topology: &Topology, queue: &str, prefetch: u16) -
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await
     };
-    let consumer = work.await.map_err(unavailable)?;
+    // A connection that is lost at the wrong moment leaves calls without an answer.
+    let consumer = within(SUBSCRIBE, work).await?;
     Ok((channel, consumer))
 }
 

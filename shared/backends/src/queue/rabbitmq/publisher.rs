@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation};
 use outflow_model::port::queue::Outgoing;
@@ -13,7 +13,7 @@ use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
 
-use super::link::{Link, unavailable, within};
+use super::link::{Link, within};
 use super::topology::Topology;
 
 /// Unconfirmed bytes, in KiB.
@@ -74,8 +74,11 @@ impl Publisher {
     /// How many messages of a queue wait for a consumer.
     pub(super) async fn waiting(&self, queue: &str) -> Result<u64> {
         let open = self.open().await?;
-        let declared = within(CONFIRM, self.topology.declare(&open.channel, queue)).await?;
-        Ok(u64::from(declared.message_count()))
+        self.declare(&open, queue).await?;
+        // Only looked at: it is asked often.
+        let looked = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = within(CONFIRM, open.channel.queue_declare(queue.into(), looked, FieldTable::default())).await?;
+        Ok(u64::from(found.message_count()))
     }
 
     async fn try_publish(&self, queue: &str, kind: &str, message: &Outgoing) -> Result<()> {
@@ -119,7 +122,7 @@ impl Publisher {
             return Ok(open.clone());
         }
         let channel = self.link.channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(unavailable)?;
+        within(CONFIRM, channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(held.insert(Arc::new(Open { channel, declared: Mutex::default(), returned: AtomicU64::new(0) })).clone())
     }
 
