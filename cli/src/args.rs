@@ -194,14 +194,14 @@ pub(crate) struct CoordinatorFlags {
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct WorkerFlags {
     /// RabbitMQ, as `amqp://user:password@host/vhost`.
-    #[arg(long, env = "OUTFLOW_QUEUE", default_value = "", hide_env_values = true)]
-    pub(crate) queue: String,
+    #[arg(long, env = "OUTFLOW_QUEUE", hide_env_values = true)]
+    pub(crate) queue: Option<String>,
     /// Redis, as `redis://host`.
-    #[arg(long, env = "OUTFLOW_LIMITER", default_value = "", hide_env_values = true)]
-    pub(crate) limiter: String,
-    /// What the names of queues and keys begin with.
-    #[arg(long, env = "OUTFLOW_PREFIX", default_value = "outflow")]
-    pub(crate) prefix: String,
+    #[arg(long, env = "OUTFLOW_LIMITER", hide_env_values = true)]
+    pub(crate) limiter: Option<String>,
+    /// What the names of queues and keys begin with; `outflow` where neither this nor a project tells.
+    #[arg(long, env = "OUTFLOW_PREFIX")]
+    pub(crate) prefix: Option<String>,
     /// Another worker takes this one's chunks over after so many seconds of silence.
     #[arg(long, default_value_t = 15)]
     pub(crate) lease: u32,

@@ -187,7 +187,6 @@ impl<S: Simulator> Cluster<S> {
         let settings = [
             ("OUTFLOW_QUEUE", through(&self.rabbitmq.url, &self.links.worker_queue)?),
             ("OUTFLOW_LIMITER", through(&self.redis.url, &self.links.worker_limiter)?),
-            ("OUTFLOW_PREFIX", self.prefix.clone()),
         ];
         let process = self.process(&["worker", "--lease", "3", "--grace", "10"], &settings)?;
         self.workers.push(process);

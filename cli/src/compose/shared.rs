@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use outflow_backends::{FileVault, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock};
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
@@ -22,11 +22,11 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// A coordinator that is silent for so long has lost what it executes.
 const LEASE: Duration = Duration::from_secs(12);
 
-/// What a worker shares with coordinators.
+/// What a worker is told of what it shares with coordinators.
 pub(crate) struct Messaging {
-    pub(crate) queue: String,
-    pub(crate) limiter: String,
-    pub(crate) prefix: String,
+    pub(crate) queue: Option<String>,
+    pub(crate) limiter: Option<String>,
+    pub(crate) prefix: Option<String>,
 }
 
 /// The name of this life of a process that works as `role`.
@@ -95,30 +95,26 @@ pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
     Ok(Coordinator { name, engine, leases, project, starts: Arc::new(starts), lease: LEASE })
 }
 
-/// What a worker needs: told by `given`, else by the project in `root`.
-fn messaging(root: &Path, given: Messaging) -> Result<Messaging> {
-    if !given.queue.is_empty() && !given.limiter.is_empty() {
-        return Ok(given);
-    }
-    let read = project(root)?;
-    let places = read
-        .config
-        .state
-        .shared
-        .context("Tell the worker its queue and its limiter, or name them under `state.shared` in outflow.yml")?;
-    let or = |given: String, written: &str, name| {
-        if given.is_empty() { resolved(root, name, written) } else { Ok(given) }
-    };
-    Ok(Messaging {
-        queue: or(given.queue, &places.queue, "queue")?,
-        limiter: or(given.limiter, &places.limiter, "limiter")?,
-        prefix: places.prefix,
-    })
-}
-
-/// A worker; it needs no ledger, no store and no project.
+/// A worker; it needs no ledger and no store, and no project where it is told its queue and its limiter. What it is not told
+/// is taken from the project in `root`.
 pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
-    let Messaging { queue, limiter, prefix } = messaging(root, given)?;
+    let told = given.queue.is_some() && given.limiter.is_some();
+    let places = match project(root) {
+        Ok(read) => read.config.state.shared,
+        Err(_) if told => None,
+        Err(error) => return Err(error),
+    };
+    let or = |given: Option<String>, name, written: fn(&SharedState) -> &str| match (given, &places) {
+        (Some(given), _) => Ok(given),
+        (None, Some(places)) => resolved(root, name, written(places)),
+        (None, None) => {
+            bail!("Tell the worker its {name} with --{name}, or name it under `state.shared` in outflow.yml")
+        }
+    };
+    let queue = or(given.queue, "queue", |places| &places.queue)?;
+    let limiter = or(given.limiter, "limiter", |places| &places.limiter)?;
+    let prefix = given.prefix.or_else(|| places.as_ref().map(|places| places.prefix.clone()));
+    let prefix = prefix.unwrap_or_else(|| "outflow".to_owned());
     let name = process("worker");
     let queue = Arc::new(RabbitQueue::new(&queue, &prefix, &name)?);
     let limiter = Arc::new(RedisLimiter::new(&limiter, &prefix, None)?);

@@ -189,13 +189,16 @@ impl Engine {
         let Drafted { planned, tally, known } = drafted;
         let guard = &start.sync.config.guard;
         let breach = breach(guard, &tally, known, base_key.is_none());
-        let plan_key = format!("plans/{}.plan", run.id);
+        // Of this planning alone: a coordinator that has lost the run without noticing must not write over the plan that another
+        // has made since.
+        let planning = format!("{}-{:016x}", run.id, self.clock.entropy());
+        let plan_key = format!("plans/{planning}.plan");
         if !planned.chunks.is_empty() {
             self.store.put(&plan_key, &folder.path().join(PLAN)).await?;
         }
         let rebased = folder.path().join(REBASED);
         let base_key = if rebased.exists() {
-            let key = format!("snapshots/{}/{}-rebased.snapshot", run.sync, run.id);
+            let key = format!("snapshots/{}/{planning}-rebased.snapshot", run.sync);
             self.store.put(&key, &rebased).await?;
             Some(key)
         } else {

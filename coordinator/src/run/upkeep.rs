@@ -99,6 +99,14 @@ impl Engine {
         for plan in self.ledger.expire(before).await? {
             self.store.delete(&plan).await?;
         }
+        // A planning that was cut short leaves a plan that no run points to.
+        let unended = self.ledger.unended().await?;
+        for stored in self.store.list("plans").await? {
+            let needed = unended.iter().any(|run| run.plan.as_ref() == Some(&stored.key));
+            if stored.modified < before && !needed {
+                self.store.delete(&stored.key).await?;
+            }
+        }
         for stored in self.store.list("snapshots").await? {
             let sync = stored.key.split('/').nth(1).unwrap_or_default();
             let kept = self.ledger.snapshot(sync).await?;
