@@ -19,6 +19,7 @@ pub const LIMITER: &[Case<dyn Limiter>] = &[
     ("a_finished_attempt_is_delivered_by_nobody", |limiter| Box::pin(finished(limiter))),
     ("what_nobody_holds_is_taken_back", |limiter| Box::pin(revoked(limiter))),
     ("what_its_holder_left_is_told_from_what_nobody_had", |limiter| Box::pin(lapsed(limiter))),
+    ("of_a_chunks_attempts_only_the_newest_is_anybodys", |limiter| Box::pin(newest(limiter))),
     ("lanes_are_known_while_a_gate_is_open", |limiter| Box::pin(lanes(limiter))),
     ("a_pause_stops_the_account_and_is_never_shortened", |limiter| Box::pin(pause(limiter))),
     ("in_flight_is_bounded_and_given_back", |limiter| Box::pin(in_flight(limiter))),
@@ -164,6 +165,27 @@ async fn lapsed(limiter: Arc<dyn Limiter>) -> Result<()> {
     };
     ensure!(tokio::time::timeout(Duration::from_secs(5), taken).await?? == Revoked::Lapsed);
     ensure!(limiter.claim("crm", &attempt, "dies", SECOND).await? == Claimed::Done);
+    Ok(())
+}
+
+async fn newest(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let (limits, first) = (Limits::default(), attempt());
+    limiter.open_gate("crm", &first.run, 8, 60 * SECOND).await?;
+    limiter.claim("crm", &first, "old", 60 * SECOND).await?;
+    let second = AttemptId { attempt: 2, ..first.clone() };
+    ensure!(limiter.claim("crm", &second, "new", 60 * SECOND).await? == Claimed::Mine);
+    for before in ["old", "another"] {
+        ensure!(limiter.permit(&request(&limits, Some(&first), before)).await? == Verdict::Lost);
+        ensure!(limiter.claim("crm", &first, before, 60 * SECOND).await? == Claimed::Done);
+    }
+    ensure!(limiter.revoke("crm", &first).await? == Revoked::Finished);
+    limiter.finish("crm", &first).await?;
+    ensure!(limiter.permit(&request(&limits, Some(&second), "new")).await? == Verdict::Go, "the newest stays held");
+    let other = AttemptId { chunk: 1, ..first };
+    ensure!(
+        limiter.claim("crm", &other, "old", 60 * SECOND).await? == Claimed::Mine,
+        "another chunk is another matter"
+    );
     Ok(())
 }
 

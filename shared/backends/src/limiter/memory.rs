@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use outflow_model::id::{AttemptId, Lane, RunId};
+use outflow_model::id::{Attempt, AttemptId, ChunkNo, Lane, RunId};
 use outflow_model::limit::{Answer, Ask, Cause, Micros, Usage};
 use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
@@ -14,7 +14,7 @@ use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Ve
 
 /// The day's use is written down whenever it has grown by so many requests, and counted so much too high after a crash.
 const WRITE_EVERY: u64 = 64;
-/// A claim is remembered for so long.
+/// A claim is remembered for so long, and as long as its run's gate is open.
 const REMEMBERED: Micros = 60_000_000;
 /// Lapsed claims are looked for this often.
 const SWEEP: Micros = 1_000_000;
@@ -31,11 +31,13 @@ struct State {
     accounts: HashMap<String, Account>,
     /// Until when a run may send, and how its lane is served.
     gates: HashMap<RunId, (Micros, Lane, u32)>,
-    claims: HashMap<AttemptId, Claim>,
+    /// Of each chunk's newest attempt; those before it are finished.
+    claims: HashMap<(RunId, ChunkNo), Claim>,
     swept: Micros,
 }
 
 struct Claim {
+    attempt: Attempt,
     /// Nobody, where the attempt is finished.
     holder: Option<String>,
     /// Until when nobody else takes it.
@@ -44,9 +46,17 @@ struct Claim {
     known: Micros,
 }
 
+fn chunk_of(attempt: &AttemptId) -> (RunId, ChunkNo) {
+    (attempt.run.clone(), attempt.chunk)
+}
+
 impl State {
     fn finish(&mut self, attempt: &AttemptId, now: Micros) {
-        self.claims.insert(attempt.clone(), Claim { holder: None, until: now, known: now + REMEMBERED });
+        let newer = self.claims.get(&chunk_of(attempt)).is_some_and(|claim| claim.attempt > attempt.attempt);
+        if !newer {
+            let claim = Claim { attempt: attempt.attempt, holder: None, until: now, known: now + REMEMBERED };
+            self.claims.insert(chunk_of(attempt), claim);
+        }
     }
 }
 
@@ -152,18 +162,23 @@ impl Limiter for MemoryLimiter {
         let now = self.clock.now();
         Ok(self.with(|state| {
             if state.swept + SWEEP < now {
-                state.claims.retain(|_, claim| claim.known > now);
+                let State { claims, gates, .. } = state;
+                let is_open = |run: &RunId| gates.get(run).is_some_and(|(until, ..)| *until > now);
+                claims.retain(|(run, _), claim| claim.known > now || is_open(run));
                 state.swept = now;
             }
-            let claimed = match state.claims.get(attempt) {
+            let claimed = match state.claims.get(&chunk_of(attempt)) {
+                Some(claim) if claim.attempt > attempt.attempt => return Claimed::Done,
                 None => Claimed::Mine,
+                Some(claim) if claim.attempt < attempt.attempt => Claimed::Mine,
                 Some(Claim { holder: None, .. }) => return Claimed::Done,
                 Some(Claim { holder: Some(holder), .. }) if holder == worker => Claimed::Mine,
                 Some(claim) if claim.until > now => return Claimed::Held,
                 Some(_) => Claimed::Inherited,
             };
-            let claim = Claim { holder: Some(worker.to_owned()), until: now + lease, known: now + REMEMBERED };
-            state.claims.insert(attempt.clone(), claim);
+            let holder = Some(worker.to_owned());
+            let claim = Claim { attempt: attempt.attempt, holder, until: now + lease, known: now + REMEMBERED };
+            state.claims.insert(chunk_of(attempt), claim);
             claimed
         }))
     }
@@ -171,7 +186,9 @@ impl Limiter for MemoryLimiter {
     async fn revoke(&self, _account: &str, attempt: &AttemptId) -> Result<Revoked> {
         let now = self.clock.now();
         Ok(self.with(|state| {
-            let revoked = match state.claims.get(attempt) {
+            let revoked = match state.claims.get(&chunk_of(attempt)) {
+                Some(claim) if claim.attempt > attempt.attempt => return Revoked::Finished,
+                Some(claim) if claim.attempt < attempt.attempt => Revoked::Taken,
                 Some(Claim { holder: None, .. }) => return Revoked::Finished,
                 Some(claim) if claim.until > now => return Revoked::Held,
                 Some(_) => Revoked::Lapsed,
@@ -205,8 +222,10 @@ impl Limiter for MemoryLimiter {
                 if state.gates.get(&attempt.run).is_none_or(|(until, ..)| *until <= now) {
                     return Err(Verdict::Closed);
                 }
-                match state.claims.get_mut(attempt) {
-                    Some(claim) if claim.holder.as_deref() == Some(request.worker) => {
+                match state.claims.get_mut(&chunk_of(attempt)) {
+                    Some(claim)
+                        if claim.attempt == attempt.attempt && claim.holder.as_deref() == Some(request.worker) =>
+                    {
                         (claim.until, claim.known) = (now + request.lease, now + REMEMBERED);
                     }
                     _ => return Err(Verdict::Lost),

@@ -95,7 +95,8 @@ pub enum Ended {
 /// 2. No schedule of permits exceeds `limits` in any window, whoever asks, from however many processes.
 /// 3. A gate that was never opened, was closed, or was not renewed in time is closed: the run may not send.
 /// 4. A claim belongs to one delivery of one worker until its lease lapses and another takes it over, which that one is
-///    told; one that is finished is taken by nobody.
+///    told; one that is finished is taken by nobody. As long as a run's gate is renewed, of each chunk's attempts only the newest
+///    that was ever claimed, finished or revoked is anybody's.
 /// 5. `pause` stops every permit of the account until its end, and never shortens a pause.
 /// 6. The day's use of an account survives a restart.
 /// 7. A request that its worker never ends leaves its place among those under way after its timeout.

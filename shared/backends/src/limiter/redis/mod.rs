@@ -19,7 +19,7 @@ use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
 /// Redis answers in far less; who waits longer holds up every request of its worker.
 const ANSWER: Duration = Duration::from_millis(500);
 const CONNECT: Duration = Duration::from_secs(1);
-/// A claim is remembered for so long after it was taken, in milliseconds.
+/// The claims of a run are remembered for so long after its gate was renewed, in milliseconds.
 const REMEMBERED: u64 = 3_600_000;
 
 /// Budgets, gates and claims in Redis.
@@ -35,6 +35,8 @@ struct Scripts {
     permit: Script,
     claim: Script,
     revoke: Script,
+    finish: Script,
+    changed: Script,
     pause: Script,
     end: Script,
     daily: Script,
@@ -59,6 +61,8 @@ impl RedisLimiter {
             permit: Script::new(include_str!("permit.lua")),
             claim: Script::new(scripts::CLAIM),
             revoke: Script::new(scripts::REVOKE),
+            finish: Script::new(scripts::FINISH),
+            changed: Script::new(scripts::CHANGED),
             pause: Script::new(scripts::PAUSE),
             end: Script::new(scripts::END),
             daily: Script::new(scripts::DAILY),
@@ -80,8 +84,15 @@ impl RedisLimiter {
         self.key(account, &format!("gate:{run}"))
     }
 
-    fn claim_of(&self, account: &str, attempt: &AttemptId) -> String {
-        self.key(account, &format!("claim:{attempt}"))
+    fn claims(&self, account: &str, run: &RunId) -> String {
+        self.key(account, &format!("claims:{run}"))
+    }
+
+    /// A call of a script that looks at an attempt's claim.
+    fn about<'a>(&self, script: &'a Script, account: &str, attempt: &AttemptId) -> ScriptInvocation<'a> {
+        let mut call = script.prepare_invoke();
+        call.key(self.claims(account, &attempt.run)).arg(attempt.chunk).arg(attempt.attempt).arg(REMEMBERED);
+        call
     }
 
     async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T> {
@@ -103,7 +114,7 @@ impl RedisLimiter {
             call.key(self.key(account, what));
         }
         if let Some(attempt) = attempt {
-            call.key(self.gate(account, &attempt.run)).key(self.claim_of(account, attempt));
+            call.key(self.gate(account, &attempt.run)).key(self.claims(account, &attempt.run));
         }
         let optional = |number: Option<u64>| number.map_or(-1, |number| number as i64);
         call.arg(now)
@@ -115,6 +126,7 @@ impl RedisLimiter {
             .arg(limits.reserve_percent.min(99));
         call.arg(optional(limits.in_flight.map(u64::from))).arg(i32::from(urgent));
         call.arg(terms.ahead).arg(terms.horizon).arg(terms.share).arg(sync);
+        call.arg(attempt.map_or(0, |attempt| attempt.chunk)).arg(attempt.map_or(0, |attempt| attempt.attempt));
         for (name, term) in names(limits).zip(&terms.windows) {
             call.arg(name).arg(term.units).arg(term.interval).arg(term.tolerance);
         }
@@ -124,20 +136,18 @@ impl RedisLimiter {
     /// What has changed while a booked request waited for its moment.
     async fn changed(&self, request: &Request<'_>) -> Result<Option<Verdict>> {
         let account = request.account;
-        let mut command = redis::cmd("MGET");
-        command.arg(self.key(account, "pause"));
-        if let Some(attempt) = request.attempt {
-            command.arg(self.gate(account, &attempt.run)).arg(self.claim_of(account, attempt));
+        let mut call = self.scripts.changed.prepare_invoke();
+        call.key(self.key(account, "pause")).arg(request.worker);
+        if let Some(AttemptId { run, chunk, attempt }) = request.attempt {
+            call.key(self.gate(account, run)).key(self.claims(account, run)).arg(*chunk).arg(*attempt);
         }
-        let values: Vec<Option<String>> = self.query(&command).await?;
-        let verdict = match values.as_slice() {
-            [_, None, _] => Verdict::Closed,
-            [_, _, claim] if claim.as_deref().and_then(holder) != Some(request.worker) => Verdict::Lost,
+        Ok(match self.invoke::<i64>(&call).await? {
+            0 => None,
+            1 => Some(Verdict::Closed),
+            2 => Some(Verdict::Lost),
             // How long is told by the next permit.
-            [Some(_), ..] => Verdict::Later { wait: 0, cause: Cause::Paused },
-            _ => return Ok(None),
-        };
-        Ok(Some(verdict))
+            _ => Some(Verdict::Later { wait: 0, cause: Cause::Paused }),
+        })
     }
 
     /// Takes the day's use to the ledger, or back from there where Redis has forgotten it.
@@ -176,11 +186,6 @@ fn unavailable(error: RedisError) -> PortError {
     PortError::caused(Trouble::Unavailable, "Redis cannot be used", error)
 }
 
-/// Who has a claim; nobody, where it is finished.
-fn holder(claim: &str) -> Option<&str> {
-    claim.split_once(' ').map(|(_, holder)| holder)
-}
-
 fn millis(micros: Micros) -> i64 {
     (micros / 1_000).max(1)
 }
@@ -191,6 +196,7 @@ impl Limiter for RedisLimiter {
         self.keep_daily(account).await?;
         let mut call = self.scripts.announce.prepare_invoke();
         let _: () = self.invoke(call.key(self.lanes_key()).arg(account).arg(concurrency).arg(ttl)).await?;
+        let _: () = self.query(redis::cmd("PEXPIRE").arg(self.claims(account, run)).arg(REMEMBERED)).await?;
         let mut command = redis::cmd("SET");
         self.query(command.arg(self.gate(account, run)).arg("open").arg("PX").arg(millis(ttl))).await
     }
@@ -206,8 +212,8 @@ impl Limiter for RedisLimiter {
     }
 
     async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
-        let mut call = self.scripts.claim.prepare_invoke();
-        call.key(self.claim_of(account, attempt)).arg(worker).arg(lease).arg(REMEMBERED);
+        let mut call = self.about(&self.scripts.claim, account, attempt);
+        call.arg(worker).arg(lease);
         Ok(match self.invoke::<i64>(&call).await? {
             1 => Claimed::Mine,
             2 => Claimed::Inherited,
@@ -217,8 +223,7 @@ impl Limiter for RedisLimiter {
     }
 
     async fn revoke(&self, account: &str, attempt: &AttemptId) -> Result<Revoked> {
-        let mut call = self.scripts.revoke.prepare_invoke();
-        Ok(match self.invoke::<i64>(call.key(self.claim_of(account, attempt)).arg(REMEMBERED)).await? {
+        Ok(match self.invoke::<i64>(&self.about(&self.scripts.revoke, account, attempt)).await? {
             1 => Revoked::Taken,
             2 => Revoked::Lapsed,
             0 => Revoked::Held,
@@ -227,8 +232,7 @@ impl Limiter for RedisLimiter {
     }
 
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()> {
-        let mut command = redis::cmd("SET");
-        self.query(command.arg(self.claim_of(account, attempt)).arg("").arg("PX").arg(REMEMBERED)).await
+        self.invoke(&self.about(&self.scripts.finish, account, attempt)).await
     }
 
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {

@@ -1,10 +1,10 @@
 -- May a request leave? Gate, claim, pause, day, requests under way, windows and shares, in one step.
 -- The arithmetic is that of `Usage` in shared/model/src/limit; a test holds the two together.
 --
--- KEYS  usage, requests under way, shares, pause; for requests of a run also gate and claim
+-- KEYS  usage, requests under way, shares, pause; for requests of a run also gate and claims
 -- ARGV  now (0: this server's time), slot, lease, timeout, worker, quota of the day (-1: none), percent kept back,
 --       requests under way at most (-1: any), urgent (0 or 1), ahead, horizon, share, sync,
---       then of each window: name, units, interval, tolerance
+--       chunk, attempt, then of each window: name, units, interval, tolerance
 -- Answers {code, microseconds}: 0 send after them, 1 closed, 2 lost; ask again after them, for there is in the way
 --       3 a window, 4 requests under way, 5 a pause, 6 the day's quota, 7 another sync's turn
 
@@ -15,11 +15,11 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
-local usage, flight, shares, pause, gate, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local usage, flight, shares, pause, gate, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now, slot, lease, timeout, worker = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local quota, kept_back, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local urgent, ahead, horizon = ARGV[9] == '1', tonumber(ARGV[10]), tonumber(ARGV[11])
-local share, sync = tonumber(ARGV[12]), ARGV[13]
+local share, sync, chunk, attempt = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
 
 if now == 0 then
   local time = redis.call('TIME')
@@ -30,11 +30,11 @@ if gate then
   if redis.call('EXISTS', gate) == 0 then
     return {1, 0}
   end
-  local held = redis.call('GET', claim)
-  if not held or string.match(held, '^%d+ (.*)$') ~= worker then
+  local held, holder = string.match(redis.call('HGET', claims, chunk) or '', '^(%d+) %d+ (.*)$')
+  if held ~= attempt or holder ~= worker then
     return {2, 0}
   end
-  redis.call('SET', claim, text(now + lease) .. ' ' .. worker, 'KEEPTTL')
+  redis.call('HSET', claims, chunk, attempt .. ' ' .. text(now + lease) .. ' ' .. worker)
 end
 
 local paused = tonumber(redis.call('GET', pause) or 0)
@@ -62,7 +62,7 @@ if most >= 0 and redis.call('ZCARD', flight) >= math.max(most, 1) then
 end
 
 local at, windows = now, {}
-for first = 14, #ARGV, 4 do
+for first = 16, #ARGV, 4 do
   local window = { name = ARGV[first], units = tonumber(ARGV[first + 1]), interval = tonumber(ARGV[first + 2]) }
   local tolerance = tonumber(ARGV[first + 3])
   local arrival = redis.call('HGET', usage, window.name)

@@ -1,33 +1,63 @@
 //! What the limiter does in Redis besides permits: each in one step, on this server's time.
 
-// A claim is `MOMENT HOLDER`: nobody else takes it until then, in microseconds; empty where its attempt is finished. It is
-// remembered for longer, so that whoever takes it over learns of the one before.
+// The claims of a run are one hash, which lives as long as its gate is renewed: by chunk `ATTEMPT MOMENT HOLDER`, where nobody
+// else takes the attempt until the moment, in microseconds, and where nobody holds it the attempt is finished. Of attempts
+// that are not the chunk's newest nothing is kept: they are finished.
 
-/// KEYS claim; ARGV holder, lease in microseconds, how long it is remembered in milliseconds. 1 mine, 2 inherited, 0 held,
-/// -1 finished.
+/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, holder, lease in microseconds. 1 mine, 2
+/// inherited, 0 held, -1 finished.
 pub(super) const CLAIM: &str = "
 local time = redis.call('TIME')
-local now, claim, claimed = time[1] * 1000000 + time[2], redis.call('GET', KEYS[1]), 1
-if claim == '' then return -1 end
+local now, attempt, claimed = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
+local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if claim then
-  local until_then, holder = string.match(claim, '^(%d+) (.*)$')
-  if holder ~= ARGV[1] then
+  local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
+  newest = tonumber(newest)
+  if newest > attempt or (newest == attempt and holder == '') then return -1 end
+  if newest == attempt and holder ~= ARGV[4] then
     if tonumber(until_then) > now then return 0 end
     claimed = 2
   end
 end
-redis.call('SET', KEYS[1], string.format('%.0f %s', now + tonumber(ARGV[2]), ARGV[1]), 'PX', ARGV[3])
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %.0f %s', ARGV[2], now + tonumber(ARGV[5]), ARGV[4]))
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return claimed";
 
-/// KEYS claim; ARGV how long it is remembered, in milliseconds. 1 nobody ever held it, 2 its holder is gone, 0 held, -1
-/// finished before.
+/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds. 1 nobody ever held it, 2 its holder is gone,
+/// 0 held, -1 finished before.
 pub(super) const REVOKE: &str = "
 local time = redis.call('TIME')
-local now, claim = time[1] * 1000000 + time[2], redis.call('GET', KEYS[1])
-if claim == '' then return -1 end
-if claim and tonumber(string.match(claim, '^%d+')) > now then return 0 end
-redis.call('SET', KEYS[1], '', 'PX', ARGV[1])
-return claim and 2 or 1";
+local now, attempt, revoked = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
+local claim = redis.call('HGET', KEYS[1], ARGV[1])
+if claim then
+  local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
+  newest = tonumber(newest)
+  if newest > attempt or (newest == attempt and holder == '') then return -1 end
+  if newest == attempt then
+    if tonumber(until_then) > now then return 0 end
+    revoked = 2
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ')
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return revoked";
+
+/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds.
+pub(super) const FINISH: &str = "
+local claim = redis.call('HGET', KEYS[1], ARGV[1])
+if claim and tonumber(string.match(claim, '^%d+')) > tonumber(ARGV[2]) then return end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ')
+redis.call('PEXPIRE', KEYS[1], ARGV[3])";
+
+/// KEYS pause; for requests of a run also gate and claims; ARGV holder, chunk, attempt. 0 nothing has changed, 1 closed, 2
+/// lost, 3 paused.
+pub(super) const CHANGED: &str = "
+if KEYS[2] then
+  if redis.call('EXISTS', KEYS[2]) == 0 then return 1 end
+  local attempt, holder = string.match(redis.call('HGET', KEYS[3], ARGV[2]) or '', '^(%d+) %d+ (.*)$')
+  if attempt ~= ARGV[3] or holder ~= ARGV[1] then return 2 end
+end
+return redis.call('EXISTS', KEYS[1]) * 3";
 
 /// KEYS lanes; ARGV account, concurrency, for how long in microseconds.
 pub(super) const ANNOUNCE: &str = "
