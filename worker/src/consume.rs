@@ -102,18 +102,18 @@ impl Worker {
         }
         // Each delivery is a holder of its own: a message may come to this worker twice at once.
         let holder = format!("{}/{:x}", self.name, self.tools.clock.entropy());
-        let inherited = match self.claim(&chunk, &holder).await? {
-            Claimed::Mine => false,
-            Claimed::Inherited => true,
+        let come = match self.claim(&chunk, &holder).await? {
+            Claimed::Mine if message.redelivered == 0 => Come::First,
+            Claimed::Mine => Come::Returned,
+            Claimed::Inherited => Come::Begun,
             Claimed::Done => return message.ack().await,
             // Handed back.
             Claimed::Held => return Ok(()),
         };
         // The claim is held until the report is durable: a message whose report was lost is delivered again.
         let work = async {
-            let begun = inherited || message.redelivered > 0;
-            let _in_hand = InHand::new(&chunk, begun);
-            let report = self.deliver(&chunk, &holder, message.redelivered, begun).instrument(span).await;
+            let _in_hand = InHand::new(&chunk, come);
+            let report = self.deliver(&chunk, &holder, message.redelivered, come).instrument(span).await;
             self.tools.report(&report).await?;
             let ended = report.next.name();
             counter!("outflow_deliveries_total", "lane" => chunk.account.name.clone(), "ended" => ended).increment(1);
@@ -161,7 +161,7 @@ impl Worker {
         }
     }
 
-    async fn deliver(&self, chunk: &ChunkV1, holder: &str, redelivered: u32, begun: bool) -> ReportV1 {
+    async fn deliver(&self, chunk: &ChunkV1, holder: &str, redelivered: u32, come: Come) -> ReportV1 {
         let stop = |code: &str, message: String| {
             let refusal = Refusal { class: ErrorClass::FatalConfig, code: code.to_owned(), message };
             ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Stop { refusal })
@@ -169,10 +169,18 @@ impl Worker {
         if redelivered >= POISON {
             return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Poison);
         }
-        if begun && (chunk.bulk || !chunk.repeatable) {
-            // Somebody began this delivery and may have sent: the coordinator knows what was announced or checkpointed,
-            // and publishes the rest anew.
-            return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Lost);
+        // The coordinator knows what was announced or checkpointed, and publishes the rest anew.
+        let to_be_told = chunk.bulk || !chunk.repeatable;
+        match come {
+            Come::Begun if to_be_told => {
+                // What was announced may have been read by a coordinator that hangs: the broker gives it to another when its
+                // heartbeats have failed to come.
+                self.tools.sleep(Duration::from_micros(self.tools.lease as u64)).await;
+                return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Lost);
+            }
+            // A limiter that was emptied has forgotten who began.
+            Come::Returned if to_be_told => return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Returned),
+            _ => {}
         }
         let account = match self.accounts.get(&chunk.account) {
             Ok(account) => account,
@@ -231,14 +239,25 @@ pub(crate) async fn serve_until(worker: Arc<Worker>, lane: Lane, concurrency: u3
     while tasks.join_next().await.is_some() {}
 }
 
+/// How a message came here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Come {
+    /// Straight from its coordinator.
+    First,
+    /// It was on its way to a worker that gave it back, or is gone; as far as the limiter remembers, none began.
+    Returned,
+    /// A worker began to deliver it, and is gone.
+    Begun,
+}
+
 /// A chunk that is counted among those in hand.
 struct InHand(String);
 
 impl InHand {
-    fn new(chunk: &ChunkV1, begun: bool) -> Self {
+    fn new(chunk: &ChunkV1, come: Come) -> Self {
         let lane = chunk.account.name.clone();
         gauge!("outflow_chunks_in_hand", "lane" => lane.clone()).increment(1);
-        if begun {
+        if come == Come::Begun {
             counter!("outflow_chunks_taken_over_total", "lane" => lane.clone()).increment(1);
         }
         Self(lane)

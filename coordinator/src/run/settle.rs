@@ -19,6 +19,8 @@ use super::{Engine, EngineError, Start, Stopped};
 const SETTLE: usize = 64;
 /// So many silences are waited out for a report that must be on its way.
 const PATIENCE: u32 = 4;
+/// Messages that wait are waited for twice as long each time, so often.
+const DOUBLINGS: u32 = 6;
 /// What is left of a delivery that ended without a word is published again after this long.
 const SILENT: Micros = 1_000_000;
 
@@ -135,6 +137,7 @@ impl Engine {
             Next::Lost if chunk.tries > 1 => {
                 self.halve(&run.id, board, number, &sent, now).await?;
             }
+            Next::Returned => board.wait_for_rest(number, now),
             Next::Done | Next::Lost | Next::Continue => {
                 board.poisoned.passed(number);
                 let progress = sent.iter().any(|row| chunk.merged.status(*row) != Status::Remaining);
@@ -179,7 +182,9 @@ impl Engine {
             if !stopped && nothing_waits.is_none() {
                 nothing_waits = Some(self.queue.waiting(&lane).await? == 0);
             }
-            if !stopped && nothing_waits != Some(true) && silent < self.silence * PATIENCE {
+            // While messages wait, it may be one of them, and every further publication waits with them.
+            let patience = self.silence * (PATIENCE << attempt.saturating_sub(1).min(DOUBLINGS));
+            if !stopped && nothing_waits != Some(true) && silent < patience {
                 continue;
             }
             // From then on nobody sends it: whoever is given it yet finds it finished.

@@ -142,6 +142,8 @@ pub enum Next {
     },
     /// Publish what remains again: a worker that had begun is gone, and what it left is known to the coordinator alone.
     Lost,
+    /// Publish what remains again: the message came back to the queue, and nobody had begun.
+    Returned,
     /// Publish what remains again in smaller messages: this one keeps ending its worker.
     Poison,
     /// Stop the run.
@@ -189,6 +191,7 @@ impl Next {
             Self::Done => "done",
             Self::Again { .. } => "again",
             Self::Lost => "lost",
+            Self::Returned => "returned",
             Self::Poison => "poison",
             Self::Stop { .. } => "stop",
         }

@@ -150,7 +150,7 @@ pub(super) fn join(chunk: &mut Chunk, report: &ReportV1, now: Micros) {
             chunk.tries += u32::from(*counted);
         }
         // A checkpoint stays: a later delivery goes on from it, unless its records are done.
-        Next::Continue | Next::Poison | Next::Done | Next::Stop { .. } => {}
+        Next::Continue | Next::Returned | Next::Poison | Next::Done | Next::Stop { .. } => {}
         Next::Lost => chunk.tries += 1,
     }
 }
