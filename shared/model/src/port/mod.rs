@@ -26,6 +26,8 @@ pub enum Trouble {
     Newer,
     /// No room left.
     Full,
+    /// It is not done, however often it is asked for: a permission is missing, or what is asked for makes no sense there.
+    Refused,
 }
 
 /// An operation of a port that failed.

@@ -19,6 +19,9 @@ const COLUMNS: &str = "number, change, operation, records, start, length, attemp
 /// Chunks written by one statement.
 const GROUP: usize = 1_000;
 
+/// Old runs forgotten by one statement.
+const EXPIRED: i64 = 20;
+
 /// What settling changes in a chunk, column by column.
 #[derive(Default)]
 struct Settled {
@@ -237,14 +240,23 @@ impl Chunks for PostgresLedger {
     }
 
     async fn expire(&self, before: Micros) -> Result<Vec<String>> {
-        let rows: Vec<(Option<String>,)> = sqlx::query_as(
-            "DELETE FROM runs WHERE ended < $1 AND id NOT IN (SELECT run FROM snapshots) \
-             RETURNING document::json ->> 'plan'",
-        )
-        .bind(before)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(doing("Cannot expire old runs"))?;
-        Ok(rows.into_iter().filter_map(|(plan,)| plan).collect())
+        let mut plans = Vec::new();
+        // A few at a time: their chunks go with them, and others wait for what a transaction has locked.
+        loop {
+            let rows: Vec<(Option<String>,)> = sqlx::query_as(
+                "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE ended < $1 AND id NOT IN (SELECT run FROM snapshots) \
+                 ORDER BY ended LIMIT $2) RETURNING document::json ->> 'plan'",
+            )
+            .bind(before)
+            .bind(EXPIRED)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(doing("Cannot expire old runs"))?;
+            let last = (rows.len() as i64) < EXPIRED;
+            plans.extend(rows.into_iter().filter_map(|(plan,)| plan));
+            if last {
+                return Ok(plans);
+            }
+        }
     }
 }

@@ -50,16 +50,27 @@ impl PostgresLedger {
     }
 }
 
+/// What an SQLSTATE means (<https://www.postgresql.org/docs/15/errcodes-appendix.html>).
+fn trouble(code: &str) -> Trouble {
+    match code {
+        "23505" => Trouble::Conflict,
+        "53100" => Trouble::Full,
+        "XX001" | "XX002" => Trouble::Corrupt,
+        // A standby that has not been promoted yet.
+        "25006" => Trouble::Unavailable,
+        _ => match code.get(..2) {
+            // Connections, rollbacks, resources, locks, operators, the system: as it is now, not for ever.
+            Some("08" | "40" | "53" | "55" | "57" | "58" | "XX") => Trouble::Unavailable,
+            _ => Trouble::Refused,
+        },
+    }
+}
+
 /// Makes the error of a statement that does `context`.
 fn doing(context: &'static str) -> impl FnOnce(sqlx::Error) -> PortError {
     move |error| {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        let kind = match code.as_deref() {
-            Some("23505") => Trouble::Conflict,
-            Some("53100") => Trouble::Full,
-            Some("XX001" | "XX002") => Trouble::Corrupt,
-            _ => Trouble::Unavailable,
-        };
+        let kind = code.as_deref().map_or(Trouble::Unavailable, trouble);
         let hint = if kind == Trouble::Full { " (the disk of its database is full)" } else { "" };
         PortError::caused(kind, format!("{context}{hint}"), error)
     }
