@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http_body_util::Full;
@@ -13,10 +14,13 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
+use tracing::warn;
 
 /// Whether the process can do its work right now.
 pub(crate) type Ready = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
+/// After a connection that could not be taken the next is waited for so long.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Upper bounds of what is measured in seconds.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -28,7 +32,16 @@ pub(crate) async fn start(address: SocketAddr, ready: Ready) -> Result<()> {
         .context("Cannot keep figures")?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("Cannot listen on {address}"))?;
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Too many open files, say: it may pass.
+                    warn!(%error, "A connection to the monitor cannot be taken");
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+            };
             let (figures, ready) = (figures.clone(), ready.clone());
             tokio::spawn(async move {
                 let service = service_fn(|request| answer(request, &figures, &ready));

@@ -6,6 +6,6 @@ mod serve;
 
 pub use run::{
     Decision, Engine, EngineError, Finished, Plan, Progress, Sample, Signal, SnapshotCounts, Start, count_snapshot,
-    new_run,
+    new_run, withdraw,
 };
 pub use serve::{Coordinator, Projects, Starts, lease_of};

@@ -14,6 +14,9 @@ const CASES: &[Case] = &[
     ("a_detached_run_goes_on_by_itself", Need::Nothing, detached),
     ("a_held_run_waits_for_its_approval", Need::Nothing, approved),
     ("a_cancelled_run_stops_and_the_next_finds_the_rest", Need::Nothing, cancelled),
+    ("a_cancelled_run_that_was_queued_takes_no_later_request_with_it", Need::Nothing, withdrawn),
+    ("a_held_run_is_cancelled_though_its_sync_is_gone", Need::Nothing, orphaned),
+    ("a_run_whose_sync_has_changed_is_given_up_and_planned_anew", Need::Nothing, changed),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("a_project_with_a_mistake_fails_its_run_and_says_where", Need::Nothing, mistaken),
 ];
@@ -61,6 +64,55 @@ fn detached() -> Result<()> {
         let runs: Vec<RunId> = serde_json::from_slice(&output.stdout)?;
         let run = cluster.ended(runs.first().context("a run")?).await?;
         ensure!(run.state == RunState::Succeeded, "{run:?}");
+        Ok(())
+    })
+}
+
+fn withdrawn() -> Result<()> {
+    block(async {
+        let portal = HubSpot::new(Options::default());
+        let mut cluster = Cluster::new(portal, &plan(50, "")).await?;
+        let first = cluster.request().await?;
+        let cancelled = cluster.command(&["cancel", first.as_str()])?;
+        ensure!(cancelled.status.success(), "{cancelled:?}");
+        let run = cluster.ledger.run(&first).await?.context("a run")?;
+        ensure!(run.state == RunState::Cancelled, "nobody need execute it: {run:?}");
+        let second = cluster.request().await?;
+        ensure!(second != first, "a request joined a run that was cancelled");
+        cluster.start_coordinator()?;
+        cluster.start_worker()?;
+        ensure!(cluster.ended(&second).await?.state == RunState::Succeeded);
+        Ok(())
+    })
+}
+
+fn orphaned() -> Result<()> {
+    block(async {
+        let cluster = cluster(300, "guard: { max_first_run_rows: 10 }\n").await?;
+        ensure!(cluster.command(&["run"])?.status.code() == Some(4));
+        std::fs::remove_file(cluster.path().join("syncs/people.yml"))?;
+        let run = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?;
+        let cancelled = cluster.command(&["cancel", run.id.as_str()])?;
+        ensure!(cancelled.status.success(), "{cancelled:?}");
+        let run = cluster.ledger.run(&run.id).await?.context("a run")?;
+        let total = run.tally.total();
+        ensure!(run.state == RunState::Cancelled && total.planned == 300 && total.aborted == 300, "{run:?}");
+        Ok(())
+    })
+}
+
+fn changed() -> Result<()> {
+    block(async {
+        let mut cluster = cluster(3_000, "").await?;
+        let first = cluster.request().await?;
+        cluster.under_way(&first, 2).await?;
+        cluster.coordinators.clear();
+        let sync = cluster.path().join("syncs/people.yml");
+        std::fs::write(&sync, std::fs::read_to_string(&sync)?.replace("firstname", "lastname"))?;
+        cluster.start_coordinator()?;
+        ensure!(cluster.ended(&first).await?.state == RunState::Cancelled);
+        let anew = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?;
+        ensure!(anew.id != first && cluster.ended(&anew.id).await?.state == RunState::Succeeded, "{anew:?}");
         Ok(())
     })
 }

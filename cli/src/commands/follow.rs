@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use outflow_backends::SystemClock;
 use outflow_coordinator::project::Project;
-use outflow_coordinator::{EngineError, Finished, Start, new_run};
+use outflow_coordinator::{EngineError, Finished, Start, new_run, withdraw};
 use outflow_model::id::RunId;
+use outflow_model::port::Trouble;
 use outflow_model::port::ledger::{Ledger, Run, RunPatch};
 use outflow_model::run::RunState;
 
@@ -19,6 +20,8 @@ use crate::ui::Ui;
 
 /// The ledger is asked this often.
 const LOOK: Duration = Duration::from_millis(300);
+/// A ledger that is away is asked again after so long.
+const AWAY: Duration = Duration::from_secs(1);
 /// A run that nobody begins for so long is wondered about.
 const WONDER: u32 = 33;
 
@@ -59,11 +62,11 @@ pub(super) async fn cancel(ui: &Ui, project: &Project, run: &Run, detach: bool) 
         return Err(EngineError::State { run: run.id.clone(), state: run.state, wanted: "under way" }.into());
     }
     let ledger = compose::ledger(project).await?;
-    ledger.patch(&run.id, run.state, RunPatch { cancel: true, ..RunPatch::default() }).await?;
-    match end(ui, ledger.as_ref(), &run.id, detach, "being cancelled").await? {
-        Exit::Stopped => Ok(Exit::Succeeded),
-        other => Ok(other),
-    }
+    withdraw(ledger.as_ref(), &run.id, &SystemClock::default()).await?;
+    let exit = end(ui, ledger.as_ref(), &run.id, detach, "being cancelled").await?;
+    let ended = ledger.run(&run.id).await?;
+    // That it was cancelled is what was asked for.
+    Ok(if ended.is_some_and(|run| run.state == RunState::Cancelled) { Exit::Succeeded } else { exit })
 }
 
 async fn end(ui: &Ui, ledger: &dyn Ledger, run: &RunId, detach: bool, what: &str) -> Result<Exit> {
@@ -101,9 +104,21 @@ async fn follow_all(ui: &Ui, ledger: &dyn Ledger, runs: &[RunId]) -> Result<Exit
 }
 
 async fn follow(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
-    let (mut told, mut looks) = (None, 0);
+    let (mut told, mut looks, mut away) = (None, 0, false);
     loop {
-        let run = ledger.run(id).await?.with_context(|| format!("There is no run {id} any more"))?;
+        let run = match ledger.run(id).await {
+            Ok(run) => run.with_context(|| format!("There is no run {id} any more"))?,
+            Err(error) if error.trouble == Trouble::Unavailable => {
+                if !away {
+                    ui.note(format!("The ledger is away ({error}); {id} goes on meanwhile, and is looked for again."));
+                }
+                away = true;
+                tokio::time::sleep(AWAY).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        away = false;
         if run.state.is_end() || (run.state == RunState::Held && !run.approved && !run.cancel) {
             return Ok(run);
         }

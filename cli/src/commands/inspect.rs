@@ -134,10 +134,17 @@ pub(super) async fn unknown(
     decision: Option<Decision>,
 ) -> Result<Exit> {
     let project = compose::project(root)?;
-    let alone = compose::alone(&project, sync).await?;
-    let keys = alone.engine.unknown(sync, key, decision).await;
-    alone.done().await?;
-    let keys = keys?;
+    let keys = match decision {
+        None if project.config.state.shared.is_some() => {
+            compose::engine(&project).await?.unknown(sync, key, None).await?
+        }
+        decision => {
+            let alone = compose::alone(&project, sync).await?;
+            let keys = alone.engine.unknown(sync, key, decision).await;
+            alone.done().await?;
+            keys?
+        }
+    };
     if ui.is_json() {
         ui.json(&keys);
         return Ok(Exit::Succeeded);

@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use outflow_backends::SystemClock;
 use outflow_coordinator::project::Project;
-use outflow_coordinator::{Finished, Signal, Start, new_run};
+use outflow_coordinator::{Finished, Signal, Start, new_run, withdraw};
 use outflow_model::id::RunId;
-use outflow_model::port::ledger::{Run, RunOptions, RunPatch};
+use outflow_model::port::ledger::{Run, RunOptions};
 use outflow_model::run::RunState;
 use tracing::warn;
 
@@ -112,10 +112,11 @@ async fn queue(ui: &Ui, project: &Project, starts: &[Start]) -> Result<Exit> {
 }
 
 pub(super) async fn approve(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
-    let (project, run, start) = find(root, run).await?;
+    let (project, run) = find(root, run).await?;
     if project.config.state.shared.is_some() {
         return follow::approve(ui, &project, &run, detach).await;
     }
+    let start = compose::start(&project, &run.sync, run.options)?;
     let _lock = compose::lock(&project).await?;
     let embedded = compose::embed(&project).await?;
     let signal = signals();
@@ -128,30 +129,29 @@ pub(super) async fn approve(ui: &Ui, root: &Path, run: &str, detach: bool) -> Re
 }
 
 pub(super) async fn cancel(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
-    let (project, run, start) = find(root, run).await?;
+    let (project, run) = find(root, run).await?;
     if project.config.state.shared.is_some() {
         return follow::cancel(ui, &project, &run, detach).await;
     }
     let Some(_lock) = compose::try_lock(&project)? else {
-        let ledger = compose::ledger(&project).await?;
-        ledger.patch(&run.id, run.state, RunPatch { cancel: true, ..RunPatch::default() }).await?;
+        withdraw(compose::ledger(&project).await?.as_ref(), &run.id, &SystemClock::default()).await?;
         ui.line(format!("{} is being cancelled by the process that runs it.", run.id));
         return Ok(Exit::Succeeded);
     };
+    let start = compose::start(&project, &run.sync, run.options)?;
     let embedded = compose::embed(&project).await?;
     let finished = embedded.engine.cancel(&run.id, &start).await?;
     report(ui, &finished);
     Ok(Exit::Succeeded)
 }
 
-/// A run by its id, with its sync made ready.
-async fn find(root: &Path, run: &str) -> Result<(Project, Run, Start)> {
+/// A run by its id.
+async fn find(root: &Path, run: &str) -> Result<(Project, Run)> {
     let project = compose::project(root)?;
     let id = RunId::parse(run).ok_or_else(|| anyhow!("\"{run}\" is no run id; `outflow runs` lists them"))?;
     let found = compose::ledger(&project).await?.run(&id).await?;
     let run = found.with_context(|| format!("There is no run {id}; `outflow runs` lists them"))?;
-    let start = compose::start(&project, &run.sync, run.options)?;
-    Ok((project, run, start))
+    Ok((project, run))
 }
 
 /// Runs `work` with a worker beside it and, where a person watches, a bar.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use outflow_worker::serve_all;
 use tokio::sync::watch;
 
@@ -29,15 +29,17 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
         });
         monitor::start(address, ready).await?;
     }
-    let folder = coordinator.engine.folder.clone();
     ui.note(format!("{} is ready.", coordinator.name));
     let (stop, stopped) = watch::channel(false);
-    let serving = tokio::spawn(coordinator.serve(stopped));
-    interrupted().await;
+    let mut serving = tokio::spawn(coordinator.serve(stopped));
+    tokio::select! {
+        // It serves until it is told to stop: this is a defect, and another process does better.
+        ended = &mut serving => return ended.map(|()| Exit::Trouble).context("The coordinator broke off"),
+        () = interrupted() => {}
+    }
     ui.note("The coordinator stops; what is under way goes on, and another coordinator goes on with it.");
     stop.send_replace(true);
     serving.await?;
-    _ = std::fs::remove_dir_all(folder);
     Ok(Exit::Succeeded)
 }
 
@@ -56,8 +58,11 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
         monitor::start(*address, ready).await?;
     }
     ui.note(format!("{} is ready.", worker.name()));
-    let serving = tokio::spawn(serve_all(worker.clone()));
-    interrupted().await;
+    let mut serving = tokio::spawn(serve_all(worker.clone()));
+    tokio::select! {
+        ended = &mut serving => return ended.map(|()| Exit::Trouble).context("The worker broke off"),
+        () = interrupted() => {}
+    }
     ui.note("The worker stops when the requests under way have been answered.");
     worker.drain();
     tokio::select! {

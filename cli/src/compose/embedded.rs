@@ -13,7 +13,7 @@ use outflow_model::port::queue::Queue;
 use outflow_worker::{Accounts, Worker, serve};
 use tokio::sync::watch;
 
-use super::{folder, keys, ledger, state_dir};
+use super::{keys, ledger, state_dir, workplace};
 
 /// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -40,7 +40,7 @@ pub(super) async fn engine(project: &Project) -> Result<Engine> {
     let ledger = ledger(project).await?;
     let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
     let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), ledger.clone()));
-    let folder = folder(project, "tmp")?;
+    let folder = workplace::only(project)?;
     let store = Arc::new(ObjectStore::local(&state_dir(project)?.join("store"))?);
     let (progress, _) = watch::channel(Progress::default());
     Ok(Engine { ledger, store, queue, limiter, clock, folder, silence: SILENCE, news: Arc::default(), progress })

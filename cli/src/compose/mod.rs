@@ -3,6 +3,7 @@
 mod alone;
 mod embedded;
 mod shared;
+mod workplace;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,13 +84,4 @@ pub(crate) fn start(project: &Project, name: &str, options: RunOptions) -> Resul
     let source = outflow_sources::open(&source, &project.root);
     sync.config.priority = sync.config.priority.max(1);
     Ok(Start { sync, written, source, options })
-}
-
-/// A folder of this process's own for temporary files.
-fn folder(project: &Project, name: &str) -> Result<PathBuf> {
-    let folder = state_dir(project)?.join(name);
-    // What an earlier process left half-done; nothing refers to it.
-    _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).with_context(|| format!("Cannot make {}", folder.display()))?;
-    Ok(folder)
 }

@@ -14,7 +14,7 @@ use outflow_model::secret::expand;
 use outflow_worker::{Accounts, Keyring, Worker};
 use tokio::sync::watch;
 
-use super::{folder, project, secrets, start};
+use super::{project, secrets, start, workplace};
 
 /// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -67,7 +67,7 @@ async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Resul
         queue: Arc::new(queue),
         limiter: Arc::new(limiter),
         clock: Arc::new(SystemClock::default()),
-        folder: folder(project, &format!("tmp-{name}"))?,
+        folder: workplace::own(project, name)?,
         silence: SILENCE,
         news: Arc::default(),
         progress,

@@ -1,31 +1,22 @@
 //! Delivering a plan: publish chunks within a window, have reports settled, publish again what is left, until all is final.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
-use metrics::{gauge, histogram};
-use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
+use metrics::{Gauge, gauge};
+use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
-use outflow_model::port::Trouble;
-use outflow_model::port::ledger::{Chunk, Run, RunPatch};
-use outflow_model::port::queue::Outgoing;
+use outflow_model::port::ledger::{Run, RunPatch};
 use outflow_model::run::RunState;
-use outflow_model::wire::{ChunkV1, Next, VERSION};
+use outflow_model::wire::Next;
 use tokio::sync::watch;
-use tracing::field::Empty;
-use tracing::{Instrument, Span, info, info_span, warn};
+use tracing::{info, warn};
 
-use super::board::{Board, InFlight, is_open};
-use super::plan_file::read_frame;
+use super::board::Board;
 use super::{CANCELLED, Engine, EngineError, Finished, Signal, Start, Stopped};
 
 /// A run's gate closes by itself when its owner has been silent for so long.
 const GATE: Micros = 60_000_000;
 const GATE_RENEWAL: Micros = 15_000_000;
-/// So many of a run's chunks are in its trace, and of the others one of so many.
-const RECORDED: ChunkNo = 200;
-const ONE_OF: ChunkNo = 100;
 /// So many times the chunks that one worker delivers at a time are in flight, where workers are many.
 const MANY: usize = 16;
 /// A service that is away is tried again after so long.
@@ -93,7 +84,7 @@ impl Engine {
         if state == RunState::Interrupted {
             return self.finished(&run.id, warnings).await;
         }
-        self.finish(&run.id, start, warnings).await
+        self.finish(&run.id, Some(start), warnings).await
     }
 
     /// Publishes and settles until every chunk is final, or the run is stopped: then why.
@@ -105,6 +96,7 @@ impl Engine {
     ) -> Result<Option<Stopped>, EngineError> {
         let board = &mut Board::new(self.ledger.chunks(&run.id).await?, self.queue.outlives_processes());
         let reports = self.queue.reports();
+        let standing = Standing::of(run);
         // Shared by as many workers as there are.
         let share = if self.queue.outlives_processes() { MANY } else { 4 };
         let window = (start.sync.concurrency as usize * share).max(8);
@@ -138,11 +130,7 @@ impl Engine {
                 progress.in_flight = board.in_flight.len();
                 progress.waiting = board.waiting.len();
             });
-            for (name, count) in
-                [("outflow_chunks_in_flight", board.in_flight.len()), ("outflow_chunks_runnable", board.runnable(now))]
-            {
-                gauge!(name, "lane" => run.destination.clone(), "sync" => run.sync.clone()).set(count as f64);
-            }
+            standing.show(board.in_flight.len(), board.runnable(now));
             if board.in_flight.is_empty() && (board.stopped.is_some() || board.waiting.is_empty()) {
                 return Ok(board.stopped.take());
             }
@@ -181,108 +169,31 @@ impl Engine {
         }
         Ok(())
     }
+}
 
-    async fn publish(
-        &self,
-        run: &Run,
-        start: &Start,
-        board: &mut Board,
-        numbers: &[ChunkNo],
-    ) -> Result<(), EngineError> {
-        let Some(plan) = run.plan.as_deref().filter(|_| !numbers.is_empty()) else { return Ok(()) };
-        // Counted before it leaves: a chunk that was never published is known to be unsent.
-        self.ledger.published(&run.id, numbers).await?;
-        let lane = Lane(start.sync.account.name.clone());
-        let mut leaving = FuturesUnordered::new();
-        for number in numbers {
-            let Some(chunk) = board.chunks.get_mut(number) else { continue };
-            if chunk.attempt > 0 {
-                // Whoever still has the attempt before, or is given it again, sends no more.
-                let before = AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt };
-                self.limiter.finish(&run.destination, &before).await?;
-            }
-            chunk.attempt += 1;
-            let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
-            let (payload, _) = read_frame(&frame)?;
-            let remaining = board.poisoned.cut(*number, chunk.merged.remaining());
-            let (span, traceparent) = publishing_span(chunk, &lane);
-            let message = message(run, start, chunk, &remaining, payload, traceparent);
-            span.record("messaging.message.id", message.id.to_string());
-            let outgoing = Outgoing {
-                id: message.id.to_string(),
-                traceparent: message.traceparent.clone(),
-                body: message.encode()?.into(),
-            };
-            let publishing = self.queue.publish(&lane, message.urgent, outgoing).instrument(span);
-            leaving.push(publishing.map(|published| (*number, published)));
-            board.waiting.remove(number);
-            let sent = InFlight { attempt: chunk.attempt, rows: remaining, seen: Instant::now() };
-            board.in_flight.insert(*number, sent);
+/// How many chunks of a run are in flight, and how many may be: in figures that fall to zero when nobody delivers it here.
+struct Standing {
+    in_flight: Gauge,
+    runnable: Gauge,
+}
+
+impl Standing {
+    fn of(run: &Run) -> Self {
+        let (lane, sync) = (run.destination.clone(), run.sync.clone());
+        Self {
+            in_flight: gauge!("outflow_chunks_in_flight", "lane" => lane.clone(), "sync" => sync.clone()),
+            runnable: gauge!("outflow_chunks_runnable", "lane" => lane, "sync" => sync),
         }
-        let began = Instant::now();
-        // All of them wait for the broker at once.
-        while let Some((number, published)) = leaving.next().await {
-            histogram!("outflow_publish_confirm_seconds").record(began.elapsed());
-            match published {
-                // It may be there all the same: it is taken back once it is sure that nobody has it.
-                Err(error) if error.trouble == Trouble::Unavailable => {
-                    warn!(run = %run.id, chunk = number, %error, "A chunk could not be published");
-                }
-                published => published?,
-            }
-        }
-        Ok(())
+    }
+
+    fn show(&self, in_flight: usize, runnable: usize) {
+        self.in_flight.set(in_flight as f64);
+        self.runnable.set(runnable as f64);
     }
 }
 
-/// The span of a chunk's publication, and what its worker goes on from. A run's first chunks are recorded, and whichever
-/// is published again, and a few of the others.
-fn publishing_span(chunk: &Chunk, lane: &Lane) -> (Span, Option<String>) {
-    if chunk.number >= RECORDED && chunk.attempt == 1 && !chunk.number.is_multiple_of(ONE_OF) {
-        return (Span::none(), outflow_trace::unrecorded_parent_of(&Span::current()));
-    }
-    let span = info_span!(
-        "publish",
-        otel.kind = "producer",
-        messaging.system = "rabbitmq",
-        messaging.operation.type = "send",
-        messaging.operation.name = "publish",
-        messaging.destination.name = %lane,
-        messaging.message.id = Empty,
-        chunk = chunk.number,
-        attempt = chunk.attempt,
-    );
-    let traceparent = outflow_trace::parent_of(&span);
-    (span, traceparent)
-}
-
-/// The message that hands `remaining` records of a chunk to a worker.
-fn message(
-    run: &Run,
-    start: &Start,
-    chunk: &Chunk,
-    remaining: &[u32],
-    payload: &[u8],
-    traceparent: Option<String>,
-) -> ChunkV1 {
-    let sync = &start.sync;
-    ChunkV1 {
-        version: VERSION,
-        id: AttemptId { run: run.id.clone(), chunk: chunk.number, attempt: chunk.attempt },
-        sync: sync.name.clone(),
-        weight: sync.config.priority,
-        urgent: sync.config.urgent,
-        account: sync.account.clone(),
-        object: sync.config.object.clone(),
-        operation: chunk.operation,
-        repeatable: sync.repeatable(chunk.operation),
-        wants_ids: sync.config.mode.removes(),
-        bulk: sync.bulk(chunk.operation, u64::from(chunk.rows)).is_some(),
-        rows: chunk.rows,
-        only: (remaining.len() < chunk.rows as usize).then(|| remaining.to_vec()),
-        tries: chunk.tries,
-        parked: chunk.parked.clone().filter(|parked| is_open(chunk, parked)),
-        traceparent,
-        payload: payload.to_vec(),
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.show(0, 0);
     }
 }

@@ -21,12 +21,13 @@ const MEMORY: usize = 32 * 1024 * 1024;
 const CHUNK_CAP: usize = 256 * 1024 * 1024;
 
 impl Engine {
-    /// Folds a run in state *folding* and ends it. May be done again after a crash.
+    /// Folds a run in state *folding* and ends it. May be done again after a crash. One that has sent nothing needs no sync
+    /// any more.
     #[tracing::instrument(name = "fold", skip_all)]
     pub(super) async fn finish(
         &self,
         id: &RunId,
-        start: &Start,
+        start: Option<&Start>,
         warnings: Vec<String>,
     ) -> Result<Finished, EngineError> {
         let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
@@ -152,7 +153,8 @@ fn count(tally: &mut Tally, change: Change, status: Status, aborted: bool) {
 }
 
 /// What the snapshot learns of a row; nothing where it keeps its old entry.
-fn learned_of(chunk: &Chunk, status: Status, start: &Start) -> Option<Learned> {
+fn learned_of(chunk: &Chunk, status: Status, start: Option<&Start>) -> Option<Learned> {
+    let repeatable = start.is_some_and(|start| start.sync.repeatable(chunk.operation));
     let removal = chunk.change == Change::Remove;
     match status {
         Status::Succeeded if removal => Some(Learned::Removed),
@@ -162,7 +164,7 @@ fn learned_of(chunk: &Chunk, status: Status, start: &Start) -> Option<Learned> {
         Status::Rejected if removal => Some(Learned::RemovalRefused),
         Status::Rejected => Some(Learned::Refused),
         Status::Unknown => Some(Learned::Unknown),
-        Status::Remaining if chunk.attempt > 0 && start.sync.repeatable(chunk.operation) => Some(Learned::Doubtful),
+        Status::Remaining if chunk.attempt > 0 && repeatable => Some(Learned::Doubtful),
         Status::Remaining => None,
     }
 }

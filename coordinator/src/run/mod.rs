@@ -10,6 +10,8 @@ mod guard;
 mod partition;
 mod plan_file;
 mod poison;
+mod publish;
+mod request;
 mod settle;
 mod start;
 mod upkeep;
@@ -37,6 +39,7 @@ use crate::project::{ResolvedSync, Sync};
 
 pub use error::EngineError;
 pub use partition::Sample;
+pub use request::{new_run, withdraw};
 pub use upkeep::{Decision, SnapshotCounts, count_snapshot};
 
 /// Why a run is cancelled where nobody says more.
@@ -135,23 +138,6 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Queues a run; answers with the one that is queued already, where there is one.
-    pub async fn request(&self, start: &Start) -> Result<RunId, EngineError> {
-        Ok(self.ledger.request(&new_run(start, self.clock.as_ref())).await?.run)
-    }
-
-    /// The run of a sync that is under way, from this or an earlier start.
-    pub async fn active(&self, sync: &str) -> Result<Option<Run>, EngineError> {
-        let runs = self.ledger.runs(Some(sync), 20).await?;
-        Ok(runs.into_iter().find(|run| !run.state.is_end() && run.state != RunState::Queued))
-    }
-
-    /// The follow-up of a sync that is queued.
-    pub async fn queued(&self, sync: &str) -> Result<Option<Run>, EngineError> {
-        let runs = self.ledger.runs(Some(sync), 20).await?;
-        Ok(runs.into_iter().find(|run| run.state == RunState::Queued))
-    }
-
     /// Executes a sync: finishes what an earlier start left, then runs what is queued, else a new run.
     pub async fn execute(&self, start: &Start, signal: watch::Receiver<Signal>) -> Result<Finished, EngineError> {
         let span = info_span!("run", sync = start.sync.name, run = Empty, state = Empty);
@@ -174,13 +160,18 @@ impl Engine {
         self.plan_and_deliver(run, start, signal).await
     }
 
-    /// Ends a run that cannot begin; one that has sent something stays where it is.
+    /// Ends a run whose sync is not ready to run, where nothing of it was sent; else it stays where it is.
     pub async fn refuse(&self, run: &Run, reason: &str) -> Result<bool, EngineError> {
-        let unplanned = matches!(run.state, RunState::Queued | RunState::Planning);
-        if unplanned {
-            self.close_unplanned(run, RunState::Failed, reason).await?;
+        match run.state {
+            RunState::Queued | RunState::Planning => {
+                self.close_unplanned(run, RunState::Failed, reason).await?;
+            }
+            RunState::Held if run.cancel => {
+                self.fold_cancelled(run, None, CANCELLED).await?;
+            }
+            _ => return Ok(false),
         }
-        Ok(unplanned)
+        Ok(true)
     }
 
     /// Goes on with a sync's run under way, or begins the one that is queued; nothing where there is none, or where it waits
@@ -194,6 +185,10 @@ impl Engine {
         let span = info_span!("run", sync = start.sync.name, run = %run.id, state = Empty);
         if let Some(trace) = &run.trace {
             outflow_trace::follow(&span, trace);
+        }
+        if !run.cancel && self.is_outdated(&run, start) {
+            // Asked for before the run is given up: whatever dies in between, what was wanted is done.
+            self.request(start).await?;
         }
         let work = async {
             if run.state == RunState::Queued {
@@ -227,7 +222,7 @@ impl Engine {
                     .await
             }
             RunState::Held if run.approved => self.deliver(run, start, signal, Vec::new()).await,
-            RunState::Folding => self.finish(&run.id, start, Vec::new()).await,
+            RunState::Folding => self.finish(&run.id, Some(start), Vec::new()).await,
             _ => Ok(Finished { run, warnings: Vec::new() }),
         }
     }
@@ -261,15 +256,24 @@ impl Engine {
 
     /// Folds what a run has delivered and ends it cancelled; the rest is aborted.
     async fn abandon(&self, run: Run, start: &Start, reason: &str) -> Result<Finished, EngineError> {
-        // What is under way elsewhere is settled first.
-        let under_way = self.queue.outlives_processes() && run.state != RunState::Held;
-        let state = (!under_way).then_some(RunState::Folding);
-        let patch = RunPatch { state, cancel: true, reason: Some(reason.to_owned()), ..RunPatch::default() };
-        self.ledger.patch(&run.id, run.state, patch).await?;
-        if under_way {
-            let (_go_on, signal) = watch::channel(Signal::Run);
-            return self.deliver(run, start, signal, Vec::new()).await;
+        if !self.queue.outlives_processes() || run.state == RunState::Held {
+            return self.fold_cancelled(&run, Some(start), reason).await;
         }
+        // What is under way elsewhere is settled first.
+        let patch = RunPatch { cancel: true, reason: Some(reason.to_owned()), ..RunPatch::default() };
+        self.ledger.patch(&run.id, run.state, patch).await?;
+        let (_go_on, signal) = watch::channel(Signal::Run);
+        self.deliver(run, start, signal, Vec::new()).await
+    }
+
+    async fn fold_cancelled(&self, run: &Run, start: Option<&Start>, reason: &str) -> Result<Finished, EngineError> {
+        let patch = RunPatch {
+            state: Some(RunState::Folding),
+            cancel: true,
+            reason: Some(reason.to_owned()),
+            ..RunPatch::default()
+        };
+        self.ledger.patch(&run.id, run.state, patch).await?;
         self.finish(&run.id, start, Vec::new()).await
     }
 
@@ -278,7 +282,7 @@ impl Engine {
         let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
         match run.state {
             RunState::Delivering | RunState::Interrupted | RunState::Held => self.abandon(run, start, CANCELLED).await,
-            RunState::Folding => self.finish(id, start, Vec::new()).await,
+            RunState::Folding => self.finish(id, Some(start), Vec::new()).await,
             RunState::Queued | RunState::Planning => self.close_unplanned(&run, RunState::Cancelled, CANCELLED).await,
             _ => Err(EngineError::State { run: id.clone(), state: run.state, wanted: "under way" }),
         }
@@ -287,13 +291,6 @@ impl Engine {
     fn show(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(change);
     }
-}
-
-/// A run of a sync that nobody has asked for yet.
-pub fn new_run(start: &Start, clock: &dyn Clock) -> Run {
-    let now = clock.now();
-    let id = RunId::new((now / 1_000) as u64, clock.entropy() as u32);
-    Run::queued(id, &start.sync.name, &start.sync.account.name, start.options, now)
 }
 
 /// Fingerprint of the settings that a plan depends on.

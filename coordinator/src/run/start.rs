@@ -1,7 +1,7 @@
 //! From a queued run to a plan that is durable, guarded, and ready to be delivered.
 
 use outflow_model::cell::Kind;
-use outflow_model::port::ledger::{Chunk, Closing, Run, RunOptions, RunPatch};
+use outflow_model::port::ledger::{Chunk, Run, RunOptions, RunPatch};
 use outflow_model::port::store::LocalCopy;
 use outflow_model::run::RunState;
 use outflow_snapshot::{ENCODING, Header, SnapshotReader};
@@ -10,6 +10,7 @@ use tracing::{Instrument, Span, info, info_span};
 
 use super::extract::{Drafted, Inputs, draft};
 use super::guard::breach;
+use super::request::unplanned;
 use super::{CANCELLED, Engine, EngineError, Finished, Plan, Signal, Start, fingerprint};
 use crate::project::{OnBreach, OnMappingChange};
 
@@ -64,14 +65,7 @@ impl Engine {
         reason: &str,
     ) -> Result<Finished, EngineError> {
         let current = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
-        let closing = Closing {
-            state,
-            tally: outflow_model::tally::Tally::default(),
-            snapshot: None,
-            reason: Some(reason.to_owned()),
-            ended: self.clock.now(),
-        };
-        self.ledger.close(&run.id, current.state, closing).await?;
+        self.ledger.close(&run.id, current.state, unplanned(state, reason, self.clock.as_ref())).await?;
         self.finished(&run.id, Vec::new()).await
     }
 

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use super::{Engine, EngineError};
 
+const DAY: Micros = 86_400_000_000;
+
 /// What a snapshot holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SnapshotCounts {
@@ -95,10 +97,12 @@ impl Engine {
 
     /// Forgets runs that ended more than `days` ago, their plans, and snapshots that no sync points to.
     pub async fn expire(&self, days: u32) -> Result<(), EngineError> {
-        let before = self.clock.now() - Micros::from(days) * 86_400_000_000;
+        let before = self.clock.now() - Micros::from(days) * DAY;
         for plan in self.ledger.expire(before).await? {
             self.store.delete(&plan).await?;
         }
+        // What is being made is pointed to only when it is whole.
+        let before = before.min(self.clock.now() - DAY);
         // A planning that was cut short leaves a plan that no run points to.
         let unended = self.ledger.unended().await?;
         for stored in self.store.list("plans").await? {

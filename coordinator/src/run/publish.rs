@@ -1,0 +1,138 @@
+//! Publishing chunks: each is counted before it leaves, and all of them wait for the broker at once.
+
+use std::time::Instant;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use metrics::histogram;
+use outflow_model::id::{AttemptId, ChunkNo, Lane};
+use outflow_model::outcome::Refusal;
+use outflow_model::policy::ErrorClass;
+use outflow_model::port::Trouble;
+use outflow_model::port::ledger::{Chunk, Run};
+use outflow_model::port::queue::Outgoing;
+use outflow_model::wire::{ChunkV1, VERSION};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info_span, warn};
+
+use super::board::{Board, InFlight, is_open};
+use super::plan_file::read_frame;
+use super::{Engine, EngineError, Start, Stopped};
+
+/// So many of a run's chunks are in its trace, and of the others one of so many.
+const RECORDED: ChunkNo = 200;
+const ONE_OF: ChunkNo = 100;
+
+impl Engine {
+    /// Publishes these chunks; a chunk that the broker will never take stops the run.
+    pub(super) async fn publish(
+        &self,
+        run: &Run,
+        start: &Start,
+        board: &mut Board,
+        numbers: &[ChunkNo],
+    ) -> Result<(), EngineError> {
+        let Some(plan) = run.plan.as_deref().filter(|_| !numbers.is_empty()) else { return Ok(()) };
+        // Counted before it leaves: a chunk that was never published is known to be unsent.
+        self.ledger.published(&run.id, numbers).await?;
+        let lane = Lane(start.sync.account.name.clone());
+        let mut leaving = FuturesUnordered::new();
+        for number in numbers {
+            let Some(chunk) = board.chunks.get_mut(number) else { continue };
+            if chunk.attempt > 0 {
+                // Whoever still has the attempt before, or is given it again, sends no more.
+                let before = AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt };
+                self.limiter.finish(&run.destination, &before).await?;
+            }
+            chunk.attempt += 1;
+            let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
+            let (payload, _) = read_frame(&frame)?;
+            let remaining = board.poisoned.cut(*number, chunk.merged.remaining());
+            let (span, traceparent) = publishing_span(chunk, &lane);
+            let message = message(run, start, chunk, &remaining, payload, traceparent);
+            span.record("messaging.message.id", message.id.to_string());
+            let outgoing = Outgoing {
+                id: message.id.to_string(),
+                traceparent: message.traceparent.clone(),
+                body: message.encode()?.into(),
+            };
+            let publishing = self.queue.publish(&lane, message.urgent, outgoing).instrument(span);
+            leaving.push(publishing.map(|published| (*number, published)));
+            board.waiting.remove(number);
+            let sent = InFlight { attempt: chunk.attempt, rows: remaining, seen: Instant::now() };
+            board.in_flight.insert(*number, sent);
+        }
+        let began = Instant::now();
+        // All of them wait for the broker at once.
+        while let Some((number, published)) = leaving.next().await {
+            histogram!("outflow_publish_confirm_seconds").record(began.elapsed());
+            match published {
+                // It may be there all the same: it is taken back once it is sure that nobody has it.
+                Err(error) if error.trouble == Trouble::Unavailable => {
+                    warn!(run = %run.id, chunk = number, %error, "A chunk could not be published");
+                }
+                // It would be refused again.
+                Err(error) => {
+                    let code = "NOT_PUBLISHED".to_owned();
+                    let message = format!("Chunk {number} could not be published: {error}");
+                    let refusal = Refusal { class: ErrorClass::FatalConfig, code, message };
+                    self.stop(run, board, Stopped::Fatal(refusal)).await?;
+                }
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The span of a chunk's publication, and what its worker goes on from. A run's first chunks are recorded, and whichever
+/// is published again, and a few of the others.
+fn publishing_span(chunk: &Chunk, lane: &Lane) -> (Span, Option<String>) {
+    if chunk.number >= RECORDED && chunk.attempt == 1 && !chunk.number.is_multiple_of(ONE_OF) {
+        return (Span::none(), outflow_trace::unrecorded_parent_of(&Span::current()));
+    }
+    let span = info_span!(
+        "publish",
+        otel.kind = "producer",
+        messaging.system = "rabbitmq",
+        messaging.operation.type = "send",
+        messaging.operation.name = "publish",
+        messaging.destination.name = %lane,
+        messaging.message.id = Empty,
+        chunk = chunk.number,
+        attempt = chunk.attempt,
+    );
+    let traceparent = outflow_trace::parent_of(&span);
+    (span, traceparent)
+}
+
+/// The message that hands `remaining` records of a chunk to a worker.
+fn message(
+    run: &Run,
+    start: &Start,
+    chunk: &Chunk,
+    remaining: &[u32],
+    payload: &[u8],
+    traceparent: Option<String>,
+) -> ChunkV1 {
+    let sync = &start.sync;
+    ChunkV1 {
+        version: VERSION,
+        id: AttemptId { run: run.id.clone(), chunk: chunk.number, attempt: chunk.attempt },
+        sync: sync.name.clone(),
+        weight: sync.config.priority,
+        urgent: sync.config.urgent,
+        account: sync.account.clone(),
+        object: sync.config.object.clone(),
+        operation: chunk.operation,
+        repeatable: sync.repeatable(chunk.operation),
+        wants_ids: sync.config.mode.removes(),
+        bulk: sync.bulk(chunk.operation, u64::from(chunk.rows)).is_some(),
+        rows: chunk.rows,
+        only: (remaining.len() < chunk.rows as usize).then(|| remaining.to_vec()),
+        tries: chunk.tries,
+        parked: chunk.parked.clone().filter(|parked| is_open(chunk, parked)),
+        traceparent,
+        payload: payload.to_vec(),
+    }
+}
