@@ -96,6 +96,21 @@ pub(crate) enum Command {
         #[command(flatten)]
         detach: Detach,
     },
+    /// Sends nothing more to a destination; its runs wait.
+    Pause {
+        /// The destination, as outflow.yml names it.
+        #[arg(value_name = "DESTINATION")]
+        account: String,
+        /// Why, for whoever wonders.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Lets a destination's runs go on.
+    Resume {
+        /// The destination, as outflow.yml names it.
+        #[arg(value_name = "DESTINATION")]
+        account: String,
+    },
     /// Plans runs and accounts for them, one of several that share their state.
     Coordinator(CoordinatorFlags),
     /// Delivers chunks, one of any number that share a queue and a limiter.

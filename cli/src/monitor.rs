@@ -12,6 +12,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use metrics::gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tracing::warn;
@@ -63,6 +64,7 @@ async fn answer(
         "/health/ready" if ready().await => (200, "ready\n".to_owned()),
         "/health/ready" => (503, "not ready\n".to_owned()),
         "/metrics" => {
+            gauge!("outflow_ready").set(f64::from(ready().await));
             figures.run_upkeep();
             (200, figures.render())
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::Runs;
+use outflow_model::port::pauses::Pauses;
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, block};
@@ -17,6 +18,8 @@ const CASES: &[Case] = &[
     ("a_cancelled_run_that_was_queued_takes_no_later_request_with_it", Need::Nothing, withdrawn),
     ("a_held_run_is_cancelled_though_its_sync_is_gone", Need::Nothing, orphaned),
     ("a_run_whose_sync_has_changed_is_given_up_and_planned_anew", Need::Nothing, changed),
+    ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),
+    ("refused_credentials_pause_the_account_until_a_check_gets_through", Need::Nothing, refused),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("a_project_with_a_mistake_fails_its_run_and_says_where", Need::Nothing, mistaken),
 ];
@@ -35,7 +38,11 @@ fn plan(rows: usize, more: &str) -> Plan {
 
 /// A cluster at work, whose destination takes its time.
 async fn cluster(rows: usize, more: &str) -> Result<Cluster<HubSpot>> {
-    let portal = HubSpot::new(Options { latency: Duration::from_millis(20), ..Options::default() });
+    started(rows, more, Duration::from_millis(20)).await
+}
+
+async fn started(rows: usize, more: &str, latency: Duration) -> Result<Cluster<HubSpot>> {
+    let portal = HubSpot::new(Options { latency, ..Options::default() });
     let mut cluster = Cluster::new(portal, &plan(rows, more)).await?;
     cluster.start_coordinator()?;
     cluster.start_worker()?;
@@ -113,6 +120,50 @@ fn changed() -> Result<()> {
         ensure!(cluster.ended(&first).await?.state == RunState::Cancelled);
         let anew = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?;
         ensure!(anew.id != first && cluster.ended(&anew.id).await?.state == RunState::Succeeded, "{anew:?}");
+        Ok(())
+    })
+}
+
+fn paused() -> Result<()> {
+    block(async {
+        let cluster = started(3_000, "", Duration::from_millis(200)).await?;
+        let run = cluster.request().await?;
+        cluster.under_way(&run, 2).await?;
+        ensure!(cluster.command(&["pause", "crm", "--reason", "we move"])?.status.success());
+        let mut seen = 0;
+        // Two seconds without a request: the pause is in force, or the run has ended.
+        while cluster.portal.requests().0 != seen {
+            seen = cluster.portal.requests().0;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        let waits = cluster.ledger.run(&run).await?.context("a run")?;
+        ensure!(waits.state == RunState::Delivering && cluster.portal.written() < 3_000, "{waits:?}");
+        ensure!(cluster.command(&["resume", "crm"])?.status.success());
+        ensure!(cluster.ended(&run).await?.state == RunState::Succeeded);
+        ensure!(cluster.portal.written() == 3_000, "what was sent before the pause was sent again");
+        Ok(())
+    })
+}
+
+fn refused() -> Result<()> {
+    block(async {
+        let portal = HubSpot::new(Options { token: Some("renewed".to_owned()), ..Options::default() });
+        let mut cluster = Cluster::new(portal, &plan(200, "")).await?;
+        cluster.start_coordinator()?;
+        cluster.start_worker()?;
+        let failed = cluster.request().await?;
+        ensure!(cluster.ended(&failed).await?.state == RunState::Failed);
+        let pause = cluster.ledger.pauses().await?.pop().context("the account goes on")?;
+        ensure!(pause.account == "crm" && !pause.by_user && pause.reason.contains("credentials"), "{pause:?}");
+        let (waiting, asked) = (cluster.request().await?, cluster.portal.requests());
+        ensure!(!cluster.command(&["check"])?.status.success(), "the token is still wrong");
+        ensure!(cluster.ledger.run(&waiting).await?.context("a run")?.state == RunState::Queued);
+        ensure!(cluster.portal.written() == 0 && asked.0 <= 4, "{asked:?}");
+        let project = cluster.path().join("outflow.yml");
+        std::fs::write(&project, std::fs::read_to_string(&project)?.replace("token: t ", "token: renewed "))?;
+        let checked = cluster.command(&["check"])?;
+        ensure!(String::from_utf8_lossy(&checked.stdout).contains("crm: its credentials are taken"), "{checked:?}");
+        ensure!(cluster.ended(&waiting).await?.state == RunState::Succeeded && cluster.portal.written() == 200);
         Ok(())
     })
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::port::ledger::{Chunk, Chunks, Closing, Ledger, Problem, Quotas, Requested, Run, RunPatch, Runs};
+use outflow_model::port::pauses::{Pause, Pauses};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::run::RunState;
 use outflow_model::wire::ReportV1;
@@ -141,6 +142,21 @@ impl Chunks for FatedLedger {
 
     async fn expire(&self, before: Micros) -> Result<Vec<String>> {
         self.fate.write(self.inner.expire(before)).await
+    }
+}
+
+#[async_trait]
+impl Pauses for FatedLedger {
+    async fn pause(&self, pause: &Pause) -> Result<()> {
+        self.fate.write(self.inner.pause(pause)).await
+    }
+
+    async fn resume(&self, account: &str, whoever: bool) -> Result<bool> {
+        self.fate.write(self.inner.resume(account, whoever)).await
+    }
+
+    async fn pauses(&self) -> Result<Vec<Pause>> {
+        self.inner.pauses().await
     }
 }
 

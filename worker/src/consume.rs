@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{counter, gauge};
 use outflow_model::id::Lane;
 use outflow_model::limit::Micros;
 use outflow_model::outcome::Refusal;
@@ -19,6 +18,7 @@ use tracing::{Instrument, info_span, warn};
 
 use crate::account::Accounts;
 use crate::deliver::{Delivery, Tools};
+use crate::figures::{self, InHand};
 
 /// No chunk unpacks to more.
 const CHUNK_CAP: usize = 256 * 1024 * 1024;
@@ -112,11 +112,11 @@ impl Worker {
         };
         // The claim is held until the report is durable: a message whose report was lost is delivered again.
         let work = async {
-            let _in_hand = InHand::new(&chunk, come);
+            let _in_hand = InHand::new(&chunk.account.name, come == Come::Begun);
             let report = self.deliver(&chunk, &holder, message.redelivered, come).instrument(span).await;
             self.tools.report(&report).await?;
             let ended = report.next.name();
-            counter!("outflow_deliveries_total", "lane" => chunk.account.name.clone(), "ended" => ended).increment(1);
+            figures::count_delivery(&chunk.account.name, ended, 1);
             if report.next == Next::Continue {
                 return Ok(());
             }
@@ -202,6 +202,7 @@ pub async fn serve(worker: Arc<Worker>, lane: Lane, concurrency: u32) {
 
 /// Serves a lane until `stop` is set, too.
 pub(crate) async fn serve_until(worker: Arc<Worker>, lane: Lane, concurrency: u32, stop: watch::Receiver<bool>) {
+    figures::begin(&lane.0);
     let mut tasks = JoinSet::new();
     let concurrency = concurrency.clamp(1, MOST);
     // One more is on its way here meanwhile.
@@ -248,26 +249,6 @@ enum Come {
     Returned,
     /// A worker began to deliver it, and is gone.
     Begun,
-}
-
-/// A chunk that is counted among those in hand.
-struct InHand(String);
-
-impl InHand {
-    fn new(chunk: &ChunkV1, come: Come) -> Self {
-        let lane = chunk.account.name.clone();
-        gauge!("outflow_chunks_in_hand", "lane" => lane.clone()).increment(1);
-        if come == Come::Begun {
-            counter!("outflow_chunks_taken_over_total", "lane" => lane.clone()).increment(1);
-        }
-        Self(lane)
-    }
-}
-
-impl Drop for InHand {
-    fn drop(&mut self) {
-        gauge!("outflow_chunks_in_hand", "lane" => self.0.clone()).decrement(1);
-    }
 }
 
 /// A task that ends with the one that waits for it.

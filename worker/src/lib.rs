@@ -4,6 +4,7 @@ mod account;
 mod auth;
 mod consume;
 mod deliver;
+mod figures;
 mod jwt;
 mod lanes;
 mod login;

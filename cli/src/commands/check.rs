@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use outflow_backends::SystemClock;
-use outflow_coordinator::project::{Fields, Problem, check_catalog};
+use outflow_coordinator::project::{Fields, Problem, Project, check_catalog};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::RunOptions;
 use outflow_worker::{Catalog, probe};
@@ -15,12 +15,28 @@ use crate::exit::Exit;
 use crate::mistakes::Mistakes;
 use crate::ui::Ui;
 
+/// Lifts the pauses that refused credentials brought about: these accounts take them now.
+async fn resume(project: &Project, reached: &BTreeSet<String>) -> Result<Vec<String>> {
+    let mut resumed = Vec::new();
+    // Alone on a machine, nothing pauses but a user.
+    if project.config.state.shared.is_some() && !reached.is_empty() {
+        let ledger = compose::ledger(project).await?;
+        for account in reached {
+            if ledger.resume(account, false).await? {
+                resumed.push(account.clone());
+            }
+        }
+    }
+    Ok(resumed)
+}
+
 pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool) -> Result<Exit> {
     let project = compose::project(root)?;
     let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
     let (mut problems, mut trouble) = (Vec::<Problem>::new(), BTreeSet::new());
     let keys = compose::keys(&project);
     let now = SystemClock::default().now() / 1_000_000;
+    let mut reached = BTreeSet::new();
     for name in &names {
         let start = match compose::start(&project, name, RunOptions::default()) {
             Ok(start) => start,
@@ -45,15 +61,18 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
             Ok(Catalog { writable, identifying, relations }) => {
                 let fields = Fields { writable: &writable, identifying: &identifying, relations: &relations };
                 problems.extend(check_catalog(&start.sync, &start.written, fields));
+                reached.insert(start.sync.account.name);
             }
             Err(error) => _ = trouble.insert(error.to_string()),
         }
     }
+    let resumed = resume(&project, &reached).await?;
     if ui.is_json() {
-        ui.json(&serde_json::json!({ "syncs": names, "problems": problems, "trouble": trouble }));
+        ui.json(&serde_json::json!({ "resumed": resumed, "syncs": names, "problems": problems, "trouble": trouble }));
     } else {
         problems.iter().for_each(|problem| ui.line(problem.to_string()));
         trouble.iter().for_each(|trouble| ui.line(trouble));
+        resumed.iter().for_each(|account| ui.line(format!("{account}: its credentials are taken; it is resumed.")));
         if problems.is_empty() && trouble.is_empty() {
             ui.line(format!("{} sync(s) checked, nothing wrong.", names.len()));
         }

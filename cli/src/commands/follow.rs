@@ -9,6 +9,7 @@ use outflow_coordinator::{EngineError, Finished, Start, new_run, withdraw};
 use outflow_model::id::RunId;
 use outflow_model::port::Trouble;
 use outflow_model::port::ledger::{Ledger, Run, RunPatch};
+use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 
 use super::inspect::run_json;
@@ -103,6 +104,18 @@ async fn follow_all(ui: &Ui, ledger: &dyn Ledger, runs: &[RunId]) -> Result<Exit
     Ok(worst)
 }
 
+/// Tells why a run may not get on.
+async fn wonder(ui: &Ui, ledger: &dyn Ledger, run: &Run) -> Result<()> {
+    let id = &run.id;
+    if let Some(pause) = ledger.pauses().await?.iter().find(|pause| pause.account == run.destination) {
+        let Pause { account, reason, .. } = pause;
+        ui.note(format!("{id} waits: {account} is paused ({reason}); `outflow resume {account}` lifts that."));
+    } else if run.state == RunState::Queued {
+        ui.note(format!("{id} is still queued: is an `outflow coordinator` running, or is the sync's last run held?"));
+    }
+    Ok(())
+}
+
 async fn follow(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
     let (mut told, mut looks, mut away) = (None, 0, false);
     loop {
@@ -127,10 +140,8 @@ async fn follow(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
             told = Some(run.state);
         }
         looks += 1;
-        if run.state == RunState::Queued && looks == WONDER {
-            ui.note(format!(
-                "{id} is still queued: is an `outflow coordinator` running, or is the sync's last run held?"
-            ));
+        if looks == WONDER {
+            wonder(ui, ledger, &run).await?;
         }
         tokio::time::sleep(LOOK).await;
     }

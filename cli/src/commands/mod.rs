@@ -4,6 +4,7 @@ mod before;
 mod check;
 mod follow;
 mod inspect;
+mod pause;
 mod run;
 mod serve;
 mod setup;
@@ -36,6 +37,8 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
         }
         Command::Approve { run, detach } => run::approve(ui, root, run, detach.detach).await,
         Command::Cancel { run, detach } => run::cancel(ui, root, run, detach.detach).await,
+        Command::Pause { account, reason } => pause::pause(ui, root, account, reason.as_deref()).await,
+        Command::Resume { account } => pause::resume(ui, root, account).await,
         Command::Coordinator(flags) => serve::coordinator(ui, root, flags).await,
         Command::Worker(flags) => serve::worker(ui, root, flags).await,
         Command::Runs { sync, limit } => inspect::runs(ui, root, sync.as_deref(), *limit).await,

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use outflow_backends::SystemClock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Finished, Signal, Start, new_run, withdraw};
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Run, RunOptions};
+use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use tracing::warn;
 
@@ -65,6 +66,13 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
         }
     };
     let embedded = compose::embed(&project).await?;
+    for pause in embedded.engine.ledger.pauses().await? {
+        // Nobody may be there to resume it: a run that waits would wait for ever.
+        if let Some(start) = starts.iter().find(|start| start.sync.account.name == pause.account) {
+            let Pause { account, reason, .. } = &pause;
+            bail!("Sync {}: {account} is paused ({reason}); `outflow resume {account}` lifts that", start.sync.name);
+        }
+    }
     let signal = signals();
     let mut worst = Exit::Succeeded;
     let mut done = Vec::new();

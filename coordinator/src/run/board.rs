@@ -33,6 +33,8 @@ pub(super) struct Board {
     pub(super) waiting: BTreeSet<ChunkNo>,
     pub(super) poisoned: Poisoned,
     pub(super) stopped: Option<Stopped>,
+    /// Nothing is sent to the account for now.
+    pub(super) paused: bool,
     pub(super) settled: u64,
 }
 
@@ -53,7 +55,12 @@ impl Board {
         }
         let settled = chunks.iter().map(settled).sum();
         let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
-        Self { chunks, in_flight, waiting, poisoned: Poisoned::default(), stopped: None, settled }
+        Self { chunks, in_flight, waiting, poisoned: Poisoned::default(), stopped: None, paused: false, settled }
+    }
+
+    /// Whether anything more may be sent.
+    pub(super) fn may_send(&self) -> bool {
+        self.stopped.is_none() && !self.paused
     }
 
     /// The waiting chunks that may be published now: at most `room`, and no more bytes in flight than allowed.
@@ -73,7 +80,7 @@ impl Board {
 
     /// Chunks that a worker could deliver now: those in flight, and those that wait for nothing but their turn.
     pub(super) fn runnable(&self, now: Micros) -> usize {
-        if self.stopped.is_some() {
+        if !self.may_send() {
             return self.in_flight.len();
         }
         let waiting = self.waiting.iter().filter_map(|number| self.chunks.get(number));

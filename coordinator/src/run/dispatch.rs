@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use metrics::{Gauge, gauge};
 use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
+use outflow_model::outcome::Refusal;
+use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::{Run, RunPatch};
+use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use outflow_model::wire::Next;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::board::Board;
+use super::figures::Standing;
 use super::{CANCELLED, Engine, EngineError, Finished, Signal, Start, Stopped};
 
 /// A run's gate closes by itself when its owner has been silent for so long.
@@ -73,6 +76,12 @@ impl Engine {
             }
             _ => None,
         };
+        if let Some(Stopped::Fatal(refusal)) = &stopped
+            && refusal.class == ErrorClass::RefreshAuth
+            && self.queue.outlives_processes()
+        {
+            self.pause_refused(&run.destination, refusal).await?;
+        }
         let patch = RunPatch {
             state: Some(state),
             cancel: matches!(stopped, Some(Stopped::Cancelled)),
@@ -85,6 +94,15 @@ impl Engine {
             return self.finished(&run.id, warnings).await;
         }
         self.finish(&run.id, Some(start), warnings).await
+    }
+
+    /// Other runs would only be refused as well, and some destinations lock an account that is refused too often.
+    async fn pause_refused(&self, account: &str, refusal: &Refusal) -> Result<(), EngineError> {
+        let Refusal { code, message, .. } = refusal;
+        let reason = format!("its credentials were refused ({code}): {message}");
+        warn!(account, reason, "The account is paused until `outflow resume`, or until `outflow check` gets through");
+        let pause = Pause { account: account.to_owned(), reason, by_user: false, since: self.clock.now() };
+        Ok(self.ledger.pause(&pause).await?)
     }
 
     /// Publishes and settles until every chunk is final, or the run is stopped: then why.
@@ -109,6 +127,9 @@ impl Engine {
                 if self.ledger.run(&run.id).await?.is_some_and(|run| run.cancel) {
                     self.stop(run, board, Stopped::Cancelled).await?;
                 }
+                if self.heed_pause(run, board).await? {
+                    renewed = None;
+                }
                 if self.queue.outlives_processes() {
                     self.look(run, start, board).await?;
                 }
@@ -117,11 +138,11 @@ impl Engine {
             if *signal.borrow_and_update() == Signal::Interrupt {
                 self.stop(run, board, Stopped::Interrupted).await?;
             }
-            if board.stopped.is_none() && renewed.is_none_or(|renewed| now - renewed > GATE_RENEWAL) {
+            if board.may_send() && renewed.is_none_or(|renewed| now - renewed > GATE_RENEWAL) {
                 self.limiter.open_gate(&run.destination, &run.id, start.sync.concurrency, GATE).await?;
                 renewed = Some(now);
             }
-            if board.stopped.is_none() && board.in_flight.len() <= window / 2 {
+            if board.may_send() && board.in_flight.len() <= window / 2 {
                 let due = board.due(now, window - board.in_flight.len());
                 self.publish(run, start, board, &due).await?;
             }
@@ -130,7 +151,7 @@ impl Engine {
                 progress.in_flight = board.in_flight.len();
                 progress.waiting = board.waiting.len();
             });
-            standing.show(board.in_flight.len(), board.runnable(now));
+            standing.show(board, now);
             if board.in_flight.is_empty() && (board.stopped.is_some() || board.waiting.is_empty()) {
                 return Ok(board.stopped.take());
             }
@@ -145,6 +166,25 @@ impl Engine {
                 changed = signal.changed() => if changed.is_err() { tokio::time::sleep(pause).await },
             }
         }
+    }
+
+    /// Sends nothing while the account is paused: its gate is closed, and opened again by the renewal that is due then. True
+    /// where that has changed.
+    async fn heed_pause(&self, run: &Run, board: &mut Board) -> Result<bool, EngineError> {
+        let pauses = self.ledger.pauses().await?;
+        let pause = pauses.iter().find(|pause| pause.account == run.destination);
+        if pause.is_some() == board.paused {
+            return Ok(false);
+        }
+        board.paused = pause.is_some();
+        match pause {
+            Some(pause) => {
+                info!(run = %run.id, account = pause.account, reason = pause.reason, "The account is paused; the run waits");
+                self.limiter.close_gate(&run.destination, &run.id).await?;
+            }
+            None => info!(run = %run.id, "The account is resumed; the run goes on"),
+        }
+        Ok(true)
     }
 
     /// Closes the gate; what is in flight is settled, nothing more is published.
@@ -168,32 +208,5 @@ impl Engine {
             }
         }
         Ok(())
-    }
-}
-
-/// How many chunks of a run are in flight, and how many may be: in figures that fall to zero when nobody delivers it here.
-struct Standing {
-    in_flight: Gauge,
-    runnable: Gauge,
-}
-
-impl Standing {
-    fn of(run: &Run) -> Self {
-        let (lane, sync) = (run.destination.clone(), run.sync.clone());
-        Self {
-            in_flight: gauge!("outflow_chunks_in_flight", "lane" => lane.clone(), "sync" => sync.clone()),
-            runnable: gauge!("outflow_chunks_runnable", "lane" => lane, "sync" => sync),
-        }
-    }
-
-    fn show(&self, in_flight: usize, runnable: usize) {
-        self.in_flight.set(in_flight as f64);
-        self.runnable.set(runnable as f64);
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        self.show(0, 0);
     }
 }

@@ -1,6 +1,5 @@
 //! Folding: base snapshot, plan and outcomes make the next snapshot, and the run ends with its totals.
 
-use metrics::counter;
 use outflow_model::change::Change;
 use outflow_model::id::RunId;
 use outflow_model::outcome::{Refusal, Status};
@@ -13,6 +12,7 @@ use outflow_model::wire::unpack;
 use outflow_snapshot::{Fold, Header, Learned, SnapshotReader};
 use tracing::info;
 
+use super::figures::count_ended;
 use super::partition::NAMED;
 use super::plan_file::read_frame;
 use super::{Engine, EngineError, Finished, Start};
@@ -117,22 +117,6 @@ impl Engine {
         let key = format!("snapshots/{}/{}.snapshot", run.sync, run.id);
         self.store.put(&key, &path).await?;
         Ok(key)
-    }
-}
-
-/// Counts an ended run and its records.
-fn count_ended(run: &Run, state: RunState, tally: &Tally) {
-    counter!("outflow_runs_total", "lane" => run.destination.clone(), "state" => state.name()).increment(1);
-    let total = tally.total();
-    for (outcome, records) in [
-        ("succeeded", total.succeeded),
-        ("skipped", total.skipped),
-        ("rejected", total.rejected),
-        ("deferred", total.deferred),
-        ("unknown", total.unknown),
-        ("aborted", total.aborted),
-    ] {
-        counter!("outflow_records_total", "lane" => run.destination.clone(), "outcome" => outcome).increment(records);
     }
 }
 

@@ -5,6 +5,7 @@ mod columns;
 mod dispatch;
 mod error;
 mod extract;
+mod figures;
 mod finish;
 mod guard;
 mod partition;
@@ -182,6 +183,7 @@ impl Engine {
             None => self.queued(&start.sync.name).await?,
         };
         let Some(run) = run.filter(|run| self.may_go_on(run, start)) else { return Ok(None) };
+        figures::begin(&run.destination);
         let span = info_span!("run", sync = start.sync.name, run = %run.id, state = Empty);
         if let Some(trace) = &run.trace {
             outflow_trace::follow(&span, trace);

@@ -2,7 +2,7 @@
 
 mod scheduler;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,13 +61,14 @@ impl Coordinator {
         let mut under_way = JoinSet::new();
         let mut syncs: HashMap<Id, String> = HashMap::new();
         let mut later: HashMap<String, Instant> = HashMap::new();
+        let mut paused = BTreeSet::new();
         loop {
-            match self.engine.ledger.unended().await {
+            match self.work(&mut paused).await {
                 Ok(runs) => {
                     later.retain(|_, until| *until > Instant::now());
                     for run in runs {
                         let taken = syncs.values().any(|sync| *sync == run.sync) || later.contains_key(&run.sync);
-                        if !taken && is_ready(&run) {
+                        if !taken {
                             let sync = run.sync.clone();
                             let task = under_way.spawn(self.clone().execute(run));
                             syncs.insert(task.id(), sync);
@@ -96,6 +97,24 @@ impl Coordinator {
         for sync in syncs.values() {
             self.release(sync).await;
         }
+    }
+
+    /// The runs that can go on, as far as the ledger tells.
+    async fn work(&self, paused: &mut BTreeSet<String>) -> port::Result<Vec<Run>> {
+        let ledger = &self.engine.ledger;
+        let now: BTreeSet<String> = ledger.pauses().await?.into_iter().map(|pause| pause.account).collect();
+        for account in paused.union(&now) {
+            gauge!("outflow_account_paused", "lane" => account.clone()).set(f64::from(now.contains(account)));
+        }
+        *paused = now;
+        let mut runs = ledger.unended().await?;
+        for state in RunState::ALL.into_iter().filter(|state| !state.is_end()) {
+            let count = runs.iter().filter(|run| run.state == state).count();
+            gauge!("outflow_runs", "state" => state.name()).set(count as f64);
+        }
+        // What is under way is settled, however long nothing more is sent.
+        runs.retain(|run| is_ready(run) && !(run.state == RunState::Queued && paused.contains(&run.destination)));
+        Ok(runs)
     }
 
     /// Executes a sync where no other coordinator does; true where its run has ended.

@@ -17,3 +17,8 @@ pub use queue::{MemoryQueue, RabbitQueue};
 pub use secrets::resolve;
 pub use store::ObjectStore;
 pub use vault::FileVault;
+
+/// Counts an operation that a service did not do for us.
+fn count_trouble(service: &'static str) {
+    metrics::counter!("outflow_service_errors_total", "service" => service).increment(1);
+}

@@ -10,6 +10,7 @@ use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::Trouble;
 use outflow_model::port::ledger::{Chunk, Closing, Ledger, Problem, Run, RunOptions, RunPatch};
+use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use outflow_model::wire::{Next, ReportV1};
@@ -29,6 +30,7 @@ pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("who_asks_at_once_gets_the_same_run", |ledger| Box::pin(asked_at_once(ledger))),
     ("planning_again_replaces_the_plan", |ledger| Box::pin(replanning(ledger))),
     ("problems_read_back", |ledger| Box::pin(problems(ledger))),
+    ("a_pause_is_kept_until_it_is_lifted", |ledger| Box::pin(pauses(ledger))),
     ("the_daily_use_never_shrinks", |ledger| Box::pin(quotas(ledger))),
     ("old_runs_expire_but_for_the_snapshots_own", |ledger| Box::pin(expiry(ledger))),
 ];
@@ -251,6 +253,26 @@ async fn quotas(ledger: Arc<dyn Ledger>) -> Result<()> {
     ledger.set_daily("crm", 5, 7).await?;
     ensure!(ledger.daily("crm", 5).await? == 10);
     ensure!(ledger.daily("crm", 6).await? == 0 && ledger.daily("erp", 5).await? == 0);
+    Ok(())
+}
+
+async fn pauses(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let pause = |account: &str, reason: &str, by_user| Pause {
+        account: account.to_owned(),
+        reason: reason.to_owned(),
+        by_user,
+        since: 7,
+    };
+    ledger.pause(&pause("crm", "refused", false)).await?;
+    ledger.pause(&pause("crm", "refused again", false)).await?;
+    ensure!(ledger.pauses().await? == [pause("crm", "refused", false)]);
+    ledger.pause(&pause("crm", "we move", true)).await?;
+    ledger.pause(&pause("crm", "refused", false)).await?;
+    ledger.pause(&pause("a", "refused", false)).await?;
+    ensure!(ledger.pauses().await? == [pause("a", "refused", false), pause("crm", "we move", true)]);
+    ensure!(ledger.resume("a", false).await? && !ledger.resume("crm", false).await?, "a user's pause is a user's");
+    ensure!(ledger.resume("crm", true).await? && !ledger.resume("crm", true).await?);
+    ensure!(ledger.pauses().await?.is_empty());
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::{counter, histogram};
+use metrics::histogram;
 use outflow_destinations::{Request, Response};
 use outflow_model::limit::Micros;
 use outflow_model::policy::ErrorClass;
@@ -14,6 +14,7 @@ use tracing::{Instrument, info_span, warn};
 
 use super::{Delivery, Stop, Tools};
 use crate::account::Account;
+use crate::figures;
 use crate::transport::{Added, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
@@ -129,9 +130,9 @@ impl Delivery<'_> {
             Ok(response) => format!("{}xx", response.status / 100),
             Err(_) => "none".to_owned(),
         };
-        counter!("outflow_api_requests_total", "lane" => lane.clone(), "answer" => answer).increment(1);
+        figures::count_request(&lane, &answer, 1);
         if sent.as_ref().is_ok_and(|response| response.status == 429) {
-            counter!("outflow_api_throttled_total", "lane" => lane).increment(1);
+            figures::throttled(&lane).increment(1);
         }
         let ended = match &sent {
             Err(lost) if !lost.may_have_arrived => Ended::Unsent,

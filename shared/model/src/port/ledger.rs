@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::Result;
+use super::pauses::Pauses;
 use crate::change::{Change, Operation};
 use crate::id::{Attempt, ChunkNo, RunId};
 use crate::limit::Micros;
@@ -267,6 +268,6 @@ pub trait Quotas: Send + Sync {
 }
 
 /// Everything the ledger keeps.
-pub trait Ledger: Runs + Chunks + Quotas {}
+pub trait Ledger: Runs + Chunks + Quotas + Pauses {}
 
-impl<T: Runs + Chunks + Quotas> Ledger for T {}
+impl<T: Runs + Chunks + Quotas + Pauses> Ledger for T {}

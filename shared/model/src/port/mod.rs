@@ -5,6 +5,7 @@ pub mod clock;
 pub mod lease;
 pub mod ledger;
 pub mod limiter;
+pub mod pauses;
 pub mod queue;
 pub mod store;
 pub mod vault;

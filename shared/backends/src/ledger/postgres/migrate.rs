@@ -13,6 +13,7 @@ use super::doing;
 const STEPS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_ledger.sql"),
     include_str!("../../../migrations/postgres/0002_leases.sql"),
+    include_str!("../../../migrations/postgres/0003_pauses.sql"),
 ];
 /// The advisory lock of whoever changes the schema: "outflow" in ASCII.
 const LOCK: i64 = 0x6f_7574_666c_6f77;

@@ -6,6 +6,7 @@
 mod chunks;
 mod leases;
 mod migrate;
+mod pauses;
 mod quotas;
 mod runs;
 
@@ -71,6 +72,9 @@ fn doing(context: &'static str) -> impl FnOnce(sqlx::Error) -> PortError {
     move |error| {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         let kind = code.as_deref().map_or(Trouble::Unavailable, trouble);
+        if kind != Trouble::Conflict {
+            crate::count_trouble("postgresql");
+        }
         let hint = if kind == Trouble::Full { " (the disk of its database is full)" } else { "" };
         PortError::caused(kind, format!("{context}{hint}"), error)
     }

@@ -12,6 +12,7 @@ use super::{WRITE, doing};
 const STEPS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_ledger.sql"),
     include_str!("../../../migrations/sqlite/0002_ended_deliveries.sql"),
+    include_str!("../../../migrations/sqlite/0003_pauses.sql"),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<()> {

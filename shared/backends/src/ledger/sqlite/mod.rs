@@ -2,6 +2,7 @@
 
 mod chunks;
 mod migrate;
+mod pauses;
 mod quotas;
 mod runs;
 

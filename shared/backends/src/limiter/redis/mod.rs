@@ -183,6 +183,7 @@ fn names(limits: &Limits) -> impl Iterator<Item = String> {
 }
 
 fn unavailable(error: RedisError) -> PortError {
+    crate::count_trouble("redis");
     PortError::caused(Trouble::Unavailable, "Redis cannot be used", error)
 }
 

@@ -9,6 +9,8 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::Mutex;
 
+use crate::count_trouble;
+
 /// A broker that does not answer within this is not there.
 const CONNECT: Duration = Duration::from_secs(10);
 /// A dead peer is noticed within twice this, in seconds, unless the URL says otherwise.
@@ -61,10 +63,14 @@ impl Link {
 pub(super) async fn within<T>(patience: Duration, work: impl Future<Output = lapin::Result<T>>) -> Result<T> {
     match tokio::time::timeout(patience, work).await {
         Ok(done) => done.map_err(unavailable),
-        Err(_) => Err(PortError::new(Trouble::Unavailable, "RabbitMQ does not answer")),
+        Err(_) => {
+            count_trouble("rabbitmq");
+            Err(PortError::new(Trouble::Unavailable, "RabbitMQ does not answer"))
+        }
     }
 }
 
 pub(super) fn unavailable(error: lapin::Error) -> PortError {
+    count_trouble("rabbitmq");
     PortError::caused(Trouble::Unavailable, "RabbitMQ cannot be used", error)
 }

@@ -42,6 +42,11 @@ impl Topology {
         let bind = QueueBindOptions::default();
         channel.queue_bind(dead.as_str().into(), dead.as_str().into(), "".into(), bind, none()).await?;
         let mut arguments = quorum();
+        if queue == self.reports() {
+            // What was delivered is known there alone; it waits for the ledger however often that is away. (RabbitMQ before
+            // 4.0 knows no limit.)
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(-1));
+        }
         for (name, value) in [
             ("x-dead-letter-exchange", dead.as_str()),
             // A message is not gone from here before it is safe there; that needs a queue that refuses when it is full.

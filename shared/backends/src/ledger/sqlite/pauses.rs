@@ -1,0 +1,47 @@
+//! Accounts that are paused.
+
+use async_trait::async_trait;
+use outflow_model::limit::Micros;
+use outflow_model::port::Result;
+use outflow_model::port::pauses::{Pause, Pauses};
+
+use super::{SqliteLedger, doing};
+
+#[async_trait]
+impl Pauses for SqliteLedger {
+    async fn pause(&self, pause: &Pause) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO pauses (account, reason, by_user, since) VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE \
+             SET reason = excluded.reason, by_user = excluded.by_user, since = excluded.since \
+             WHERE excluded.by_user AND NOT pauses.by_user",
+        )
+        .bind(&pause.account)
+        .bind(&pause.reason)
+        .bind(pause.by_user)
+        .bind(pause.since)
+        .execute(&self.pool)
+        .await
+        .map_err(doing("Cannot pause an account"))?;
+        Ok(())
+    }
+
+    async fn resume(&self, account: &str, whoever: bool) -> Result<bool> {
+        let lifted = sqlx::query("DELETE FROM pauses WHERE account = ? AND (? OR NOT by_user)")
+            .bind(account)
+            .bind(whoever)
+            .execute(&self.pool)
+            .await
+            .map_err(doing("Cannot resume an account"))?;
+        Ok(lifted.rows_affected() > 0)
+    }
+
+    async fn pauses(&self) -> Result<Vec<Pause>> {
+        let rows: Vec<(String, String, bool, Micros)> =
+            sqlx::query_as("SELECT account, reason, by_user, since FROM pauses ORDER BY account")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(doing("Cannot read which accounts are paused"))?;
+        let pause = |(account, reason, by_user, since)| Pause { account, reason, by_user, since };
+        Ok(rows.into_iter().map(pause).collect())
+    }
+}
