@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use outflow_backends::{FileVault, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock};
+use outflow_backends::{
+    FileVault, KeyRing, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock, sealed,
+};
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
 use outflow_model::port::clock::Clock;
+use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
 use outflow_model::secret::expand;
 use outflow_worker::{Accounts, Keyring, Worker};
@@ -26,6 +29,7 @@ const LEASE: Duration = Duration::from_secs(12);
 pub(crate) struct Messaging {
     pub(crate) queue: Option<String>,
     pub(crate) limiter: Option<String>,
+    pub(crate) keys: Option<String>,
     pub(crate) prefix: Option<String>,
 }
 
@@ -39,6 +43,24 @@ pub(super) fn process(role: &str) -> String {
 fn resolved(root: &Path, name: &str, value: &str) -> Result<String> {
     let resolver = secrets(root);
     expand(value, |reference| resolver(reference)).map_err(|reason| anyhow!("state.shared.{name}: {reason}"))
+}
+
+/// The keys that messages are sealed with; none where nothing is said.
+fn ring(told: Option<&str>) -> Result<Arc<KeyRing>> {
+    Ok(Arc::new(match told {
+        Some(told) => KeyRing::parse(told).context("The keys that seal messages cannot be used")?,
+        None => KeyRing::default(),
+    }))
+}
+
+fn ring_of(root: &Path, places: &SharedState) -> Result<Arc<KeyRing>> {
+    let told = places.keys.as_ref().map(|keys| resolved(root, "keys", keys)).transpose()?;
+    ring(told.as_deref())
+}
+
+/// The queue at `url`, with everything that is done to messages on their way.
+fn queue(url: &str, prefix: &str, name: &str, keys: Arc<KeyRing>) -> Result<Arc<dyn Queue>> {
+    Ok(sealed(Arc::new(RabbitQueue::new(url, prefix, name)?), keys))
 }
 
 pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<PostgresLedger>> {
@@ -57,14 +79,14 @@ pub(super) fn store(root: &Path, places: &SharedState) -> Result<Arc<dyn Store>>
 async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Result<(Engine, Arc<PostgresLedger>)> {
     let root = &project.root;
     let ledger = ledger(root, places).await?;
-    let queue = RabbitQueue::new(&resolved(root, "queue", &places.queue)?, &places.prefix, name)?;
+    let queue = queue(&resolved(root, "queue", &places.queue)?, &places.prefix, name, ring_of(root, places)?)?;
     let url = resolved(root, "limiter", &places.limiter)?;
     let limiter = RedisLimiter::new(&url, &places.prefix, Some(ledger.clone()))?;
     let (progress, _) = watch::channel(Progress::default());
     let engine = Engine {
         ledger: ledger.clone(),
         store: store(root, places)?,
-        queue: Arc::new(queue),
+        queue,
         limiter: Arc::new(limiter),
         clock: Arc::new(SystemClock::default()),
         folder: folder(project, &format!("tmp-{name}"))?,
@@ -113,10 +135,15 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     };
     let queue = or(given.queue, "queue", |places| &places.queue)?;
     let limiter = or(given.limiter, "limiter", |places| &places.limiter)?;
+    let keys = match (&given.keys, &places) {
+        (Some(keys), _) => ring(Some(keys))?,
+        (None, Some(places)) => ring_of(root, places)?,
+        (None, None) => ring(None)?,
+    };
     let prefix = given.prefix.or_else(|| places.as_ref().map(|places| places.prefix.clone()));
     let prefix = prefix.unwrap_or_else(|| "outflow".to_owned());
     let name = process("worker");
-    let queue = Arc::new(RabbitQueue::new(&queue, &prefix, &name)?);
+    let queue = self::queue(&queue, &prefix, &name, keys)?;
     let limiter = Arc::new(RedisLimiter::new(&limiter, &prefix, None)?);
     let vault = Arc::new(FileVault::new(&PathBuf::from(root).join(".outflow/tokens")));
     let accounts = Accounts::new(Keyring { secrets: secrets(root), vault });

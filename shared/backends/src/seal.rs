@@ -65,7 +65,10 @@ pub enum OpenError {
     #[error("It is sealed in version {0}, and this Outflow opens version {VERSION}; upgrade it")]
     Newer(u8),
     /// Sealed with a key that is not on the ring.
-    #[error("It is sealed with the key \"{0}\", which this process has not")]
+    #[error(
+        "It is sealed with the key \"{0}\", which this process has not; it needs it in `--keys`, OUTFLOW_KEYS or \
+             `state.shared.keys`"
+    )]
     UnknownKey(String),
     /// Changed, cut short, or sealed as something else.
     #[error("It is damaged, or not what it was sealed as with the key \"{0}\"")]
@@ -186,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_and_no_two_are_alike() -> anyhow::Result<()> {
         let ring = ring(&[("a", 1)])?;
-        for text in [b"".as_slice(), b"x", &[7; 100_000]] {
+        for text in [b"".as_slice(), b"x", &vec![7; 100_000]] {
             let (one, other) = (ring.seal(b"c", text)?, ring.seal(b"c", text)?);
             assert_ne!(one, other);
             assert_eq!(ring.open(b"c", &one)?, text);

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
-    FileVault, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SqliteLedger,
-    SystemClock,
+    FileVault, KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter,
+    SqliteLedger, SystemClock, sealed,
 };
 use outflow_model::id::Lane;
 use outflow_model::port::Trouble;
@@ -65,6 +65,20 @@ async fn queue(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
 
 async fn rabbitmq(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
     Ok(Arc::new(RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance")?))
+}
+
+fn keys() -> Result<Arc<KeyRing>> {
+    Ok(Arc::new(KeyRing::parse(
+        "new:YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=,old:YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=",
+    )?))
+}
+
+async fn sealed_queue(folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(sealed(queue(folder).await?, keys()?))
+}
+
+async fn sealed_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(sealed(rabbitmq(folder).await?, keys()?))
 }
 
 async fn store(folder: &TempDir) -> Result<Arc<dyn Store>> {
@@ -131,6 +145,8 @@ fn main() -> ExitCode {
         vec![trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script)],
         trials("queue::memory", true, QUEUE, queue),
         trials("queue::rabbitmq", RabbitMq::is_found(), QUEUE, rabbitmq),
+        trials("queue::sealed::memory", true, QUEUE, sealed_queue),
+        trials("queue::sealed::rabbitmq", RabbitMq::is_found(), QUEUE, sealed_rabbitmq),
         vec![trial(
             "queue::rabbitmq::a_message_that_is_too_large_is_refused".to_owned(),
             RabbitMq::is_found(),
