@@ -26,6 +26,7 @@ const CASES: &[Case] = &[
     ("an_interrupted_run_is_folded_as_it_was_planned", Need::Nothing, delivery::other_object),
     ("two_coordinators_at_once_hear_of_their_own_runs", Need::Nothing, together::two_coordinators),
     ("a_ledger_that_is_away_is_waited_for", Need::Nothing, together::ledger_away),
+    ("what_is_left_of_messages_is_swept", Need::Nothing, together::messages_swept),
     ("mirror_removes_what_we_sent_and_nothing_else", Need::Nothing, modes::mirror),
     ("an_empty_model_is_never_everything_removed", Need::Nothing, modes::empty),
     ("null_and_duplicate_keys_are_invalid", Need::Nothing, modes::invalid),

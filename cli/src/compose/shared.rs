@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use outflow_backends::{
-    FileVault, KeyRing, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock, sealed,
+    CLAIM_CHECK, FileVault, KeyRing, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock, checked,
+    sealed,
 };
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
@@ -16,6 +17,7 @@ use outflow_model::port::store::Store;
 use outflow_model::secret::expand;
 use outflow_worker::{Accounts, Keyring, Worker};
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::{folder, project, secrets, start};
 
@@ -29,6 +31,7 @@ const LEASE: Duration = Duration::from_secs(12);
 pub(crate) struct Messaging {
     pub(crate) queue: Option<String>,
     pub(crate) limiter: Option<String>,
+    pub(crate) store: Option<String>,
     pub(crate) keys: Option<String>,
     pub(crate) prefix: Option<String>,
 }
@@ -58,9 +61,10 @@ fn ring_of(root: &Path, places: &SharedState) -> Result<Arc<KeyRing>> {
     ring(told.as_deref())
 }
 
-/// The queue at `url`, with everything that is done to messages on their way.
-fn queue(url: &str, prefix: &str, name: &str, keys: Arc<KeyRing>) -> Result<Arc<dyn Queue>> {
-    Ok(sealed(Arc::new(RabbitQueue::new(url, prefix, name)?), keys))
+/// What is done to messages on their way: they are sealed, and then go to the store where they are large, so that what lies
+/// there is sealed too.
+fn layered(queue: RabbitQueue, store: Option<Arc<dyn Store>>, keys: Arc<KeyRing>) -> Arc<dyn Queue> {
+    sealed(checked(Arc::new(queue), store, CLAIM_CHECK), keys)
 }
 
 pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<PostgresLedger>> {
@@ -68,10 +72,13 @@ pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<Post
 }
 
 pub(super) fn store(root: &Path, places: &SharedState) -> Result<Arc<dyn Store>> {
-    let url = resolved(root, "store", &places.store)?;
-    let path = url
-        .strip_prefix("file://")
-        .with_context(|| format!("state.shared.store: \"{url}\" does not begin with file://"))?;
+    store_at("state.shared.store", &resolved(root, "store", &places.store)?)
+}
+
+/// The store at `url`, which `place` names.
+fn store_at(place: &str, url: &str) -> Result<Arc<dyn Store>> {
+    let path =
+        url.strip_prefix("file://").with_context(|| format!("{place}: \"{url}\" does not begin with file://"))?;
     Ok(Arc::new(ObjectStore::local(Path::new(path))?))
 }
 
@@ -79,14 +86,15 @@ pub(super) fn store(root: &Path, places: &SharedState) -> Result<Arc<dyn Store>>
 async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Result<(Engine, Arc<PostgresLedger>)> {
     let root = &project.root;
     let ledger = ledger(root, places).await?;
-    let queue = queue(&resolved(root, "queue", &places.queue)?, &places.prefix, name, ring_of(root, places)?)?;
+    let queue = RabbitQueue::new(&resolved(root, "queue", &places.queue)?, &places.prefix, name)?;
+    let store = store(root, places)?;
     let url = resolved(root, "limiter", &places.limiter)?;
     let limiter = RedisLimiter::new(&url, &places.prefix, Some(ledger.clone()))?;
     let (progress, _) = watch::channel(Progress::default());
     let engine = Engine {
         ledger: ledger.clone(),
-        store: store(root, places)?,
-        queue,
+        queue: layered(queue, Some(store.clone()), ring_of(root, places)?),
+        store,
         limiter: Arc::new(limiter),
         clock: Arc::new(SystemClock::default()),
         folder: folder(project, &format!("tmp-{name}"))?,
@@ -117,7 +125,7 @@ pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
     Ok(Coordinator { name, engine, leases, project, starts: Arc::new(starts), lease: LEASE })
 }
 
-/// A worker; it needs no ledger and no store, and no project where it is told its queue and its limiter. What it is not told
+/// A worker; it needs no ledger, and no project where it is told its queue and its limiter. What it is not told
 /// is taken from the project in `root`.
 pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     let told = given.queue.is_some() && given.limiter.is_some();
@@ -135,6 +143,14 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     };
     let queue = or(given.queue, "queue", |places| &places.queue)?;
     let limiter = or(given.limiter, "limiter", |places| &places.limiter)?;
+    let store = match (&given.store, &places) {
+        (Some(url), _) => Some(store_at("--store", url)?),
+        // It can do without: messages that are there go to workers that have it.
+        (None, Some(places)) => store(root, places)
+            .inspect_err(|error| warn!(error = format!("{error:#}"), "The worker goes without the store"))
+            .ok(),
+        (None, None) => None,
+    };
     let keys = match (&given.keys, &places) {
         (Some(keys), _) => ring(Some(keys))?,
         (None, Some(places)) => ring_of(root, places)?,
@@ -143,7 +159,7 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     let prefix = given.prefix.or_else(|| places.as_ref().map(|places| places.prefix.clone()));
     let prefix = prefix.unwrap_or_else(|| "outflow".to_owned());
     let name = process("worker");
-    let queue = self::queue(&queue, &prefix, &name, keys)?;
+    let queue = layered(RabbitQueue::new(&queue, &prefix, &name)?, store, keys);
     let limiter = Arc::new(RedisLimiter::new(&limiter, &prefix, None)?);
     let vault = Arc::new(FileVault::new(&PathBuf::from(root).join(".outflow/tokens")));
     let accounts = Accounts::new(Keyring { secrets: secrets(root), vault });

@@ -1,6 +1,6 @@
-//! Asking for runs when their time has come, by one coordinator of all.
+//! What one coordinator of all does: asking for runs when their time has come, and forgetting what is old.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outflow_model::limit::Micros;
 use outflow_model::port::ledger::RunOptions;
@@ -14,16 +14,25 @@ use crate::run::EngineError;
 const LOOK: Duration = Duration::from_secs(1);
 /// Another coordinator takes over after so much silence.
 const LEASE: Micros = 10_000_000;
+/// What is old is looked for this often.
+const UPKEEP: Duration = Duration::from_hours(1);
 /// The lease of whoever keeps the schedules.
 const NAME: &str = "schedules";
 
 impl Coordinator {
-    /// Keeps the project's schedules, where no other coordinator does.
+    /// Keeps the project's schedules and tidies up, where no other coordinator does.
     pub(super) async fn keep_schedules(&self) {
         let began = self.engine.clock.now();
+        let mut tidied: Option<Instant> = None;
         loop {
             match self.leases.take(NAME, &self.name, LEASE).await {
-                Ok(Some(_)) => self.ask_for_what_is_due(began).await,
+                Ok(Some(_)) => {
+                    self.ask_for_what_is_due(began).await;
+                    if tidied.is_none_or(|tidied| tidied.elapsed() > UPKEEP) {
+                        tidied = Some(Instant::now());
+                        self.tidy().await;
+                    }
+                }
                 Ok(None) => {}
                 Err(error) => warn!(%error, "Who keeps the schedules cannot be told"),
             }
@@ -44,6 +53,16 @@ impl Coordinator {
                 Ok(true) => self.ask_for(sync).await,
                 Err(error) => warn!(sync, %error, "Whether the sync is due cannot be told"),
             }
+        }
+    }
+
+    /// Should it take longer than the lease, another one does the same, which harms nobody.
+    async fn tidy(&self) {
+        let Ok(project) = (self.project)() else { return };
+        // A plan of today may be one that its run does not point to yet.
+        let days = project.config.state.keep_days.max(1);
+        if let Err(error) = self.engine.expire(days).await {
+            warn!(%error, "Old runs could not be forgotten");
         }
     }
 

@@ -14,7 +14,7 @@ pub use clock::SystemClock;
 pub use ledger::{PostgresLedger, SqliteLedger};
 pub use limiter::{MemoryLimiter, RedisLimiter};
 pub use lock::StateLock;
-pub use queue::{MemoryQueue, RabbitQueue, sealed};
+pub use queue::{CLAIM_CHECK, MemoryQueue, RabbitQueue, checked, sealed};
 pub use seal::{KeyRing, KeyRingError, OpenError, SealError};
 pub use secrets::resolve;
 pub use store::ObjectStore;

@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
-    FileVault, KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter,
-    SqliteLedger, SystemClock, sealed,
+    CLAIM_CHECK, FileVault, KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue,
+    RedisLimiter, SqliteLedger, SystemClock, checked, sealed,
 };
 use outflow_model::id::Lane;
 use outflow_model::port::Trouble;
 use outflow_model::port::lease::Leases;
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
-use outflow_model::port::queue::{Outgoing, Queue};
+use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, stop_all};
@@ -79,6 +79,33 @@ async fn sealed_queue(folder: &TempDir) -> Result<Arc<dyn Queue>> {
 
 async fn sealed_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
     Ok(sealed(rabbitmq(folder).await?, keys()?))
+}
+
+/// All but the smallest bodies go by the store, as in a composition: sealed first.
+async fn checked_queue(folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(sealed(checked(queue(folder).await?, Some(store(folder).await?), 8), keys()?))
+}
+
+async fn checked_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(sealed(checked(rabbitmq(folder).await?, Some(store(folder).await?), 8), keys()?))
+}
+
+async fn larger_than_the_broker_takes() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let store = store(&folder).await?;
+    let queue = sealed(checked(rabbitmq(&folder).await?, Some(store.clone()), CLAIM_CHECK), keys()?);
+    let lane = Lane("a".to_owned());
+    let consumer = queue.consume(&lane, 2);
+    for size in [CLAIM_CHECK - 100, CLAIM_CHECK, 40 * CLAIM_CHECK] {
+        queue.publish(&lane, false, Outgoing::new("run_1/1#1", vec![9; size])).await?;
+        let delivery = consumer.next(Take::Any).await?;
+        ensure!(delivery.body == vec![9; size], "{} bytes of {size}", delivery.body.len());
+        // What sealing adds counts.
+        ensure!(store.list("messages").await?.len() == usize::from(size >= CLAIM_CHECK));
+        delivery.ack().await?;
+        ensure!(store.list("messages").await?.is_empty());
+    }
+    Ok(())
 }
 
 async fn store(folder: &TempDir) -> Result<Arc<dyn Store>> {
@@ -147,6 +174,13 @@ fn main() -> ExitCode {
         trials("queue::rabbitmq", RabbitMq::is_found(), QUEUE, rabbitmq),
         trials("queue::sealed::memory", true, QUEUE, sealed_queue),
         trials("queue::sealed::rabbitmq", RabbitMq::is_found(), QUEUE, sealed_rabbitmq),
+        trials("queue::checked::memory", true, QUEUE, checked_queue),
+        trials("queue::checked::rabbitmq", RabbitMq::is_found(), QUEUE, checked_rabbitmq),
+        vec![trial(
+            "queue::checked::rabbitmq::what_is_larger_than_the_broker_takes_arrives".to_owned(),
+            RabbitMq::is_found(),
+            larger_than_the_broker_takes,
+        )],
         vec![trial(
             "queue::rabbitmq::a_message_that_is_too_large_is_refused".to_owned(),
             RabbitMq::is_found(),
