@@ -58,6 +58,7 @@ const CASES: &[Case] = &[
     ("salesforce_fields_are_checked_against_its_description", Need::Nothing, salesforce::described),
     ("a_days_quota_defers_what_is_left", Need::Nothing, salesforce::quota),
     ("salesforce_logs_in_three_ways", Need::Nothing, salesforce::logins),
+    ("those_who_start_together_log_in_once", Need::Nothing, salesforce::together),
     ("salesforce_requests_are_the_published_ones", Need::SalesforceSpecs, salesforce::published::requests),
     ("chinook_customers_arrive_exactly", Need::Chinook, warehouse::chinook),
     ("every_postgres_type_survives", Need::Postgres, warehouse::types),

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 use outflow_backends::{
-    KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SqliteLedger,
-    SystemClock, checked, sealed,
+    FileVault, KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault,
+    SqliteLedger, SystemClock, checked, sealed,
 };
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
+use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
@@ -37,7 +38,7 @@ thread_local! {
 }
 
 /// The keys of every lab.
-pub(crate) fn keys() -> Result<Arc<KeyRing>> {
+fn keys() -> Result<Arc<KeyRing>> {
     Ok(Arc::new(KeyRing::parse("lab:bGFibGFibGFibGFibGFibGFibGFibGFibGFibGFibGE=")?))
 }
 
@@ -101,6 +102,20 @@ impl House {
                 sealed(checked(queue, Some(store), LARGE), keys()?)
             }
         })
+    }
+
+    pub(crate) fn vault(&self) -> Result<Arc<dyn Vault>> {
+        Ok(match self {
+            Self::Embedded(state) => Arc::new(FileVault::new(&state.join("tokens"))),
+            Self::Distributed { services, prefix, .. } => {
+                Arc::new(RedisVault::new(&services.1.url, prefix, keys()?, None)?)
+            }
+        })
+    }
+
+    /// Whether its processes are many.
+    pub(crate) const fn is_distributed(&self) -> bool {
+        matches!(self, Self::Distributed { .. })
     }
 
     pub(crate) fn limiter(&self, ledger: Arc<dyn Ledger>) -> Result<Arc<dyn Limiter>> {

@@ -1,19 +1,20 @@
 //! The distributed composition: coordinators and workers over services that they share.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use outflow_backends::{
-    CLAIM_CHECK, FileVault, KeyRing, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock, checked,
-    sealed,
+    CLAIM_CHECK, FileVault, KeyRing, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault, SystemClock,
+    checked, sealed,
 };
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
+use outflow_model::port::vault::Vault;
 use outflow_model::secret::expand;
 use outflow_worker::{Accounts, Keyring, Worker};
 use tokio::sync::watch;
@@ -65,6 +66,22 @@ fn ring_of(root: &Path, places: &SharedState) -> Result<Arc<KeyRing>> {
 /// there is sealed too.
 fn layered(queue: RabbitQueue, store: Option<Arc<dyn Store>>, keys: Arc<KeyRing>) -> Arc<dyn Queue> {
     sealed(checked(Arc::new(queue), store, CLAIM_CHECK), keys)
+}
+
+/// Where refresh tokens are kept: in Redis for all, where there is a key that seals them; else in this machine's `folder`.
+fn vault_at(folder: &Path, limiter: &str, prefix: &str, keys: &Arc<KeyRing>) -> Result<Arc<dyn Vault>> {
+    let own = FileVault::new(folder);
+    Ok(if keys.is_empty() {
+        Arc::new(own)
+    } else {
+        Arc::new(RedisVault::new(limiter, prefix, keys.clone(), Some(own))?)
+    })
+}
+
+/// The vault of a process that knows the project, with `folder` for what is kept on this machine.
+pub(super) fn vault(root: &Path, places: &SharedState, folder: &Path) -> Result<Arc<dyn Vault>> {
+    let limiter = resolved(root, "limiter", &places.limiter)?;
+    vault_at(folder, &limiter, &places.prefix, &ring_of(root, places)?)
 }
 
 pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<PostgresLedger>> {
@@ -159,9 +176,10 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     let prefix = given.prefix.or_else(|| places.as_ref().map(|places| places.prefix.clone()));
     let prefix = prefix.unwrap_or_else(|| "outflow".to_owned());
     let name = process("worker");
-    let queue = layered(RabbitQueue::new(&queue, &prefix, &name)?, store, keys);
+    let queue = RabbitQueue::new(&queue, &prefix, &name)?;
+    let vault = vault_at(&root.join(".outflow/tokens"), &limiter, &prefix, &keys)?;
     let limiter = Arc::new(RedisLimiter::new(&limiter, &prefix, None)?);
-    let vault = Arc::new(FileVault::new(&PathBuf::from(root).join(".outflow/tokens")));
     let accounts = Accounts::new(Keyring { secrets: secrets(root), vault });
+    let queue = layered(queue, store, keys);
     Ok(Worker::new(name, accounts, queue, limiter, Arc::new(SystemClock::default())))
 }

@@ -1,6 +1,7 @@
 //! Every case of every port, on every backend. Where a service is missing its cases show as ignored, or fail with
 //! `REQUIRE_SERVICES=1`.
 
+mod tokens;
 mod vectors;
 
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
     CLAIM_CHECK, FileVault, KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue,
-    RedisLimiter, SqliteLedger, SystemClock, checked, sealed,
+    RedisLimiter, RedisVault, SqliteLedger, SystemClock, checked, sealed,
 };
 use outflow_model::id::Lane;
 use outflow_model::port::Trouble;
@@ -116,6 +117,10 @@ async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {
     Ok(Arc::new(FileVault::new(&folder.path().join("tokens"))))
 }
 
+async fn redis_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
+    Ok(Arc::new(RedisVault::new(&Redis::shared()?.url, &fresh("vault"), keys()?, None)?))
+}
+
 async fn too_large() -> Result<()> {
     let queue = RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance")?;
     let message = Outgoing::new("large", vec![0; 17 * 1024 * 1024]);
@@ -129,13 +134,13 @@ async fn script() -> Result<()> {
 }
 
 /// A name that nothing else in a shared service has.
-fn fresh(what: &str) -> String {
+pub(crate) fn fresh(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A test that shows as ignored unless `found`, or unless services are required.
-fn trial(name: String, found: bool, case: impl AsyncFnOnce() -> Result<()> + Send + 'static) -> Trial {
+pub(crate) fn trial(name: String, found: bool, case: impl AsyncFnOnce() -> Result<()> + Send + 'static) -> Trial {
     let work = move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime
@@ -188,6 +193,8 @@ fn main() -> ExitCode {
         )],
         trials("store::local", true, STORE, store),
         trials("vault::file", true, VAULT, vault),
+        trials("vault::redis", Redis::is_found(), VAULT, redis_vault),
+        tokens::trials(),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());
     stop_all();
