@@ -214,6 +214,12 @@ pub(crate) struct WorkerFlags {
     /// Redis, as `redis://host`.
     #[arg(long, env = "OUTFLOW_LIMITER", hide_env_values = true)]
     pub(crate) limiter: Option<String>,
+    /// The directory that the coordinators use as their store, as `file:///mnt/outflow`; messages of more than 1 MiB go by it.
+    #[arg(long, env = "OUTFLOW_STORE")]
+    pub(crate) store: Option<String>,
+    /// Keys that seal messages and tokens, as `ID:KEY,…` with 32 random bytes in base64; the first seals, all of them open.
+    #[arg(long, env = "OUTFLOW_KEYS", hide_env_values = true)]
+    pub(crate) keys: Option<String>,
     /// What the names of queues and keys begin with; `outflow` where neither this nor a project tells.
     #[arg(long, env = "OUTFLOW_PREFIX")]
     pub(crate) prefix: Option<String>,

@@ -1,6 +1,6 @@
 //! Several processes, and services that are away.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
 use outflow_coordinator::EngineError;
@@ -33,6 +33,44 @@ pub(crate) fn two_coordinators() -> Result<()> {
         }
         ensure!(lab.contacts("name").len() == 4_000);
         ensure!(lab.portal.requests() == (40, 0), "{:?}", lab.portal.requests());
+        Ok(())
+    })
+}
+
+/// What processes that died have left of large messages goes when their run has ended, and not before.
+pub(crate) fn messages_swept() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: upsert\ndelivery: { chunk_rows: 100 }", "  name: name\n")?;
+        let lines: Vec<_> = (0..500).map(|n| format!("p{n}@x.io,Person {n}")).collect();
+        lab.write("data/people.csv", &format!("email,name\n{}\n", lines.join("\n")))?;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let ended = engines.execute(&start).await?.run.id;
+        let store = &engines.engine.store;
+        ensure!(store.list("messages").await?.is_empty(), "{:?}", store.list("messages").await?);
+        let unended = engines.engine.request(&start).await?;
+        let now = UNIX_EPOCH + Duration::from_micros(engines.engine.clock.now() as u64);
+        let old = now - Duration::from_hours(25);
+        let mut kept = Vec::new();
+        for (run, written, stays) in [
+            (ended.as_str(), old, false),
+            ("run_00000000000000000ff", old, false),
+            ("message-1", old, false),
+            (ended.as_str(), now, true),
+            (unended.as_str(), old, true),
+        ] {
+            let key = format!("messages/{run}.{}{stays}", kept.len());
+            store.write(&key, "a body".into()).await?;
+            std::fs::File::open(store.local(&key).await?.path)?.set_modified(written)?;
+            if stays {
+                kept.push(key);
+            }
+        }
+        engines.engine.expire(30).await?;
+        let left: Vec<_> = store.list("messages").await?.into_iter().map(|stored| stored.key).collect();
+        kept.sort();
+        ensure!(left == kept, "{left:?} instead of {kept:?}");
         Ok(())
     })
 }

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 use outflow_backends::{
-    MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter, SqliteLedger, SystemClock,
+    FileVault, KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault,
+    SqliteLedger, SystemClock, checked, sealed,
 };
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
+use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
@@ -21,15 +23,23 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 pub enum Mode {
     /// SQLite, and memory.
     Embedded,
-    /// PostgreSQL, RabbitMQ and Redis.
+    /// PostgreSQL, RabbitMQ and Redis; messages are sealed, and go by the store where they are large.
     Distributed,
 }
+
+/// Larger messages go by the store: few do in earnest, and most do here.
+const LARGE: usize = 1_024;
 
 /// Numbers the labs of this process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
     static MODE: Cell<Mode> = const { Cell::new(Mode::Embedded) };
+}
+
+/// The keys of every lab.
+fn keys() -> Result<Arc<KeyRing>> {
+    Ok(Arc::new(KeyRing::parse("lab:bGFibGFibGFibGFibGFibGFibGFibGFibGFibGFibGE=")?))
 }
 
 impl Mode {
@@ -49,15 +59,21 @@ pub(crate) enum House {
     /// A state directory.
     Embedded(PathBuf),
     /// Services, and what is the lab's own in each.
-    Distributed { services: (Arc<RabbitMq>, Arc<Redis>), database: String, prefix: String, _postgres: Arc<Postgres> },
+    Distributed {
+        services: (Arc<RabbitMq>, Arc<Redis>),
+        database: String,
+        prefix: String,
+        state: PathBuf,
+        _postgres: Arc<Postgres>,
+    },
 }
 
 impl House {
     /// The house of a lab in `folder`, in the mode that the case runs in.
     pub(crate) async fn open(folder: &Path) -> Result<Self> {
+        let state = folder.join(".outflow");
+        std::fs::create_dir_all(&state)?;
         if MODE.get() == Mode::Embedded {
-            let state = folder.join(".outflow");
-            std::fs::create_dir_all(&state)?;
             return Ok(Self::Embedded(state));
         }
         let prefix = format!("lab_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -67,7 +83,7 @@ impl House {
         let options: PgConnectOptions = postgres.url.parse()?;
         let database = options.database(&prefix).to_url_lossy().to_string();
         let services = (RabbitMq::shared()?, Redis::shared()?);
-        Ok(Self::Distributed { services, database, prefix, _postgres: postgres })
+        Ok(Self::Distributed { services, database, prefix, state, _postgres: postgres })
     }
 
     pub(crate) async fn ledger(&self) -> Result<Arc<dyn Ledger>> {
@@ -80,8 +96,26 @@ impl House {
     pub(crate) fn queue(&self, process: &str) -> Result<Arc<dyn Queue>> {
         Ok(match self {
             Self::Embedded(_) => Arc::new(MemoryQueue::default()),
-            Self::Distributed { services, prefix, .. } => Arc::new(RabbitQueue::new(&services.0.url, prefix, process)?),
+            Self::Distributed { services, prefix, state, .. } => {
+                let queue = Arc::new(RabbitQueue::new(&services.0.url, prefix, process)?);
+                let store = Arc::new(ObjectStore::local(&state.join("store"))?);
+                sealed(checked(queue, Some(store), LARGE), keys()?)
+            }
         })
+    }
+
+    pub(crate) fn vault(&self) -> Result<Arc<dyn Vault>> {
+        Ok(match self {
+            Self::Embedded(state) => Arc::new(FileVault::new(&state.join("tokens"))),
+            Self::Distributed { services, prefix, .. } => {
+                Arc::new(RedisVault::new(&services.1.url, prefix, keys()?, None)?)
+            }
+        })
+    }
+
+    /// Whether its processes are many.
+    pub(crate) const fn is_distributed(&self) -> bool {
+        matches!(self, Self::Distributed { .. })
     }
 
     pub(crate) fn limiter(&self, ledger: Arc<dyn Ledger>) -> Result<Arc<dyn Limiter>> {

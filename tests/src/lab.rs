@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use outflow_backends::{FileVault, ObjectStore, SystemClock, resolve};
+use outflow_backends::{ObjectStore, SystemClock, resolve};
 use outflow_coordinator::project::{Project, resolve as resolve_sync};
 use outflow_coordinator::{Engine, EngineError, Finished, Progress, Signal, Start};
 use outflow_model::id::Lane;
@@ -146,11 +146,24 @@ impl<S: Simulator> Lab<S> {
         self.house.ledger().await
     }
 
-    /// Where the project's credentials come from.
-    pub fn keys(&self) -> Keyring {
+    /// Where the project's credentials come from, in a process of its own.
+    pub fn keys(&self) -> Result<Keyring> {
         let root: PathBuf = self.path().to_owned();
-        let vault = Arc::new(FileVault::new(&root.join(".outflow/tokens")));
-        Keyring { secrets: Arc::new(move |reference: Reference<'_>| resolve(reference, &root)), vault }
+        let vault = self.house.vault()?;
+        Ok(Keyring { secrets: Arc::new(move |reference: Reference<'_>| resolve(reference, &root)), vault })
+    }
+
+    /// Whether its processes are many.
+    pub const fn is_distributed(&self) -> bool {
+        self.house.is_distributed()
+    }
+
+    /// Credentials as so many processes have them; on one machine there is one process.
+    pub fn many_keys(&self, processes: usize) -> Result<Vec<Keyring>> {
+        if self.house.is_distributed() {
+            return (0..processes).map(|_| self.keys()).collect();
+        }
+        Ok(vec![self.keys()?; processes])
     }
 
     /// Begins a life of the process; under a fate, where there is one.
@@ -168,7 +181,7 @@ impl<S: Simulator> Lab<S> {
             None => inner,
         };
         let limiter = self.house.limiter(self.ledger().await?)?;
-        let accounts = Accounts::new(self.keys());
+        let accounts = Accounts::new(self.keys()?);
         let worker = Arc::new(
             Worker::new(worker_name(), accounts, queue.clone(), limiter.clone(), clock.clone()).with_lease(LEASE),
         );

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use outflow_destinations::manifest::Auth;
 use outflow_destinations::{Request, Settings};
-use outflow_model::port::vault::Vault;
+use outflow_model::port::vault::{Access, Vault};
 use outflow_model::secret::Secret;
 use sha2::Sha256;
 use tokio::sync::Mutex;
@@ -27,17 +27,13 @@ pub(crate) struct Credentials {
 /// The current access token.
 #[derive(Default)]
 pub(crate) struct Current {
-    token: Option<Login>,
+    token: Option<Access>,
+    /// The token that the destination refused last.
+    pub(crate) refused: Option<Secret>,
     /// How often it was renewed.
     generation: u64,
     /// A refresh token that could not be kept yet, and what it took the place of.
     pub(crate) unkept: Option<(String, Secret)>,
-}
-
-/// What a login gave.
-struct Login {
-    bearer: Secret,
-    base: Option<String>,
 }
 
 /// Why there is no token.
@@ -85,20 +81,20 @@ impl Credentials {
             }
             Auth::ClientCredentials { .. } | Auth::RefreshToken { .. } | Auth::JwtBearer { .. } => {
                 let mut current = self.token.lock().await;
-                let login = match current.token.take() {
-                    Some(login) => login,
+                let access = match current.token.take() {
+                    Some(access) => access,
                     None => {
-                        let token = self.log_in(transport, &mut current, now).await?;
+                        let access = self.log_in(transport, &mut current, now).await?;
                         current.generation += 1;
-                        Login { bearer: Secret::new(token.access_token), base: token.instance_url }
+                        access
                     }
                 };
                 let added = Added {
-                    base: login.base.clone(),
+                    base: access.base.clone(),
                     generation: current.generation,
-                    ..header("authorization", format!("Bearer {}", login.bearer.expose()))
+                    ..header("authorization", format!("Bearer {}", access.token.expose()))
                 };
-                current.token = Some(login);
+                current.token = Some(access);
                 added
             }
             Auth::Choice { .. } => return Err(NoToken::Refused("no way to log in was chosen".to_owned())),
@@ -112,7 +108,7 @@ impl Credentials {
             return false;
         }
         if current.generation == refused {
-            current.token = None;
+            current.refused = current.token.take().map(|access| access.token);
         }
         true
     }

@@ -1,11 +1,15 @@
 //! Logging in: an access token for credentials, and the refresh token that comes with it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use outflow_destinations::Request;
 use outflow_destinations::manifest::Auth;
+use outflow_model::port::vault::{Access, Exchange};
 use outflow_model::secret::Secret;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
 use crate::auth::{Credentials, Current, NoToken, hex};
 use crate::jwt::{self, Claims};
@@ -13,15 +17,30 @@ use crate::transport::{Added, Transport};
 
 /// An assertion is good for so long.
 const ASSERTION_SECONDS: i64 = 180;
+/// How long after a failure a refresh token is tried to be kept again; doubles up to the last.
+const KEEP: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+/// A token is shared for so many seconds where its login does not say how long it is good.
+const GOOD_FOR: u64 = 3_600;
 
 /// What the token endpoint gives.
 #[derive(Deserialize)]
-pub(crate) struct Granted {
-    pub(crate) access_token: String,
+struct Granted {
+    access_token: String,
     #[serde(default)]
-    pub(crate) instance_url: Option<String>,
+    instance_url: Option<String>,
     #[serde(default)]
     refresh_token: Option<String>,
+    /// Seconds, which some vendors write as text.
+    #[serde(default)]
+    expires_in: serde_json::Value,
+}
+
+impl Granted {
+    /// How long others may be given it: not to its very end.
+    fn good_for(&self) -> Duration {
+        let seconds = self.expires_in.as_u64().or_else(|| self.expires_in.as_str()?.parse().ok());
+        Duration::from_secs(seconds.unwrap_or(GOOD_FOR).min(86_400)).mul_f64(0.9)
+    }
 }
 
 /// An OAuth 2 error, which holds no secret.
@@ -40,15 +59,42 @@ struct Refresh {
 }
 
 impl Credentials {
-    /// Gets an access token. A refresh token that comes with it is durable before anything else: the old one may be good
-    /// for nothing now.
+    /// Gets an access token: one that another process shares, or one of its own, which is shared.
     pub(crate) async fn log_in(
         &self,
         transport: &Transport,
         current: &mut Current,
         now: i64,
-    ) -> Result<Granted, NoToken> {
+    ) -> Result<Access, NoToken> {
         self.keep(current).await?;
+        let asked = self.vault.exchange(&self.account, &self.origin(transport), current.refused.as_ref()).await;
+        let turn = match asked.map_err(|error| NoToken::Later(error.to_string()))? {
+            Exchange::Shared(access) => return Ok(access),
+            Exchange::Mine(turn) => turn,
+        };
+        let granted = self.exchange(transport, current, now).await?;
+        let good_for = granted.good_for();
+        let access = Access { token: Secret::new(granted.access_token), base: granted.instance_url };
+        if let Err(error) = turn.share(&access, good_for).await {
+            warn!(account = self.account, %error, "A token could not be shared; others log in themselves");
+        }
+        Ok(access)
+    }
+
+    /// Names where and with what it logs in: nobody else is given its token.
+    fn origin(&self, transport: &Transport) -> String {
+        let settings = self.auth.settings().into_iter().flat_map(|name| [name, self.value(name)]);
+        let mut digest = Sha256::new();
+        for part in std::iter::once(transport.base()).chain(settings) {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        hex(&digest.finalize())
+    }
+
+    /// Exchanges the credentials for a token. A refresh token that comes with it is durable before anything else: the old one
+    /// may be good for nothing now.
+    async fn exchange(&self, transport: &Transport, current: &mut Current, now: i64) -> Result<Granted, NoToken> {
         let refresh = self.refresh().await?;
         let granted = match self.fetch(transport, refresh.as_ref(), now).await {
             Err(NoToken::Refused(reason)) => {
@@ -68,13 +114,20 @@ impl Credentials {
         Ok(granted)
     }
 
-    /// Keeps the refresh token that is not kept yet.
+    /// Keeps the refresh token that is not kept yet. That is tried for a while: nobody else can do it, and whoever logs in
+    /// before does so with a token that is used up.
     async fn keep(&self, current: &mut Current) -> Result<(), NoToken> {
-        if let Some((origin, token)) = &current.unkept {
-            let kept = self.vault.keep(&self.account, origin, token).await;
-            kept.map_err(|error| NoToken::Later(error.to_string()))?;
-            current.unkept = None;
+        let Some((origin, token)) = &current.unkept else { return Ok(()) };
+        let mut pause = KEEP[0];
+        while let Err(error) = self.vault.keep(&self.account, origin, token).await {
+            warn!(account = self.account, %error, "A new refresh token is not kept yet");
+            if pause > KEEP[1] {
+                return Err(NoToken::Later(error.to_string()));
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
+        current.unkept = None;
         Ok(())
     }
 

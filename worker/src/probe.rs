@@ -73,17 +73,28 @@ pub async fn probe(account: &AccountV1, keys: &Keyring, object: Option<&str>, no
 }
 
 pub(crate) async fn get(account: &Account, path: &str, now: i64) -> Result<Response, ProbeError> {
-    let no_answer = |reason: String| ProbeError::NoAnswer { account: account.name.clone(), reason };
     let request = Request { method: "GET", path: path.to_owned(), headers: Vec::new(), body: Bytes::new(), cost: 1 };
-    let added = account
-        .credentials
-        .add(&account.transport, &request, now)
-        .await
-        .map_err(|(NoToken::Later(reason) | NoToken::Refused(reason))| no_answer(reason))?;
-    let answer = account.transport.send(&request, &added).await.map_err(|lost| no_answer(lost.reason))?;
+    let mut answer = ask(account, &request, now).await?;
+    if answer.0.status == 401 && account.credentials.renew(answer.1).await {
+        // A token that others share may have ended since.
+        answer = ask(account, &request, now).await?;
+    }
+    let (answer, _) = answer;
     if (200..300).contains(&answer.status) {
         return Ok(answer);
     }
     let message = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
     Err(ProbeError::Refused { account: account.name.clone(), status: answer.status, message })
+}
+
+/// An answer, and which token it was asked with.
+async fn ask(account: &Account, request: &Request, now: i64) -> Result<(Response, u64), ProbeError> {
+    let no_answer = |reason: String| ProbeError::NoAnswer { account: account.name.clone(), reason };
+    let added = account
+        .credentials
+        .add(&account.transport, request, now)
+        .await
+        .map_err(|(NoToken::Later(reason) | NoToken::Refused(reason))| no_answer(reason))?;
+    let answer = account.transport.send(request, &added).await.map_err(|lost| no_answer(lost.reason))?;
+    Ok((answer, added.generation))
 }

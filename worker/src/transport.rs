@@ -62,6 +62,11 @@ impl Transport {
         Ok(Self { client, base, allow_private })
     }
 
+    /// Where requests go unless a login says otherwise.
+    pub(crate) fn base(&self) -> &str {
+        self.base.as_str()
+    }
+
     /// Sends a request and reads its whole answer.
     pub(crate) async fn send(&self, request: &Request, added: &Added) -> Result<Response, NoAnswer> {
         let unsent = |reason: String| NoAnswer { may_have_arrived: false, reason };

@@ -73,11 +73,18 @@ pub(super) async fn samples(project: &Project, start: &Start, samples: Vec<Sampl
 
 async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Option<Values>> {
     let (Some(first), [identity]) = (changed.first(), start.sync.identity.as_slice()) else { return Vec::new() };
+    let credentials = match compose::keys(project) {
+        Ok(credentials) => credentials,
+        Err(error) => {
+            warn!(error = format!("{error:#}"), "The plan is shown without what the destination has");
+            return Vec::new();
+        }
+    };
     let keys: Vec<&str> = changed.iter().map(|sample| sample.key.as_str()).collect();
     let fields: Vec<&str> = first.fields.iter().map(|(name, _)| name.as_str()).collect();
     let wanted = Wanted { object: &start.sync.config.object, identity, keys: &keys, fields: &fields };
     let now = SystemClock::default().now() / 1_000_000;
-    match read(&start.sync.account, &compose::keys(project), wanted, now).await {
+    match read(&start.sync.account, &credentials, wanted, now).await {
         Ok(known) => known.unwrap_or_default(),
         Err(error) => {
             let status = if let ProbeError::Refused { status, .. } = error { Some(status) } else { None };

@@ -34,7 +34,7 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
     let project = compose::project(root)?;
     let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
     let (mut problems, mut trouble) = (Vec::<Problem>::new(), BTreeSet::new());
-    let keys = compose::keys(&project);
+    let keys = if offline { None } else { Some(compose::keys(&project)?) };
     let now = SystemClock::default().now() / 1_000_000;
     let mut reached = BTreeSet::new();
     for name in &names {
@@ -48,16 +48,14 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
                 continue;
             }
         };
-        if offline {
-            continue;
-        }
+        let Some(keys) = &keys else { continue };
         match start.source.columns(&start.sync.query).await {
             Ok(columns) => {
                 problems.extend(start.sync.mapper(&columns, &start.written).err().unwrap_or_default());
             }
             Err(error) => _ = trouble.insert(format!("{name}: {error}")),
         }
-        match probe(&start.sync.account, &keys, Some(&start.sync.config.object), now).await {
+        match probe(&start.sync.account, keys, Some(&start.sync.config.object), now).await {
             Ok(Catalog { writable, identifying, relations }) => {
                 let fields = Fields { writable: &writable, identifying: &identifying, relations: &relations };
                 problems.extend(check_catalog(&start.sync, &start.written, fields));

@@ -45,8 +45,14 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
 
 /// Serves every lane until the first signal; then ends what is under way, and hands the rest back.
 pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<Exit> {
-    let WorkerFlags { queue, limiter, prefix, lease, grace, monitor } = flags;
-    let given = Messaging { queue: queue.clone(), limiter: limiter.clone(), prefix: prefix.clone() };
+    let WorkerFlags { queue, limiter, store, keys, prefix, lease, grace, monitor } = flags;
+    let given = Messaging {
+        queue: queue.clone(),
+        limiter: limiter.clone(),
+        store: store.clone(),
+        keys: keys.clone(),
+        prefix: prefix.clone(),
+    };
     let worker = compose::worker(root, given)?.with_lease(i64::from((*lease).max(1)) * 1_000_000);
     let worker = Arc::new(worker);
     if let Some(address) = monitor {

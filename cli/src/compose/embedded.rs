@@ -28,7 +28,7 @@ pub(crate) struct Embedded {
 /// Puts engine and worker together. The caller holds the state directory's lock.
 pub(crate) async fn embed(project: &Project) -> Result<Embedded> {
     let engine = Arc::new(engine(project).await?);
-    let accounts = Accounts::new(keys(project));
+    let accounts = Accounts::new(keys(project)?);
     let name = format!("embedded-{}", std::process::id());
     let Engine { queue, limiter, clock, progress, .. } = engine.as_ref();
     let worker = Arc::new(Worker::new(name, accounts, queue.clone(), limiter.clone(), clock.clone()));

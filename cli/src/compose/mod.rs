@@ -67,9 +67,13 @@ pub(crate) fn secrets(root: &Path) -> Secrets {
 }
 
 /// Where credentials come from in a project.
-pub(crate) fn keys(project: &Project) -> Keyring {
+pub(crate) fn keys(project: &Project) -> Result<Keyring> {
     let folder = project.root.join(&project.config.state.dir).join("tokens");
-    Keyring { secrets: secrets(&project.root), vault: Arc::new(FileVault::new(&folder)) }
+    let vault = match &project.config.state.shared {
+        Some(places) => shared::vault(&project.root, places, &folder)?,
+        None => Arc::new(FileVault::new(&folder)),
+    };
+    Ok(Keyring { secrets: secrets(&project.root), vault })
 }
 
 /// A sync made ready: its names resolved, its source opened.

@@ -1,18 +1,24 @@
 //! The distributed composition: coordinators and workers over services that they share.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use outflow_backends::{FileVault, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock};
+use outflow_backends::{
+    CLAIM_CHECK, FileVault, KeyRing, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault, SystemClock,
+    checked, sealed,
+};
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
 use outflow_model::port::clock::Clock;
+use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
+use outflow_model::port::vault::Vault;
 use outflow_model::secret::expand;
 use outflow_worker::{Accounts, Keyring, Worker};
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::{project, secrets, start, workplace};
 
@@ -26,6 +32,8 @@ const LEASE: Duration = Duration::from_secs(12);
 pub(crate) struct Messaging {
     pub(crate) queue: Option<String>,
     pub(crate) limiter: Option<String>,
+    pub(crate) store: Option<String>,
+    pub(crate) keys: Option<String>,
     pub(crate) prefix: Option<String>,
 }
 
@@ -41,15 +49,53 @@ fn resolved(root: &Path, name: &str, value: &str) -> Result<String> {
     expand(value, |reference| resolver(reference)).map_err(|reason| anyhow!("state.shared.{name}: {reason}"))
 }
 
+/// The keys that messages are sealed with; none where nothing is said.
+fn ring(told: Option<&str>) -> Result<Arc<KeyRing>> {
+    Ok(Arc::new(match told {
+        Some(told) => KeyRing::parse(told).context("The keys that seal messages cannot be used")?,
+        None => KeyRing::default(),
+    }))
+}
+
+fn ring_of(root: &Path, places: &SharedState) -> Result<Arc<KeyRing>> {
+    let told = places.keys.as_ref().map(|keys| resolved(root, "keys", keys)).transpose()?;
+    ring(told.as_deref())
+}
+
+/// What is done to messages on their way: they are sealed, and then go to the store where they are large, so that what lies
+/// there is sealed too.
+fn layered(queue: RabbitQueue, store: Option<Arc<dyn Store>>, keys: Arc<KeyRing>) -> Arc<dyn Queue> {
+    sealed(checked(Arc::new(queue), store, CLAIM_CHECK), keys)
+}
+
+/// Where refresh tokens are kept: in Redis for all, where there is a key that seals them; else in this machine's `folder`.
+fn vault_at(folder: &Path, limiter: &str, prefix: &str, keys: &Arc<KeyRing>) -> Result<Arc<dyn Vault>> {
+    let own = FileVault::new(folder);
+    Ok(if keys.is_empty() {
+        Arc::new(own)
+    } else {
+        Arc::new(RedisVault::new(limiter, prefix, keys.clone(), Some(own))?)
+    })
+}
+
+/// The vault of a process that knows the project, with `folder` for what is kept on this machine.
+pub(super) fn vault(root: &Path, places: &SharedState, folder: &Path) -> Result<Arc<dyn Vault>> {
+    let limiter = resolved(root, "limiter", &places.limiter)?;
+    vault_at(folder, &limiter, &places.prefix, &ring_of(root, places)?)
+}
+
 pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<PostgresLedger>> {
     Ok(Arc::new(PostgresLedger::open(&resolved(root, "ledger", &places.ledger)?).await?))
 }
 
 pub(super) fn store(root: &Path, places: &SharedState) -> Result<Arc<dyn Store>> {
-    let url = resolved(root, "store", &places.store)?;
-    let path = url
-        .strip_prefix("file://")
-        .with_context(|| format!("state.shared.store: \"{url}\" does not begin with file://"))?;
+    store_at("state.shared.store", &resolved(root, "store", &places.store)?)
+}
+
+/// The store at `url`, which `place` names.
+fn store_at(place: &str, url: &str) -> Result<Arc<dyn Store>> {
+    let path =
+        url.strip_prefix("file://").with_context(|| format!("{place}: \"{url}\" does not begin with file://"))?;
     Ok(Arc::new(ObjectStore::local(Path::new(path))?))
 }
 
@@ -58,13 +104,14 @@ async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Resul
     let root = &project.root;
     let ledger = ledger(root, places).await?;
     let queue = RabbitQueue::new(&resolved(root, "queue", &places.queue)?, &places.prefix, name)?;
+    let store = store(root, places)?;
     let url = resolved(root, "limiter", &places.limiter)?;
     let limiter = RedisLimiter::new(&url, &places.prefix, Some(ledger.clone()))?;
     let (progress, _) = watch::channel(Progress::default());
     let engine = Engine {
         ledger: ledger.clone(),
-        store: store(root, places)?,
-        queue: Arc::new(queue),
+        queue: layered(queue, Some(store.clone()), ring_of(root, places)?),
+        store,
         limiter: Arc::new(limiter),
         clock: Arc::new(SystemClock::default()),
         folder: workplace::own(project, name)?,
@@ -95,7 +142,7 @@ pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
     Ok(Coordinator { name, engine, leases, project, starts: Arc::new(starts), lease: LEASE })
 }
 
-/// A worker; it needs no ledger and no store, and no project where it is told its queue and its limiter. What it is not told
+/// A worker; it needs no ledger, and no project where it is told its queue and its limiter. What it is not told
 /// is taken from the project in `root`.
 pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     let told = given.queue.is_some() && given.limiter.is_some();
@@ -113,12 +160,26 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     };
     let queue = or(given.queue, "queue", |places| &places.queue)?;
     let limiter = or(given.limiter, "limiter", |places| &places.limiter)?;
+    let store = match (&given.store, &places) {
+        (Some(url), _) => Some(store_at("--store", url)?),
+        // It can do without: messages that are there go to workers that have it.
+        (None, Some(places)) => store(root, places)
+            .inspect_err(|error| warn!(error = format!("{error:#}"), "The worker goes without the store"))
+            .ok(),
+        (None, None) => None,
+    };
+    let keys = match (&given.keys, &places) {
+        (Some(keys), _) => ring(Some(keys))?,
+        (None, Some(places)) => ring_of(root, places)?,
+        (None, None) => ring(None)?,
+    };
     let prefix = given.prefix.or_else(|| places.as_ref().map(|places| places.prefix.clone()));
     let prefix = prefix.unwrap_or_else(|| "outflow".to_owned());
     let name = process("worker");
-    let queue = Arc::new(RabbitQueue::new(&queue, &prefix, &name)?);
+    let queue = RabbitQueue::new(&queue, &prefix, &name)?;
+    let vault = vault_at(&root.join(".outflow/tokens"), &limiter, &prefix, &keys)?;
     let limiter = Arc::new(RedisLimiter::new(&limiter, &prefix, None)?);
-    let vault = Arc::new(FileVault::new(&PathBuf::from(root).join(".outflow/tokens")));
     let accounts = Accounts::new(Keyring { secrets: secrets(root), vault });
+    let queue = layered(queue, store, keys);
     Ok(Worker::new(name, accounts, queue, limiter, Arc::new(SystemClock::default())))
 }

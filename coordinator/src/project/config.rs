@@ -101,8 +101,11 @@ pub struct SharedState {
     pub queue: String,
     /// The limiter: Redis, as `redis://host` or `rediss://`.
     pub limiter: String,
-    /// The store: a directory that every coordinator sees, as `file:///mnt/outflow`.
+    /// The store: a directory that every coordinator and every worker sees, as `file:///mnt/outflow`.
     pub store: String,
+    /// Keys that seal what goes through the queue, and the tokens in Redis, as `ID:KEY` with 32 random bytes in base64: the first seals, and all of
+    /// them, separated by commas, open. `${env:OUTFLOW_KEYS}` keeps them out of the project.
+    pub keys: Option<String>,
     /// What the names of queues and keys begin with: several installations share services by different ones.
     #[serde(default = "default_prefix")]
     pub prefix: String,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use outflow_model::limit::Micros;
+use outflow_model::port::ledger::Run;
 use outflow_snapshot::{Entry, SnapshotError, SnapshotReader, SnapshotWriter, key_text};
 use serde::Serialize;
 
@@ -95,7 +96,8 @@ impl Engine {
         Ok(self.ledger.point(sync, None).await?)
     }
 
-    /// Forgets runs that ended more than `days` ago, their plans, and snapshots that no sync points to.
+    /// Forgets runs that ended more than `days` ago, their plans, snapshots that no sync points to, and what is left of the
+    /// messages of runs that have ended.
     pub async fn expire(&self, days: u32) -> Result<(), EngineError> {
         let before = self.clock.now() - Micros::from(days) * DAY;
         for plan in self.ledger.expire(before).await? {
@@ -111,6 +113,7 @@ impl Engine {
                 self.store.delete(&stored.key).await?;
             }
         }
+        self.sweep_messages(&unended).await?;
         for stored in self.store.list("snapshots").await? {
             let sync = stored.key.split('/').nth(1).unwrap_or_default();
             let kept = self.ledger.snapshot(sync).await?;
@@ -123,6 +126,23 @@ impl Engine {
         }
         Ok(())
     }
+
+    /// Whoever acknowledges a large message deletes its body, unless it dies in between.
+    async fn sweep_messages(&self, unended: &[Run]) -> Result<(), EngineError> {
+        for stored in self.store.list("messages").await? {
+            let needed = unended.iter().any(|run| is_message_of(&stored.key, run));
+            if stored.modified < self.clock.now() - DAY && !needed {
+                self.store.delete(&stored.key).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the object `key` is the body of a message of this run.
+fn is_message_of(key: &str, run: &Run) -> bool {
+    let name = key.strip_prefix("messages/").and_then(|name| name.strip_prefix(run.id.as_str()));
+    name.is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn decide(entry: &mut Entry, decision: Option<Decision>) {

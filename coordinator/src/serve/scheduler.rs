@@ -25,7 +25,7 @@ const EXPIRE: Duration = Duration::from_hours(1);
 const NAME: &str = "schedules";
 
 impl Coordinator {
-    /// Keeps the project's schedules, where no other coordinator does.
+    /// Keeps the project's schedules and tidies up, where no other coordinator does.
     pub(super) async fn keep_schedules(&self) {
         let began = self.engine.clock.now();
         let mut later = HashMap::new();

@@ -5,6 +5,8 @@ mod ledger;
 mod limiter;
 mod lock;
 mod queue;
+mod redis_link;
+mod seal;
 mod secrets;
 mod store;
 mod vault;
@@ -13,10 +15,11 @@ pub use clock::SystemClock;
 pub use ledger::{PostgresLedger, SqliteLedger};
 pub use limiter::{MemoryLimiter, RedisLimiter};
 pub use lock::StateLock;
-pub use queue::{MemoryQueue, RabbitQueue};
+pub use queue::{CLAIM_CHECK, MemoryQueue, RabbitQueue, checked, sealed};
+pub use seal::{KeyRing, KeyRingError, OpenError, SealError};
 pub use secrets::resolve;
 pub use store::ObjectStore;
-pub use vault::FileVault;
+pub use vault::{FileVault, RedisVault};
 
 /// Counts an operation that a service did not do for us.
 fn count_trouble(service: &'static str) {

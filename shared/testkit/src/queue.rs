@@ -15,6 +15,7 @@ pub const QUEUE: &[Case<dyn Queue>] = &[
     ("a_consumer_of_urgent_chunks_takes_no_others", |queue| Box::pin(urgent_only(queue))),
     ("what_is_dropped_is_delivered_again", |queue| Box::pin(dropped(queue))),
     ("what_is_acknowledged_is_gone", |queue| Box::pin(acknowledged(queue))),
+    ("a_message_keeps_its_id_and_its_body", |queue| Box::pin(kept(queue))),
     ("lanes_do_not_mix", |queue| Box::pin(lanes(queue))),
     ("what_waits_is_counted", |queue| Box::pin(counted(queue))),
     ("a_consumer_waits_for_the_next_chunk", |queue| Box::pin(waits(queue))),
@@ -71,6 +72,28 @@ async fn acknowledged(queue: Arc<dyn Queue>) -> Result<()> {
     let consumer = queue.consume(&lane, 4);
     consumer.next(Take::Any).await?.ack().await?;
     ensure!(tokio::time::timeout(SHORT, consumer.next(Take::Any)).await.is_err(), "it was delivered again");
+    Ok(())
+}
+
+async fn kept(queue: Arc<dyn Queue>) -> Result<()> {
+    let lane = lane("a");
+    let bodies: [Vec<u8>; 4] = [Vec::new(), vec![0], vec![0xc1; 5], (0..=255).cycle().take(300_000).collect()];
+    let consumer = queue.consume(&lane, 4);
+    for (at, body) in bodies.into_iter().enumerate() {
+        let id = format!("run_0000000000000000001/{at}#1");
+        queue.publish(&lane, false, Outgoing::new(id.as_str(), body.clone())).await?;
+        let arrived = consumer.next(Take::Any).await?;
+        ensure!(arrived.id == id && arrived.body == body, "{} bytes under {}", arrived.body.len(), arrived.id);
+        arrived.ack().await?;
+        let sent = tokio::spawn({
+            let (queue, message) = (queue.clone(), Outgoing::new(id.as_str(), body.clone()));
+            async move { queue.report(message).await }
+        });
+        let report = queue.reports().next().await?;
+        ensure!(report.id == id && report.body == body, "{} bytes under {}", report.body.len(), report.id);
+        report.ack().await?;
+        sent.await??;
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use crate::Case;
 /// Every case.
 pub const STORE: &[Case<dyn Store>] = &[
     ("what_is_put_is_read", |store| Box::pin(reads(store))),
+    ("what_is_written_is_read", |store| Box::pin(written(store))),
     ("putting_twice_leaves_one_whole", |store| Box::pin(twice(store))),
     ("what_is_missing_is_told_and_deleting_it_succeeds", |store| Box::pin(missing(store))),
     ("a_listing_holds_what_is_below_a_prefix", |store| Box::pin(lists(store))),
@@ -29,6 +30,16 @@ async fn reads(store: Arc<dyn Store>) -> Result<()> {
     ensure!(store.read("plans/run_1.plan", 2, 3).await? == "234");
     let copy = store.local("plans/run_1.plan").await?;
     ensure!(std::fs::read_to_string(&copy.path)? == "0123456789");
+    Ok(())
+}
+
+async fn written(store: Arc<dyn Store>) -> Result<()> {
+    for text in ["first, and longer", "", "second"] {
+        store.write("messages/run_1.a", text.into()).await?;
+        ensure!(std::fs::read_to_string(&store.local("messages/run_1.a").await?.path)? == text);
+    }
+    ensure!(store.read("messages/run_1.a", 0, 6).await? == "second");
+    ensure!(store.list("messages").await?.len() == 1, "something was left beside it");
     Ok(())
 }
 

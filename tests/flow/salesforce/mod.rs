@@ -5,6 +5,7 @@ pub(crate) mod published;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use outflow_backends::SystemClock;
@@ -14,7 +15,7 @@ use outflow_model::port::ledger::RunOptions;
 use outflow_model::run::RunState;
 use outflow_simulators::{Client, Fault, Faults, Org, OrgOptions};
 use outflow_tests::{Lab, block};
-use outflow_worker::{Catalog, probe};
+use outflow_worker::{Catalog, Keyring, probe};
 
 const NAME: &str = "  LastName: name\n";
 
@@ -164,7 +165,7 @@ pub(crate) fn folded() -> Result<()> {
 async fn checked(lab: &Lab<Org>) -> Result<Vec<String>> {
     let start = lab.start("people", RunOptions::default())?;
     let now = SystemClock::default().now() / 1_000_000;
-    let known = probe(&start.sync.account, &lab.keys(), Some("Contact"), now).await?;
+    let known = probe(&start.sync.account, &lab.keys()?, Some("Contact"), now).await?;
     let Catalog { writable, identifying, relations } = &known;
     let problems = check_catalog(&start.sync, &start.written, Fields { writable, identifying, relations });
     Ok(problems.iter().map(ToString::to_string).collect())
@@ -204,6 +205,44 @@ pub(crate) fn quota() -> Result<()> {
         ensure!((run.tally.add.succeeded, run.tally.add.deferred) == (600, 400), "{:?}", run.tally);
         // The org's own word on its allowance stops the next call before it is refused.
         ensure!(lab.portal.calls() == 3);
+        Ok(())
+    })
+}
+
+pub(crate) fn together() -> Result<()> {
+    block(async {
+        let private = concat!(env!("CARGO_MANIFEST_DIR"), "/flow/salesforce/keys/jwt.pem");
+        let public_key = include_bytes!("keys/jwt.der").to_vec();
+        let client = Client { public_key, username: "u@x.io".to_owned(), ..app() };
+        let jwt = format!("auth: jwt_bearer, username: u@x.io, private_key: \"${{file:{private}}}\"");
+        let refresh = "auth: refresh_token, client_secret: s, refresh_token: refresh-0";
+        for settings in [SECRET, jwt.as_str(), refresh] {
+            let latency = Duration::from_millis(50);
+            let options = OrgOptions { client: Some(client.clone()), latency, ..OrgOptions::default() };
+            let lab = lab(options, settings, "mode: upsert\ndelivery: { chunk_rows: 200 }", NAME).await?;
+            rows(&lab, people(2_000))?;
+            let start = lab.start("people", RunOptions::default())?;
+            let now = SystemClock::default().now() / 1_000_000;
+            let ask = |keys: Keyring| {
+                let account = start.sync.account.clone();
+                tokio::spawn(async move { probe(&account, &keys, Some("Contact"), now).await })
+            };
+            for asked in lab.many_keys(8)?.into_iter().map(ask).collect::<Vec<_>>() {
+                asked.await??;
+            }
+            ensure!(lab.portal.logins() == 1, "{settings}: {} logins of 8 that start together", lab.portal.logins());
+            // All of them find their session ended at once.
+            lab.portal.expire();
+            let processes = if lab.is_distributed() { 4 } else { 1 };
+            let mut engines = Vec::new();
+            for _ in 0..processes {
+                engines.push(lab.engines(&start, None).await?);
+            }
+            let run = engines[0].execute(&start).await?.run;
+            ensure!(run.tally.add.succeeded == 2_000, "{settings}: {:?} {:?}", run.tally, run.reason);
+            ensure!(once_each(&lab) == 0);
+            ensure!(lab.portal.logins() == 2, "{settings}: {} logins, 2 were needed", lab.portal.logins());
+        }
         Ok(())
     })
 }

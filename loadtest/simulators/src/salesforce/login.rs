@@ -34,6 +34,10 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
+    pub(super) const fn logins(&self) -> u64 {
+        self.logins
+    }
+
     pub(super) fn expire(&mut self) {
         self.good.clear();
     }

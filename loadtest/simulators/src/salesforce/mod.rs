@@ -108,6 +108,11 @@ impl Org {
         self.state().tokens.expire();
     }
 
+    /// Logins that were granted.
+    pub fn logins(&self) -> u64 {
+        self.state().tokens.logins()
+    }
+
     /// Every write that was applied, in order.
     pub fn writes(&self) -> Vec<Write> {
         self.state().objects.writes.clone()

@@ -31,6 +31,7 @@ struct Waiting {
 }
 
 struct Message {
+    id: String,
     body: Bytes,
     urgent: bool,
     deliveries: u32,
@@ -67,8 +68,8 @@ impl Channel {
                 if take == Take::Any { urgent.or_else(|| waiting.normal.pop_front()) } else { urgent }
             };
             if let Some(message) = message {
-                let (body, before) = (message.body.clone(), message.deliveries);
-                return Delivery::new(body, before, Box::new(Held { channel: self.clone(), message }));
+                let (id, body, before) = (message.id.clone(), message.body.clone(), message.deliveries);
+                return Delivery::new(id, body, before, Box::new(Held { channel: self.clone(), message }));
             }
             arrived.await;
         }
@@ -105,8 +106,8 @@ impl MemoryQueue {
 #[async_trait]
 impl Queue for MemoryQueue {
     async fn publish(&self, lane: &Lane, urgent: bool, message: Outgoing) -> Result<()> {
-        let body = message.body;
-        self.lane(lane).push(Message { body, urgent, deliveries: 0, settled: None }, false);
+        let Outgoing { id, body, .. } = message;
+        self.lane(lane).push(Message { id, body, urgent, deliveries: 0, settled: None }, false);
         Ok(())
     }
 
@@ -125,9 +126,9 @@ impl Queue for MemoryQueue {
     }
 
     async fn report(&self, message: Outgoing) -> Result<()> {
-        let body = message.body;
+        let Outgoing { id, body, .. } = message;
         let (settled, done) = oneshot::channel();
-        self.reports.push(Message { body, urgent: false, deliveries: 0, settled: Some(settled) }, false);
+        self.reports.push(Message { id, body, urgent: false, deliveries: 0, settled: Some(settled) }, false);
         done.await.map_err(|_| PortError::new(Trouble::Unavailable, "Nobody settles reports any more"))
     }
 

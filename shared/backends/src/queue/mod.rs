@@ -1,7 +1,12 @@
 //! Queues.
 
+mod checked;
+mod layered;
 mod memory;
 mod rabbitmq;
+mod sealed;
 
+pub use checked::{CLAIM_CHECK, checked};
 pub use memory::MemoryQueue;
 pub use rabbitmq::RabbitQueue;
+pub use sealed::sealed;

@@ -29,6 +29,25 @@ impl ObjectStore {
     fn path(&self, key: &str) -> PathBuf {
         self.root.join(key)
     }
+
+    /// Has an object made beside its place, syncs it, and moves it there.
+    async fn place(&self, key: &str, make: impl FnOnce(&Path) -> std::io::Result<()> + Send + 'static) -> Result<()> {
+        let to = self.path(key);
+        let placed = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
+            let folder = to.parent().unwrap_or(&to).to_owned();
+            std::fs::create_dir_all(&folder)?;
+            let beside = folder.join(format!(".{}.part", to.file_name().unwrap_or_default().to_string_lossy()));
+            make(&beside)?;
+            std::fs::File::open(&beside)?.sync_all()?;
+            std::fs::rename(&beside, &to)?;
+            std::fs::File::open(&folder)?.sync_all()
+        });
+        placed
+            .await
+            .map_err(std::io::Error::other)
+            .and_then(|result| result)
+            .map_err(|error| io(&self.path(key), error))
+    }
 }
 
 fn io(path: &Path, error: std::io::Error) -> PortError {
@@ -52,19 +71,16 @@ fn trouble(key: &str, error: object_store::Error) -> PortError {
 impl Store for ObjectStore {
     /// Written beside its place, synced, and moved there, directory entry included.
     async fn put(&self, key: &str, path: &Path) -> Result<()> {
-        let (from, to) = (path.to_owned(), self.path(key));
-        let moved = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
-            let folder = to.parent().unwrap_or(&to).to_owned();
-            std::fs::create_dir_all(&folder)?;
-            let beside = folder.join(format!(".{}.part", to.file_name().unwrap_or_default().to_string_lossy()));
-            if std::fs::rename(&from, &beside).is_err() {
-                std::fs::copy(&from, &beside)?;
-            }
-            std::fs::File::open(&beside)?.sync_all()?;
-            std::fs::rename(&beside, &to)?;
-            std::fs::File::open(&folder)?.sync_all()
-        });
-        moved.await.map_err(std::io::Error::other).and_then(|result| result).map_err(|error| io(&self.path(key), error))
+        let from = path.to_owned();
+        self.place(key, move |beside| match std::fs::rename(&from, beside) {
+            Ok(()) => Ok(()),
+            Err(_) => std::fs::copy(&from, beside).map(drop),
+        })
+        .await
+    }
+
+    async fn write(&self, key: &str, bytes: Bytes) -> Result<()> {
+        self.place(key, move |beside| std::fs::write(beside, &bytes)).await
     }
 
     async fn read(&self, key: &str, offset: u64, length: u64) -> Result<Bytes> {

@@ -1,6 +1,7 @@
 //! Every case of every port, on every backend. Where a service is missing its cases show as ignored, or fail with
 //! `REQUIRE_SERVICES=1`.
 
+mod tokens;
 mod vectors;
 
 use std::process::ExitCode;
@@ -10,15 +11,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
-    FileVault, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SqliteLedger,
-    SystemClock,
+    CLAIM_CHECK, FileVault, KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue,
+    RedisLimiter, RedisVault, SqliteLedger, SystemClock, checked, sealed,
 };
 use outflow_model::id::Lane;
 use outflow_model::port::Trouble;
 use outflow_model::port::lease::Leases;
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
-use outflow_model::port::queue::{Outgoing, Queue};
+use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, stop_all};
@@ -67,12 +68,57 @@ async fn rabbitmq(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
     Ok(Arc::new(RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance")?))
 }
 
+fn keys() -> Result<Arc<KeyRing>> {
+    Ok(Arc::new(KeyRing::parse(
+        "new:YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=,old:YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=",
+    )?))
+}
+
+async fn sealed_queue(folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(sealed(queue(folder).await?, keys()?))
+}
+
+async fn sealed_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(sealed(rabbitmq(folder).await?, keys()?))
+}
+
+/// All but the smallest bodies go by the store, as in a composition: sealed first.
+async fn checked_queue(folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(sealed(checked(queue(folder).await?, Some(store(folder).await?), 8), keys()?))
+}
+
+async fn checked_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
+    Ok(sealed(checked(rabbitmq(folder).await?, Some(store(folder).await?), 8), keys()?))
+}
+
+async fn larger_than_the_broker_takes() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let store = store(&folder).await?;
+    let queue = sealed(checked(rabbitmq(&folder).await?, Some(store.clone()), CLAIM_CHECK), keys()?);
+    let lane = Lane("a".to_owned());
+    let consumer = queue.consume(&lane, 2);
+    for size in [CLAIM_CHECK - 100, CLAIM_CHECK, 40 * CLAIM_CHECK] {
+        queue.publish(&lane, false, Outgoing::new("run_1/1#1", vec![9; size])).await?;
+        let delivery = consumer.next(Take::Any).await?;
+        ensure!(delivery.body == vec![9; size], "{} bytes of {size}", delivery.body.len());
+        // What sealing adds counts.
+        ensure!(store.list("messages").await?.len() == usize::from(size >= CLAIM_CHECK));
+        delivery.ack().await?;
+        ensure!(store.list("messages").await?.is_empty());
+    }
+    Ok(())
+}
+
 async fn store(folder: &TempDir) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(ObjectStore::local(folder.path())?))
 }
 
 async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {
     Ok(Arc::new(FileVault::new(&folder.path().join("tokens"))))
+}
+
+async fn redis_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
+    Ok(Arc::new(RedisVault::new(&Redis::shared()?.url, &fresh("vault"), keys()?, None)?))
 }
 
 async fn too_large() -> Result<()> {
@@ -88,13 +134,13 @@ async fn script() -> Result<()> {
 }
 
 /// A name that nothing else in a shared service has.
-fn fresh(what: &str) -> String {
+pub(crate) fn fresh(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A test that shows as ignored unless `found`, or unless services are required.
-fn trial(name: String, found: bool, case: impl AsyncFnOnce() -> Result<()> + Send + 'static) -> Trial {
+pub(crate) fn trial(name: String, found: bool, case: impl AsyncFnOnce() -> Result<()> + Send + 'static) -> Trial {
     let work = move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime
@@ -131,6 +177,15 @@ fn main() -> ExitCode {
         vec![trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script)],
         trials("queue::memory", true, QUEUE, queue),
         trials("queue::rabbitmq", RabbitMq::is_found(), QUEUE, rabbitmq),
+        trials("queue::sealed::memory", true, QUEUE, sealed_queue),
+        trials("queue::sealed::rabbitmq", RabbitMq::is_found(), QUEUE, sealed_rabbitmq),
+        trials("queue::checked::memory", true, QUEUE, checked_queue),
+        trials("queue::checked::rabbitmq", RabbitMq::is_found(), QUEUE, checked_rabbitmq),
+        vec![trial(
+            "queue::checked::rabbitmq::what_is_larger_than_the_broker_takes_arrives".to_owned(),
+            RabbitMq::is_found(),
+            larger_than_the_broker_takes,
+        )],
         vec![trial(
             "queue::rabbitmq::a_message_that_is_too_large_is_refused".to_owned(),
             RabbitMq::is_found(),
@@ -138,6 +193,8 @@ fn main() -> ExitCode {
         )],
         trials("store::local", true, STORE, store),
         trials("vault::file", true, VAULT, vault),
+        trials("vault::redis", Redis::is_found(), VAULT, redis_vault),
+        tokens::trials(),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());
     stop_all();

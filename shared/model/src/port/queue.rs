@@ -43,6 +43,7 @@ pub enum Take {
 ///    normal ones.
 /// 3. A message that was neither acknowledged nor handed back is delivered again when its consumer has gone.
 /// 4. `report` returns when the report will survive; reports are delivered like chunks.
+/// 5. A message keeps the id and the body that it was given.
 #[async_trait]
 pub trait Queue: Send + Sync {
     /// Puts a chunk on its lane.
@@ -78,6 +79,8 @@ pub trait Reports: Send + Sync {
 
 /// A message in a consumer's hands. Dropping it unacknowledged hands it back.
 pub struct Delivery {
+    /// Which message it is, as its sender named it.
+    pub id: String,
     /// The message.
     pub body: Bytes,
     /// How often it was delivered before.
@@ -95,9 +98,9 @@ pub trait Receipt: Send {
 }
 
 impl Delivery {
-    /// A delivery that `receipt` settles.
-    pub fn new(body: Bytes, redelivered: u32, receipt: Box<dyn Receipt>) -> Self {
-        Self { body, redelivered, receipt: Some(receipt) }
+    /// A delivery of the message `id` that `receipt` settles.
+    pub fn new(id: String, body: Bytes, redelivered: u32, receipt: Box<dyn Receipt>) -> Self {
+        Self { id, body, redelivered, receipt: Some(receipt) }
     }
 
     /// The message is done with. Consumes the delivery: acknowledging twice does not compile.

@@ -29,7 +29,7 @@ pub struct LocalCopy {
 
 /// Objects by key. Keys are relative paths of letters, digits, `.`, `_`, `-` and `/`.
 ///
-/// 1. `put` returns when the object is durable and whole: a reader sees all of it or nothing.
+/// 1. `put` and `write` return when the object is durable and whole: a reader sees all of it or nothing.
 /// 2. An object is never changed; putting one key twice leaves one of the two whole.
 /// 3. `delete` of what is not there succeeds.
 /// 4. Reading what is not there is [`super::Trouble::Missing`].
@@ -37,6 +37,8 @@ pub struct LocalCopy {
 pub trait Store: Send + Sync {
     /// Stores the file at `path` under `key`.
     async fn put(&self, key: &str, path: &Path) -> Result<()>;
+    /// Stores `bytes` under `key`.
+    async fn write(&self, key: &str, bytes: Bytes) -> Result<()>;
     /// Reads `length` bytes from `offset`.
     async fn read(&self, key: &str, offset: u64, length: u64) -> Result<Bytes>;
     /// Makes the object readable as a local file.

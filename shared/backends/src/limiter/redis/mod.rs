@@ -10,15 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::limit::{Ask, Cause, Limits, Micros, Unit};
+use outflow_model::port::Result;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
-use outflow_model::port::{PortError, Result, Trouble};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{FromRedisValue, RedisError, Script, ScriptInvocation};
+use redis::aio::ConnectionManager;
+use redis::{FromRedisValue, Script, ScriptInvocation};
 
-/// Redis answers in far less; who waits longer holds up every request of its worker.
-const ANSWER: Duration = Duration::from_millis(500);
-const CONNECT: Duration = Duration::from_secs(1);
+use crate::redis_link::{self, unavailable};
+
 /// The claims of a run are remembered for so long after its gate was renewed, in milliseconds.
 const REMEMBERED: u64 = 3_600_000;
 
@@ -48,15 +47,7 @@ impl RedisLimiter {
     /// A limiter on the server at `url` (`redis://` or `rediss://`), whose keys begin with `prefix`. It connects when it is
     /// first used, and again whenever the connection is lost.
     pub fn new(url: &str, prefix: &str, quotas: Option<Arc<dyn Quotas>>) -> Result<Self> {
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(ANSWER))
-            .set_connection_timeout(Some(CONNECT))
-            .set_number_of_retries(2)
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(200));
-        let connection = redis::Client::open(url)
-            .and_then(|client| ConnectionManager::new_lazy_with_config(client, config))
-            .map_err(|error| PortError::caused(Trouble::Missing, "The URL of Redis cannot be used", error))?;
+        let connection = redis_link::connect(url)?;
         let scripts = Scripts {
             permit: Script::new(include_str!("permit.lua")),
             claim: Script::new(scripts::CLAIM),
@@ -180,11 +171,6 @@ fn names(limits: &Limits) -> impl Iterator<Item = String> {
         };
         format!("{unit}/{}/{}", window.limit, window.per_ms)
     })
-}
-
-fn unavailable(error: RedisError) -> PortError {
-    crate::count_trouble("redis");
-    PortError::caused(Trouble::Unavailable, "Redis cannot be used", error)
 }
 
 fn millis(micros: Micros) -> i64 {

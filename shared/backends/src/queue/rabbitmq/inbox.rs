@@ -98,7 +98,8 @@ impl Inbox {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let delivery = std::iter::from_fn(|| waiting.pop_front()).find(|delivery| delivery.acker.usable())?;
         let before = delivered_before(&delivery);
-        Some(Delivery::new(delivery.data.into(), before, Box::new(Held(delivery.acker))))
+        let id = delivery.properties.message_id().as_ref().map_or_else(String::new, ToString::to_string);
+        Some(Delivery::new(id, delivery.data.into(), before, Box::new(Held(delivery.acker))))
     }
 }
 

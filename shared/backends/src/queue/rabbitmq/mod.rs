@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use inbox::Inbox;
 use link::Link;
+pub(super) use publisher::LARGEST;
 use publisher::Publisher;
 use topology::Topology;
 

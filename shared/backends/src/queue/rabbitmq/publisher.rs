@@ -22,7 +22,7 @@ const WINDOW: u32 = 64 * 1024;
 const CONFIRM: Duration = Duration::from_secs(30);
 const PERSISTENT: u8 = 2;
 /// RabbitMQ 4 refuses larger messages, and closes the channel of all others with them.
-const LARGEST: usize = 16 * 1024 * 1024;
+pub(in crate::queue) const LARGEST: usize = 16 * 1024 * 1024;
 /// How long after a failure a message is published again; doubles up to the last.
 const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 

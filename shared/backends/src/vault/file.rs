@@ -1,19 +1,41 @@
-//! The vault in the state directory: one file per account, readable by its owner alone.
+//! The vault in the state directory: one file per account, readable by its owner alone. Access tokens are shared within the
+//! process, and never written.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use outflow_model::port::vault::Vault;
+use outflow_model::port::vault::{Access, Exchange, Turn, Vault};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::secret::Secret;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 
 /// Tokens in files.
-pub struct FileVault(PathBuf);
+pub struct FileVault {
+    folder: PathBuf,
+    accounts: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Shared>>>>>,
+}
+
+/// An access token, since when and for how long.
+struct Shared {
+    origin: String,
+    access: Access,
+    since: Instant,
+    good_for: Duration,
+}
+
+/// Whoever holds the account's lock.
+struct Held {
+    origin: String,
+    shared: OwnedMutexGuard<Option<Shared>>,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -24,7 +46,7 @@ struct Kept {
 impl FileVault {
     /// A vault in `folder`, which is made when something is kept.
     pub fn new(folder: &Path) -> Self {
-        Self(folder.to_owned())
+        Self { folder: folder.to_owned(), accounts: Mutex::default() }
     }
 
     /// An account's file: its name with anything but letters and digits as hexadecimal.
@@ -37,14 +59,14 @@ impl FileVault {
             }
             name
         });
-        self.0.join(format!("{name}.json"))
+        self.folder.join(format!("{name}.json"))
     }
 
     fn write(&self, account: &str, kept: &Kept) -> std::io::Result<()> {
         let path = self.path(account);
-        if !self.0.exists() {
-            std::fs::create_dir_all(&self.0)?;
-            if let Some(parent) = self.0.parent() {
+        if !self.folder.exists() {
+            std::fs::create_dir_all(&self.folder)?;
+            if let Some(parent) = self.folder.parent() {
                 std::fs::File::open(parent)?.sync_all()?;
             }
         }
@@ -56,7 +78,7 @@ impl FileVault {
         file.sync_all()?;
         std::fs::rename(&partial, &path)?;
         // The new name is durable once its folder is.
-        std::fs::File::open(&self.0)?.sync_all()
+        std::fs::File::open(&self.folder)?.sync_all()
     }
 }
 
@@ -86,6 +108,31 @@ impl Vault for FileVault {
                 error,
             )
         })
+    }
+
+    async fn exchange(&self, account: &str, origin: &str, refused: Option<&Secret>) -> Result<Exchange> {
+        let lock = {
+            let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+            accounts.entry(account.to_owned()).or_default().clone()
+        };
+        let shared = lock.lock_owned().await;
+        if let Some(known) = &*shared {
+            let age = known.since.elapsed();
+            if known.origin == origin && age < known.good_for && known.access.helps(age, refused) {
+                return Ok(Exchange::Shared(known.access.clone()));
+            }
+        }
+        Ok(Exchange::Mine(Box::new(Held { origin: origin.to_owned(), shared })))
+    }
+}
+
+#[async_trait]
+impl Turn for Held {
+    async fn share(mut self: Box<Self>, access: &Access, good_for: Duration) -> Result<()> {
+        let Self { origin, shared } = &mut *self;
+        let (origin, access) = (std::mem::take(origin), access.clone());
+        **shared = Some(Shared { origin, access, since: Instant::now(), good_for });
+        Ok(())
     }
 }
 

@@ -1,0 +1,35 @@
+//! Keys that seal: what is wrong with them is told, and they are not.
+
+use super::{outflow, text};
+
+#[test]
+fn a_key_that_cannot_be_used_is_told_and_not_shown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let services = ["worker", "--queue", "amqp://127.0.0.1:1", "--limiter", "redis://127.0.0.1:1"];
+    for (keys, wanted) in [
+        ("c2VjcmV0c2VjcmV0", "Key 1 has no id"),
+        ("2026a:c2VjcmV0c2VjcmV0", "The key \"2026a\" has 12 bytes, and needs 32"),
+        ("c2VjcmV0c2VjcmV0:2026a", "The id of key 1"),
+        ("", "Key 1 has no id"),
+    ] {
+        let told = outflow(folder.path(), &services).env("OUTFLOW_KEYS", keys).output().expect("the program starts");
+        let told_text = text(&told);
+        assert!(!told.status.success() && told_text.contains(wanted), "{keys}: {told_text}");
+        assert!(!told_text.contains("c2Vjc"), "{told_text}");
+    }
+    let help =
+        text(&outflow(folder.path(), &["worker", "--help"]).env("OUTFLOW_KEYS", "a:c2Vjc").output().expect("help"));
+    assert!(help.contains("OUTFLOW_KEYS") && !help.contains("c2Vjc"), "{help}");
+}
+
+#[test]
+fn keys_of_a_project_that_are_not_set_are_never_taken_for_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let project = "version: 1\nsources: {}\ndestinations: {}\nstate:\n  shared:\n    ledger: postgres://127.0.0.1:1/x\n    queue: \
+                   amqp://127.0.0.1:1\n    limiter: redis://127.0.0.1:1\n    store: STORE\n    keys: \"${env:OUTFLOW_KEYS}\"\n";
+    let store = format!("file://{}", folder.path().join("store").display());
+    std::fs::write(folder.path().join("outflow.yml"), project.replace("STORE", &store)).expect("a file");
+    let mut command = outflow(folder.path(), &["worker"]);
+    let told = text(&command.env_remove("OUTFLOW_KEYS").output().expect("the program starts"));
+    assert!(told.contains("state.shared.keys: The environment variable OUTFLOW_KEYS is not set."), "{told}");
+}

@@ -1,0 +1,7 @@
+//! Vaults.
+
+mod file;
+mod redis;
+
+pub use self::redis::RedisVault;
+pub use file::FileVault;
