@@ -5,22 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use outflow_backends::{FileVault, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock};
+use outflow_backends::{FileVault, Place, PostgresLedger, RabbitQueue, RedisLimiter, SystemClock, open_store};
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::store::Store;
+use outflow_model::port::{PortError, Trouble};
 use outflow_model::secret::expand;
 use outflow_worker::{Accounts, Keyring, Worker};
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::{folder, project, secrets, start};
+use crate::mistakes::Mistakes;
 
 /// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A coordinator that is silent for so long has lost what it executes.
 const LEASE: Duration = Duration::from_secs(12);
+
+/// Plans are few, so a listing of them is a cheap question.
+const PLANS: &str = "plans";
 
 /// What a worker is told of what it shares with coordinators.
 pub(crate) struct Messaging {
@@ -45,12 +51,22 @@ pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<Post
     Ok(Arc::new(PostgresLedger::open(&resolved(root, "ledger", &places.ledger)?).await?))
 }
 
-pub(super) fn store(root: &Path, places: &SharedState) -> Result<Arc<dyn Store>> {
-    let url = resolved(root, "store", &places.store)?;
-    let path = url
-        .strip_prefix("file://")
-        .with_context(|| format!("state.shared.store: \"{url}\" does not begin with file://"))?;
-    Ok(Arc::new(ObjectStore::local(Path::new(path))?))
+/// The shared store. What is wrong with its place, its credentials or its permissions is told as a mistake in the project, before
+/// anything is done; one that is away is waited for where it is needed.
+pub(super) async fn store(project: &Project, places: &SharedState, copies: &Path) -> Result<Arc<dyn Store>> {
+    let mistake = |reason: String| Mistakes(vec![project.problem("state.shared.store", reason)]);
+    let url = resolved(&project.root, "store", &places.store)?;
+    let place = Place::parse(&url).map_err(mistake)?;
+    let told = |error: PortError| match error.trouble {
+        Trouble::Refused => anyhow!(mistake(format!("{error}."))),
+        _ => anyhow!(error),
+    };
+    let store = open_store(&place, copies).map_err(told)?;
+    match store.list(PLANS).await {
+        Err(error) if error.trouble == Trouble::Unavailable => warn!(%error, "The store cannot be reached yet"),
+        listed => drop(listed.map_err(told)?),
+    }
+    Ok(store)
 }
 
 /// The engine of one process, under `name`.
@@ -61,13 +77,14 @@ async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Resul
     let url = resolved(root, "limiter", &places.limiter)?;
     let limiter = RedisLimiter::new(&url, &places.prefix, Some(ledger.clone()))?;
     let (progress, _) = watch::channel(Progress::default());
+    let folder = folder(project, &format!("tmp-{name}"))?;
     let engine = Engine {
         ledger: ledger.clone(),
-        store: store(root, places)?,
+        store: store(project, places, &folder).await?,
         queue: Arc::new(queue),
         limiter: Arc::new(limiter),
         clock: Arc::new(SystemClock::default()),
-        folder: folder(project, &format!("tmp-{name}"))?,
+        folder,
         silence: SILENCE,
         news: Arc::default(),
         progress,

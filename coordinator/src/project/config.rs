@@ -101,7 +101,8 @@ pub struct SharedState {
     pub queue: String,
     /// The limiter: Redis, as `redis://host` or `rediss://`.
     pub limiter: String,
-    /// The store: a directory that every coordinator sees, as `file:///mnt/outflow`.
+    /// The store: a directory that every coordinator sees, as `file:///mnt/outflow`, or a bucket, as `s3://bucket/prefix`,
+    /// `gs://bucket/prefix` or `az://container/prefix`.
     pub store: String,
     /// What the names of queues and keys begin with: several installations share services by different ones.
     #[serde(default = "default_prefix")]

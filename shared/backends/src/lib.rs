@@ -15,5 +15,5 @@ pub use limiter::{MemoryLimiter, RedisLimiter};
 pub use lock::StateLock;
 pub use queue::{MemoryQueue, RabbitQueue};
 pub use secrets::resolve;
-pub use store::ObjectStore;
+pub use store::{DirectoryStore, Place, open_store};
 pub use vault::FileVault;

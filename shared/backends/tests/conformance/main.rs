@@ -1,6 +1,7 @@
 //! Every case of every port, on every backend. Where a service is missing its cases show as ignored, or fail with
 //! `REQUIRE_SERVICES=1`.
 
+mod stores;
 mod vectors;
 
 use std::process::ExitCode;
@@ -10,8 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
-    FileVault, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, SqliteLedger,
-    SystemClock,
+    FileVault, MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter, SqliteLedger, SystemClock,
 };
 use outflow_model::id::Lane;
 use outflow_model::port::Trouble;
@@ -19,9 +19,8 @@ use outflow_model::port::lease::Leases;
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::{Outgoing, Queue};
-use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
-use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, stop_all};
+use outflow_testkit::services::{AzureBlob, Postgres, RabbitMq, Redis, S3, Service, stop_all};
 use outflow_testkit::{Case, LEASE, LEDGER, LIMITER, QUEUE, STORE, VAULT};
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
@@ -65,10 +64,6 @@ async fn queue(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
 
 async fn rabbitmq(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
     Ok(Arc::new(RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance")?))
-}
-
-async fn store(folder: &TempDir) -> Result<Arc<dyn Store>> {
-    Ok(Arc::new(ObjectStore::local(folder.path())?))
 }
 
 async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {
@@ -122,6 +117,8 @@ fn trials<P: ?Sized + Send + Sync + 'static>(
 }
 
 fn main() -> ExitCode {
+    // A client is made with TLS, whether it is used or not.
+    _ = rustls::crypto::ring::default_provider().install_default();
     let trials = [
         trials("ledger::sqlite", true, LEDGER, ledger),
         trials("ledger::postgres", Postgres::is_found(), LEDGER, postgres_ledger),
@@ -136,7 +133,11 @@ fn main() -> ExitCode {
             RabbitMq::is_found(),
             too_large,
         )],
-        trials("store::local", true, STORE, store),
+        trials("store::directory", true, STORE, stores::directory),
+        trials("store::s3", S3::is_found(), STORE, stores::s3),
+        trials("store::google_over_s3", S3::is_found(), STORE, stores::google),
+        trials("store::azure", AzureBlob::is_found(), STORE, stores::azure),
+        stores::trials(),
         trials("vault::file", true, VAULT, vault),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());

@@ -26,6 +26,8 @@ pub enum Trouble {
     Newer,
     /// No room left.
     Full,
+    /// Not allowed, or not set up as it must be: trying again does not help, changing credentials, permissions or settings does.
+    Refused,
 }
 
 /// An operation of a port that failed.
