@@ -69,8 +69,11 @@ fn s3(bucket: &Bucket) -> Result<object_store::aws::AmazonS3> {
 
 fn google(bucket: &Bucket) -> Result<object_store::gcp::GoogleCloudStorage> {
     let mut builder = GoogleCloudStorageBuilder::from_env();
-    for (option, key) in [("endpoint", GoogleConfigKey::BaseUrl), ("service_account", GoogleConfigKey::ServiceAccount)]
-    {
+    for (option, key) in [
+        ("endpoint", GoogleConfigKey::BaseUrl),
+        ("service_account", GoogleConfigKey::ServiceAccount),
+        ("bearer_token", GoogleConfigKey::BearerToken),
+    ] {
         if let Some(value) = bucket.option(option) {
             builder = builder.with_config(key, value);
         }

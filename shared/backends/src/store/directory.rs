@@ -66,6 +66,9 @@ impl Store for DirectoryStore {
         if offset.checked_add(length).is_none_or(|end| end > size) {
             return Err(short(&path.display().to_string(), size));
         }
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
         let range = offset..offset + length;
         let doing = format!("Cannot read {}", path.display());
         self.inner.get_range(&Key::from(key), range).await.map_err(|error| of_object(&doing, &error))

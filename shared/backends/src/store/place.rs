@@ -48,7 +48,7 @@ impl Vendor {
             Self::S3 => {
                 &["endpoint", "region", "virtual_hosted", "access_key_id", "secret_access_key", "session_token"]
             }
-            Self::Google => &["endpoint", "service_account"],
+            Self::Google => &["endpoint", "service_account", "bearer_token"],
             Self::Azure => &["endpoint", "account", "account_key"],
         }
     }

@@ -40,15 +40,35 @@ fn kind(error: &Error) -> Trouble {
         | Error::NotSupported { .. }
         | Error::NotImplemented { .. }
         | Error::UnknownConfigurationKey { .. } => Trouble::Refused,
-        Error::Generic { .. } => match status(&error.to_string()) {
-            Some(408 | 425 | 429) => Trouble::Unavailable,
-            Some(300..=499) => Trouble::Refused,
-            // An answer with an insufficient storage.
-            Some(507) => Trouble::Full,
-            _ => Trouble::Unavailable,
-        },
+        Error::Generic { .. } => of_answer(error),
         _ => Trouble::Unavailable,
     }
+}
+
+/// What an answer means that has no meaning of its own to `object_store`.
+fn of_answer(error: &Error) -> Trouble {
+    let text = error.to_string();
+    match status(&text) {
+        Some(408 | 425 | 429) => Trouble::Unavailable,
+        Some(300..=499) => Trouble::Refused,
+        // Insufficient storage.
+        Some(507) => Trouble::Full,
+        Some(_) => Trouble::Unavailable,
+        None if transport(error).is_some() => Trouble::Unavailable,
+        // A success that turned into an error while it was being told.
+        None if text.contains("Server returned error response") => Trouble::Unavailable,
+        // It came, and is not what was asked for.
+        None => Trouble::Corrupt,
+    }
+}
+
+/// What befell a request, where it had no whole answer.
+fn transport(error: &Error) -> Option<&(dyn StdError + 'static)> {
+    causes(error).find(|cause| cause.is::<HttpError>())
+}
+
+fn causes(error: &Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(Some(error as &(dyn StdError + 'static)), |error| <dyn StdError>::source(*error))
 }
 
 /// An object that is not there, in a bucket that is not there either.
@@ -76,9 +96,8 @@ fn told(error: &Error) -> String {
     if text.contains("redirect without LOCATION") {
         return "The bucket is elsewhere; set the option region or endpoint".to_owned();
     }
-    let mut causes = std::iter::successors(Some(error as &dyn StdError), |error| <dyn StdError>::source(*error));
-    if let Some(failed) = causes.find(|cause| cause.is::<HttpError>()) {
-        let cause = causes.last().unwrap_or(failed).to_string();
+    if let Some(failed) = transport(error) {
+        let cause = causes(error).last().unwrap_or(failed);
         let hint = if IDENTITY.iter().any(|place| text.contains(place)) {
             "; no credentials are set, and this machine has no identity of the vendor's"
         } else {
