@@ -72,15 +72,16 @@ pub(super) async fn store(project: &Project, places: &SharedState, copies: &Path
 /// The engine of one process, under `name`.
 async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Result<(Engine, Arc<PostgresLedger>)> {
     let root = &project.root;
+    let folder = folder(project, &format!("tmp-{name}"))?;
+    let store = store(project, places, &folder).await?;
     let ledger = ledger(root, places).await?;
     let queue = RabbitQueue::new(&resolved(root, "queue", &places.queue)?, &places.prefix, name)?;
     let url = resolved(root, "limiter", &places.limiter)?;
     let limiter = RedisLimiter::new(&url, &places.prefix, Some(ledger.clone()))?;
     let (progress, _) = watch::channel(Progress::default());
-    let folder = folder(project, &format!("tmp-{name}"))?;
     let engine = Engine {
         ledger: ledger.clone(),
-        store: store(project, places, &folder).await?,
+        store,
         queue: Arc::new(queue),
         limiter: Arc::new(limiter),
         clock: Arc::new(SystemClock::default()),

@@ -3,6 +3,7 @@
 
 mod disk;
 mod plans;
+mod stores;
 mod traces;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -89,6 +89,10 @@ fn azure(bucket: &Bucket) -> Result<object_store::azure::MicrosoftAzure> {
             builder = builder.with_config(key, value);
         }
     }
+    if builder.get_config_value(&AzureConfigKey::AccountName).is_none() {
+        let source = "Name the account by the option account, or by AZURE_STORAGE_ACCOUNT_NAME".into();
+        return Err(object_store::Error::Generic { store: "az", source });
+    }
     if let Some(key) = bucket.option("account_key") {
         let credential = AzureCredential::AccessKey(AzureAccessKey::try_new(key)?);
         builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(credential)));

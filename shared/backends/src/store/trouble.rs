@@ -105,6 +105,10 @@ fn told(error: &Error) -> String {
         };
         return format!("{failed}: {cause}{hint}");
     }
+    let text = match error {
+        Error::Generic { source, .. } => source.to_string(),
+        _ => text,
+    };
     // What follows the request is the answer.
     let answer = text.rsplit_once(" - ").map_or(text.as_str(), |(_, answer)| answer);
     answer.chars().take(TOLD).collect()
