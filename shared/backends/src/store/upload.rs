@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::path::Path as Key;
-use object_store::{MultipartUpload, ObjectStoreExt};
+use object_store::{MultipartUpload, ObjectStoreExt, PutResult};
 use outflow_model::port::{PortError, Result, Trouble};
 use tokio::task::JoinSet;
 
@@ -31,21 +31,23 @@ impl BucketStore {
         });
         let (file, size) = opened.await?;
         let source = Source { file, path };
-        if size <= PART {
+        let put = if size <= PART {
             let bytes = source.read(0, size).await?;
-            self.objects.put(&Key::from(key), bytes.into()).await.map_err(self.refused(key))?;
+            self.objects.put(&Key::from(key), bytes.into()).await.map_err(self.refused(key))?
         } else {
-            self.upload_parts(key, &source, size).await?;
-        }
+            self.upload_parts(key, &source, size).await?
+        };
         let stored = self.objects.head(&Key::from(key)).await.map_err(self.failed("write", key))?;
-        if stored.size != size {
+        // One with another tag is whole as well: somebody has put the key since.
+        let is_ours = put.e_tag.is_none() || put.e_tag == stored.e_tag;
+        if is_ours && stored.size != size {
             return Err(short(&self.name(key), stored.size));
         }
         let own = path.to_owned();
         blocking(path, move || std::fs::remove_file(own)).await
     }
 
-    async fn upload_parts(&self, key: &str, source: &Source<'_>, size: u64) -> Result<()> {
+    async fn upload_parts(&self, key: &str, source: &Source<'_>, size: u64) -> Result<PutResult> {
         let mut upload = self.objects.put_multipart(&Key::from(key)).await.map_err(self.refused(key))?;
         let put = self.put_parts(key, upload.as_mut(), source, size).await;
         if put.is_err() {
@@ -61,7 +63,7 @@ impl BucketStore {
         upload: &mut dyn MultipartUpload,
         source: &Source<'_>,
         size: u64,
-    ) -> Result<()> {
+    ) -> Result<PutResult> {
         let length = PART.max(size.div_ceil(PARTS));
         let mut under_way = JoinSet::new();
         let mut offset = 0;
@@ -74,7 +76,7 @@ impl BucketStore {
                 ended.map_err(object_store::Error::from).and_then(|put| put).map_err(self.refused(key))?;
             }
         }
-        upload.complete().await.map_err(self.refused(key)).map(drop)
+        upload.complete().await.map_err(self.refused(key))
     }
 
     /// What an error of writing means. What is missing then is not the object but an upload that somebody has ended.
