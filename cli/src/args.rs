@@ -214,7 +214,7 @@ pub(crate) struct WorkerFlags {
     /// Redis, as `redis://host`.
     #[arg(long, env = "OUTFLOW_LIMITER", hide_env_values = true)]
     pub(crate) limiter: Option<String>,
-    /// The directory that the coordinators use as their store, as `file:///mnt/outflow`; messages of more than 1 MiB go by it.
+    /// The store that the coordinators use, as `s3://bucket/prefix` or `file:///mnt/outflow`; messages of more than 1 MiB go by it.
     #[arg(long, env = "OUTFLOW_STORE")]
     pub(crate) store: Option<String>,
     /// Keys that seal messages and tokens, as `ID:KEY,…` with 32 random bytes in base64; the first seals, all of them open.

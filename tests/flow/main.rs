@@ -1,5 +1,6 @@
 //! Every flow of a run, end to end: a real source, the real engine, and a destination that knows what arrived.
 
+mod buckets;
 mod delivery;
 mod files;
 mod manifests;
@@ -63,6 +64,9 @@ const CASES: &[Case] = &[
     ("chinook_customers_arrive_exactly", Need::Chinook, warehouse::chinook),
     ("every_postgres_type_survives", Need::Postgres, warehouse::types),
     ("a_source_that_breaks_off_plans_nothing", Need::Postgres, warehouse::broken),
+    ("plans_and_snapshots_live_in_a_bucket", Need::S3, buckets::lives),
+    ("a_bucket_that_is_away_is_waited_for", Need::S3, buckets::away),
+    ("a_bucket_that_is_away_while_planning_costs_no_run", Need::S3, buckets::away_at_first),
 ];
 
 fn main() -> std::process::ExitCode {

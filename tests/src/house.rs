@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 use outflow_backends::{
-    FileVault, KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault,
-    SqliteLedger, SystemClock, checked, sealed,
+    DirectoryStore, FileVault, KeyRing, MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter,
+    RedisVault, SqliteLedger, SystemClock, checked, sealed,
 };
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
@@ -98,7 +98,7 @@ impl House {
             Self::Embedded(_) => Arc::new(MemoryQueue::default()),
             Self::Distributed { services, prefix, state, .. } => {
                 let queue = Arc::new(RabbitQueue::new(&services.0.url, prefix, process)?);
-                let store = Arc::new(ObjectStore::local(&state.join("store"))?);
+                let store = Arc::new(DirectoryStore::open(&state.join("store"))?);
                 sealed(checked(queue, Some(store), LARGE), keys()?)
             }
         })

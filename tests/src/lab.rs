@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use outflow_backends::{ObjectStore, SystemClock, resolve};
+use outflow_backends::{Place, SystemClock, open_store, resolve};
 use outflow_coordinator::project::{Project, resolve as resolve_sync};
 use outflow_coordinator::{Engine, EngineError, Finished, Progress, Signal, Start};
 use outflow_model::id::Lane;
@@ -29,6 +29,7 @@ const LEASE: i64 = 2_000_000;
 pub struct Lab<S = HubSpot> {
     folder: tempfile::TempDir,
     house: House,
+    store: OnceLock<String>,
     /// The destination, which knows what really arrived.
     pub portal: Arc<S>,
     running: Running,
@@ -100,7 +101,7 @@ impl<S: Simulator> Lab<S> {
         let running = start(portal.clone(), 0).await?;
         let folder = tempfile::tempdir()?;
         let house = House::open(folder.path()).await?;
-        Ok(Self { folder, house, portal, running })
+        Ok(Self { folder, house, store: OnceLock::new(), portal, running })
     }
 
     /// Waits until nobody is connected to the destination any more: what a life that ended has sent has been answered.
@@ -166,6 +167,11 @@ impl<S: Simulator> Lab<S> {
         Ok(vec![self.keys()?; processes])
     }
 
+    /// Has the lives to come keep plans and snapshots at a URL, in place of a directory of the lab's own.
+    pub fn keep_in(&self, url: String) -> Result<()> {
+        self.store.set(url).map_err(|_| anyhow!("the lab keeps them elsewhere already"))
+    }
+
     /// Begins a life of the process; under a fate, where there is one.
     pub async fn engines(&self, start: &Start, fate: Option<Arc<Fate>>) -> Result<Engines> {
         self.engines_over(start, fate, self.house.queue(&worker_name())?).await
@@ -187,9 +193,10 @@ impl<S: Simulator> Lab<S> {
         );
         let lane = Lane(start.sync.account.name.clone());
         let worker = tokio::spawn(serve(worker, lane, start.sync.concurrency));
-        let store = Arc::new(ObjectStore::local(&state.join("store"))?);
         let (progress, _) = watch::channel(Progress::default());
         let folder = state.join("tmp");
+        let store = self.store.get_or_init(|| format!("file://{}", state.join("store").display()));
+        let store = open_store(&Place::parse(store).map_err(anyhow::Error::msg)?, &folder)?;
         std::fs::create_dir_all(&folder)?;
         let engine = Arc::new(Engine {
             ledger,

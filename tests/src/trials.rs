@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use outflow_testkit::services::{Postgres, Service, stop_all};
+use outflow_testkit::services::{Postgres, S3, Service, stop_all};
 
 use crate::house::Mode;
 
@@ -19,6 +19,8 @@ pub enum Need {
     Chinook,
     /// The public requests of Salesforce.
     SalesforceSpecs,
+    /// An S3 server, beside the services that many machines share.
+    S3,
 }
 
 /// A case: its name, what it needs, and what it does.
@@ -35,17 +37,25 @@ pub fn run(cases: &[Case], modes: &[Mode]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each case has a runtime of its own; few at a time keep their timing honest.
     arguments.test_threads = arguments.test_threads.or(Some(2));
-    let trials = modes.iter().flat_map(|mode| cases.iter().map(|case| trial(*case, *mode))).collect();
+    let cells = modes.iter().flat_map(|mode| cases.iter().map(|case| (*case, *mode)));
+    // One machine has its directory.
+    let cells = cells.filter(|((_, need, _), mode)| *need != Need::S3 || *mode == Mode::Distributed);
+    let trials = cells.map(|(case, mode)| trial(case, mode)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     stop_all();
     conclusion.exit_code()
 }
 
 fn trial((name, need, case): Case, mode: Mode) -> Trial {
-    let services = mode.is_found() && (need != Need::Postgres || Postgres::is_found());
+    let found = match need {
+        Need::Postgres => Postgres::is_found(),
+        Need::S3 => S3::is_found(),
+        Need::Nothing | Need::Chinook | Need::SalesforceSpecs => true,
+    };
+    let services = mode.is_found() && found;
     // Sample data is never required.
     let data = match need {
-        Need::Nothing | Need::Postgres => true,
+        Need::Nothing | Need::Postgres | Need::S3 => true,
         Need::SalesforceSpecs => super::Lab::salesforce_specs().is_some(),
         Need::Chinook => Postgres::is_found() && super::Lab::chinook().is_some(),
     };

@@ -27,7 +27,8 @@ const ONLY: &[(&str, &[&str])] = &[
     ("lapin", &["outflow-backends"]),
     ("redis", &["outflow-backends"]),
     ("object_store", &["outflow-backends"]),
-    ("reqwest", &["outflow-worker"]),
+    // Backends need its features, which `object_store` leaves to others.
+    ("reqwest", &["outflow-worker", "outflow-backends"]),
     ("sqlx", &["outflow-backends", "outflow-sources", "outflow", "outflow-tests", "outflow-loadtest"]),
     ("datafusion", &[]),
     (
@@ -106,6 +107,14 @@ fn heavy_crates_stay_where_they_belong() {
             let named = dependencies.iter().any(|known| known == dependency);
             assert!(!named || allowed.contains(&name.as_str()), "{name} may not name {dependency}");
         }
+    }
+}
+
+#[test]
+fn backends_speak_http_through_their_clients_alone() {
+    for path in files(".rs").into_iter().filter(|path| path.to_string_lossy().contains("shared/backends")) {
+        let text = std::fs::read_to_string(&path).expect("a file");
+        assert!(!text.contains("reqwest::"), "{} names reqwest", path.display());
     }
 }
 

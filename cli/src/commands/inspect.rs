@@ -174,7 +174,7 @@ pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<
                 ui.line(format!("{sync}: nothing is acknowledged yet."));
                 return Ok(Exit::Succeeded);
             };
-            let copy = compose::store(&project)?.local(&key).await?;
+            let copy = compose::store(&project).await?.local(&key).await?;
             let counts = outflow_coordinator::count_snapshot(&copy.path)?;
             if ui.is_json() {
                 ui.json(&counts);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use outflow_backends::{MemoryLimiter, MemoryQueue, ObjectStore, StateLock, SystemClock};
+use outflow_backends::{DirectoryStore, MemoryLimiter, MemoryQueue, StateLock, SystemClock};
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Engine, Progress, Start};
 use outflow_model::id::Lane;
@@ -41,7 +41,7 @@ pub(super) async fn engine(project: &Project) -> Result<Engine> {
     let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
     let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), ledger.clone()));
     let folder = workplace::only(project)?;
-    let store = Arc::new(ObjectStore::local(&state_dir(project)?.join("store"))?);
+    let store = Arc::new(DirectoryStore::open(&state_dir(project)?.join("store"))?);
     let (progress, _) = watch::channel(Progress::default());
     Ok(Engine { ledger, store, queue, limiter, clock, folder, silence: SILENCE, news: Arc::default(), progress })
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use outflow_backends::{FileVault, ObjectStore, SqliteLedger, resolve};
+use outflow_backends::{DirectoryStore, FileVault, SqliteLedger, resolve};
 use outflow_coordinator::project::{Project, resolve as resolve_sync};
 use outflow_coordinator::{Engine, Start};
 use outflow_model::port::ledger::{Ledger, RunOptions};
@@ -45,10 +45,10 @@ pub(crate) async fn ledger(project: &Project) -> Result<Arc<dyn Ledger>> {
 }
 
 /// Opens the store.
-pub(crate) fn store(project: &Project) -> Result<Arc<dyn Store>> {
+pub(crate) async fn store(project: &Project) -> Result<Arc<dyn Store>> {
     Ok(match &project.config.state.shared {
-        Some(places) => shared::store(&project.root, places)?,
-        None => Arc::new(ObjectStore::local(&state_dir(project)?.join("store"))?),
+        Some(places) => shared::store(project, places, &state_dir(project)?.join("tmp-copies")).await?,
+        None => Arc::new(DirectoryStore::open(&state_dir(project)?.join("store"))?),
     })
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use outflow_backends::{
-    CLAIM_CHECK, FileVault, KeyRing, ObjectStore, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault, SystemClock,
-    checked, sealed,
+    CLAIM_CHECK, FileVault, KeyRing, Place, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault, SystemClock,
+    checked, open_store, sealed,
 };
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
@@ -15,18 +15,23 @@ use outflow_model::port::clock::Clock;
 use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
+use outflow_model::port::{PortError, Trouble};
 use outflow_model::secret::expand;
 use outflow_worker::{Accounts, Keyring, Worker};
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::{project, secrets, start, workplace};
+use crate::mistakes::Mistakes;
 
 /// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// A coordinator that is silent for so long has lost what it executes.
 const LEASE: Duration = Duration::from_secs(12);
+
+/// Plans are few, so a listing of them is a cheap question.
+const PLANS: &str = "plans";
 
 /// What a worker is told of what it shares with coordinators.
 pub(crate) struct Messaging {
@@ -88,23 +93,31 @@ pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<Post
     Ok(Arc::new(PostgresLedger::open(&resolved(root, "ledger", &places.ledger)?).await?))
 }
 
-pub(super) fn store(root: &Path, places: &SharedState) -> Result<Arc<dyn Store>> {
-    store_at("state.shared.store", &resolved(root, "store", &places.store)?)
-}
-
-/// The store at `url`, which `place` names.
-fn store_at(place: &str, url: &str) -> Result<Arc<dyn Store>> {
-    let path =
-        url.strip_prefix("file://").with_context(|| format!("{place}: \"{url}\" does not begin with file://"))?;
-    Ok(Arc::new(ObjectStore::local(Path::new(path))?))
+/// The shared store. What is wrong with its place, its credentials or its permissions is told as a mistake in the project, before
+/// anything is done; one that is away is waited for where it is needed.
+pub(super) async fn store(project: &Project, places: &SharedState, copies: &Path) -> Result<Arc<dyn Store>> {
+    let mistake = |reason: String| Mistakes(vec![project.problem("state.shared.store", reason)]);
+    let url = resolved(&project.root, "store", &places.store)?;
+    let place = Place::parse(&url).map_err(mistake)?;
+    let told = |error: PortError| match error.trouble {
+        Trouble::Refused => anyhow!(mistake(format!("{error}."))),
+        _ => anyhow!(error),
+    };
+    let store = open_store(&place, copies).map_err(told)?;
+    match store.list(PLANS).await {
+        Err(error) if error.trouble == Trouble::Unavailable => warn!(%error, "The store cannot be reached yet"),
+        listed => drop(listed.map_err(told)?),
+    }
+    Ok(store)
 }
 
 /// The engine of one process, under `name`.
 async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Result<(Engine, Arc<PostgresLedger>)> {
     let root = &project.root;
+    let folder = workplace::own(project, name)?;
+    let store = store(project, places, &folder).await?;
     let ledger = ledger(root, places).await?;
     let queue = RabbitQueue::new(&resolved(root, "queue", &places.queue)?, &places.prefix, name)?;
-    let store = store(root, places)?;
     let url = resolved(root, "limiter", &places.limiter)?;
     let limiter = RedisLimiter::new(&url, &places.prefix, Some(ledger.clone()))?;
     let (progress, _) = watch::channel(Progress::default());
@@ -114,7 +127,7 @@ async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Resul
         store,
         limiter: Arc::new(limiter),
         clock: Arc::new(SystemClock::default()),
-        folder: workplace::own(project, name)?,
+        folder,
         silence: SILENCE,
         news: Arc::default(),
         progress,
@@ -142,6 +155,12 @@ pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
     Ok(Coordinator { name, engine, leases, project, starts: Arc::new(starts), lease: LEASE })
 }
 
+/// Where a worker finds messages that are too large for the broker.
+fn large_messages(url: &str, root: &Path) -> Result<Arc<dyn Store>> {
+    let place = Place::parse(url).map_err(anyhow::Error::msg)?;
+    Ok(open_store(&place, &root.join(".outflow/tmp-copies"))?)
+}
+
 /// A worker; it needs no ledger, and no project where it is told its queue and its limiter. What it is not told
 /// is taken from the project in `root`.
 pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
@@ -161,9 +180,10 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     let queue = or(given.queue, "queue", |places| &places.queue)?;
     let limiter = or(given.limiter, "limiter", |places| &places.limiter)?;
     let store = match (&given.store, &places) {
-        (Some(url), _) => Some(store_at("--store", url)?),
+        (Some(url), _) => Some(large_messages(url, root).context("--store")?),
         // It can do without: messages that are there go to workers that have it.
-        (None, Some(places)) => store(root, places)
+        (None, Some(places)) => resolved(root, "store", &places.store)
+            .and_then(|url| large_messages(&url, root))
             .inspect_err(|error| warn!(error = format!("{error:#}"), "The worker goes without the store"))
             .ok(),
         (None, None) => None,

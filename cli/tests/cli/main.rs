@@ -4,6 +4,7 @@
 mod disk;
 mod keys;
 mod plans;
+mod stores;
 mod traces;
 
 use std::io::{BufRead, BufReader, Read, Write};

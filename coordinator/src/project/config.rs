@@ -101,7 +101,8 @@ pub struct SharedState {
     pub queue: String,
     /// The limiter: Redis, as `redis://host` or `rediss://`.
     pub limiter: String,
-    /// The store: a directory that every coordinator and every worker sees, as `file:///mnt/outflow`.
+    /// The store: a directory that every coordinator and every worker sees, as `file:///mnt/outflow`, or a bucket, as
+    /// `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
     pub store: String,
     /// Keys that seal what goes through the queue, and the tokens in Redis, as `ID:KEY` with 32 random bytes in base64: the first seals, and all of
     /// them, separated by commas, open. `${env:OUTFLOW_KEYS}` keeps them out of the project.

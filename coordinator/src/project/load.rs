@@ -41,6 +41,11 @@ pub struct Project {
 }
 
 impl Project {
+    /// A mistake at `field` of `outflow.yml`.
+    pub fn problem(&self, field: &str, reason: impl Into<String>) -> Problem {
+        self.document.problem(field, reason)
+    }
+
     /// Reads the project in `root`; every file that cannot be read is a problem.
     pub fn load(root: &Path) -> Result<Self, Vec<Problem>> {
         let text = read(root, Path::new("outflow.yml")).map_err(|mut problem| {

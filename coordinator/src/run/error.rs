@@ -73,7 +73,7 @@ impl EngineError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Project(_) | Self::OtherSnapshot { .. } | Self::Lost(_) | Self::State { .. } => true,
-            Self::Port(error) => error.trouble == Trouble::Newer,
+            Self::Port(error) => matches!(error.trouble, Trouble::Newer | Trouble::Refused),
             Self::Source(_) | Self::Snapshot(_) | Self::Wire(_) | Self::Accounting(_) | Self::Task(_) => false,
         }
     }

@@ -18,7 +18,7 @@ pub use lock::StateLock;
 pub use queue::{CLAIM_CHECK, MemoryQueue, RabbitQueue, checked, sealed};
 pub use seal::{KeyRing, KeyRingError, OpenError, SealError};
 pub use secrets::resolve;
-pub use store::ObjectStore;
+pub use store::{DirectoryStore, Place, open_store};
 pub use vault::{FileVault, RedisVault};
 
 /// Counts an operation that a service did not do for us.

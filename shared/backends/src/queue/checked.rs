@@ -193,7 +193,7 @@ mod tests {
 
     use super::super::MemoryQueue;
     use super::*;
-    use crate::ObjectStore;
+    use crate::DirectoryStore;
 
     const SHORT: Duration = Duration::from_millis(40);
     const ID: &str = "run_0000000000000000001/1#1";
@@ -211,7 +211,7 @@ mod tests {
     impl Place {
         fn new() -> anyhow::Result<Self> {
             let folder = tempfile::tempdir()?;
-            let store = Arc::new(ObjectStore::local(folder.path())?);
+            let store = Arc::new(DirectoryStore::open(folder.path())?);
             Ok(Self { folder, inner: Arc::default(), store })
         }
 

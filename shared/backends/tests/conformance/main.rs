@@ -1,6 +1,7 @@
 //! Every case of every port, on every backend. Where a service is missing its cases show as ignored, or fail with
 //! `REQUIRE_SERVICES=1`.
 
+mod stores;
 mod tokens;
 mod vectors;
 
@@ -11,8 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
-    CLAIM_CHECK, FileVault, KeyRing, MemoryLimiter, MemoryQueue, ObjectStore, PostgresLedger, RabbitQueue,
-    RedisLimiter, RedisVault, SqliteLedger, SystemClock, checked, sealed,
+    CLAIM_CHECK, FileVault, KeyRing, MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault,
+    SqliteLedger, SystemClock, checked, sealed,
 };
 use outflow_model::id::Lane;
 use outflow_model::port::Trouble;
@@ -20,9 +21,8 @@ use outflow_model::port::lease::Leases;
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::{Outgoing, Queue, Take};
-use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
-use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, stop_all};
+use outflow_testkit::services::{AzureBlob, Postgres, RabbitMq, Redis, S3, Service, stop_all};
 use outflow_testkit::{Case, LEASE, LEDGER, LIMITER, QUEUE, STORE, VAULT};
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
@@ -84,16 +84,16 @@ async fn sealed_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
 
 /// All but the smallest bodies go by the store, as in a composition: sealed first.
 async fn checked_queue(folder: &TempDir) -> Result<Arc<dyn Queue>> {
-    Ok(sealed(checked(queue(folder).await?, Some(store(folder).await?), 8), keys()?))
+    Ok(sealed(checked(queue(folder).await?, Some(stores::directory(folder).await?), 8), keys()?))
 }
 
 async fn checked_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
-    Ok(sealed(checked(rabbitmq(folder).await?, Some(store(folder).await?), 8), keys()?))
+    Ok(sealed(checked(rabbitmq(folder).await?, Some(stores::directory(folder).await?), 8), keys()?))
 }
 
 async fn larger_than_the_broker_takes() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let store = store(&folder).await?;
+    let store = stores::directory(&folder).await?;
     let queue = sealed(checked(rabbitmq(&folder).await?, Some(store.clone()), CLAIM_CHECK), keys()?);
     let lane = Lane("a".to_owned());
     let consumer = queue.consume(&lane, 2);
@@ -107,10 +107,6 @@ async fn larger_than_the_broker_takes() -> Result<()> {
         ensure!(store.list("messages").await?.is_empty());
     }
     Ok(())
-}
-
-async fn store(folder: &TempDir) -> Result<Arc<dyn Store>> {
-    Ok(Arc::new(ObjectStore::local(folder.path())?))
 }
 
 async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {
@@ -168,6 +164,8 @@ fn trials<P: ?Sized + Send + Sync + 'static>(
 }
 
 fn main() -> ExitCode {
+    // A client is made with TLS, whether it is used or not.
+    _ = rustls::crypto::ring::default_provider().install_default();
     let trials = [
         trials("ledger::sqlite", true, LEDGER, ledger),
         trials("ledger::postgres", Postgres::is_found(), LEDGER, postgres_ledger),
@@ -191,7 +189,11 @@ fn main() -> ExitCode {
             RabbitMq::is_found(),
             too_large,
         )],
-        trials("store::local", true, STORE, store),
+        trials("store::directory", true, STORE, stores::directory),
+        trials("store::s3", S3::is_found(), STORE, stores::s3),
+        trials("store::google_over_s3", S3::is_found(), STORE, stores::google),
+        trials("store::azure", AzureBlob::is_found(), STORE, stores::azure),
+        stores::trials(),
         trials("vault::file", true, VAULT, vault),
         trials("vault::redis", Redis::is_found(), VAULT, redis_vault),
         tokens::trials(),

@@ -27,7 +27,8 @@ pub enum Trouble {
     Newer,
     /// No room left.
     Full,
-    /// It is not done, however often it is asked for: a permission is missing, or what is asked for makes no sense there.
+    /// Not allowed, not set up as it must be, or senseless there: trying again does not help, changing credentials, permissions or
+    /// settings does.
     Refused,
 }
 

@@ -33,9 +33,11 @@ pub struct LocalCopy {
 /// 2. An object is never changed; putting one key twice leaves one of the two whole.
 /// 3. `delete` of what is not there succeeds.
 /// 4. Reading what is not there is [`super::Trouble::Missing`].
+/// 5. What is read is as long as it was asked for, and a copy as long as its object; one that ends before is
+///    [`super::Trouble::Corrupt`].
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Stores the file at `path` under `key`.
+    /// Stores the file at `path` under `key`. The file is the store's from then on: once it is stored it is gone.
     async fn put(&self, key: &str, path: &Path) -> Result<()>;
     /// Stores `bytes` under `key`.
     async fn write(&self, key: &str, bytes: Bytes) -> Result<()>;

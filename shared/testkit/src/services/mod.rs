@@ -1,6 +1,7 @@
 //! Real services for tests: private instances with their own directory and a free port, not as root, gone afterwards.
 //! Who has one running points an environment variable at it instead.
 
+mod emulators;
 mod postgres;
 mod rabbitmq;
 mod redis;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+pub use emulators::{AzureBlob, S3};
 pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
@@ -47,6 +49,8 @@ pub fn stop_all() {
     stop::<Postgres>();
     stop::<RabbitMq>();
     stop::<Redis>();
+    stop::<S3>();
+    stop::<AzureBlob>();
 }
 
 /// A folder that the service's user owns.
