@@ -1,5 +1,6 @@
 //! `loadtest`: benchmarks that print JSON, each beside a bare baseline measured in the same run.
 
+mod bare_queue;
 mod cluster;
 mod deliver;
 mod diff;
@@ -7,6 +8,8 @@ mod distributed;
 mod extract;
 mod fairness;
 mod measure;
+mod null;
+mod procfs;
 mod rows;
 mod shared_limit;
 mod simulator;
@@ -91,6 +94,16 @@ enum Bench {
         #[arg(long, default_value_t = 3)]
         times: usize,
     },
+    /// A written plan through a destination that takes no time, against a bare client that moves the same messages.
+    Null {
+        #[command(flatten)]
+        size: null::Size,
+        #[command(flatten)]
+        services: Services,
+        /// The program to measure.
+        #[arg(long, default_value = "target/release/outflow")]
+        outflow: PathBuf,
+    },
     /// A destination that takes 200 ms per request, by one worker, two, four and so on.
     Scale {
         /// Rows of the table.
@@ -153,6 +166,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Throughput { rows, services, outflow, times } => {
             runtime.block_on(distributed::throughput(rows, &services, &outflow, times))?
         }
+        Bench::Null { size, services, outflow } => runtime.block_on(null::run(size, &services, &outflow))?,
         Bench::Scale { rows, services, outflow, workers } => {
             runtime.block_on(distributed::scale(rows, &services, &outflow, workers))?
         }
