@@ -1,4 +1,5 @@
-//! `loadtest`: benchmarks that print JSON, each beside a bare baseline measured in the same run.
+//! `loadtest`: benchmarks that print JSON, each beside a bare baseline measured in the same run; and a soak, which fails
+//! where something is lost or grows.
 
 mod bare_queue;
 mod cluster;
@@ -13,10 +14,12 @@ mod procfs;
 mod rows;
 mod shared_limit;
 mod simulator;
+mod soak;
 mod sync;
 mod table;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -134,6 +137,15 @@ enum Bench {
         #[arg(long, default_value = "target/release/outflow")]
         outflow: PathBuf,
     },
+    /// Coordinators and workers under changing rows and random faults: nothing lost, books closed, nothing that grows. Its
+    /// services are its own.
+    Soak {
+        #[command(flatten)]
+        size: soak::Size,
+        /// The program to try.
+        #[arg(long, default_value = "target/release/outflow")]
+        outflow: PathBuf,
+    },
     /// One limit of 190 requests per 10 s, strictly sliding, under four workers.
     SharedLimit {
         /// For how long.
@@ -154,8 +166,9 @@ enum Bench {
 }
 
 #[expect(clippy::print_stdout, reason = "printing figures is its purpose")]
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
+    let mut passed = true;
     let figures = match Args::parse().bench {
         Bench::Diff { rows, narrow } => diff::run(rows, narrow)?,
         Bench::Extract { rows, postgres, times } => runtime.block_on(extract::run(rows, &postgres, times))?,
@@ -172,10 +185,15 @@ fn main() -> anyhow::Result<()> {
         }
         Bench::Urgent { services, outflow } => runtime.block_on(fairness::urgent(&services, &outflow))?,
         Bench::Isolation { services, outflow } => runtime.block_on(fairness::isolation(&services, &outflow))?,
+        Bench::Soak { size, outflow } => {
+            let (figures, is_well) = runtime.block_on(soak::run(size, &outflow))?;
+            passed = is_well;
+            figures
+        }
         Bench::SharedLimit { seconds, reserve, treatment, services, outflow } => {
             runtime.block_on(shared_limit::run(seconds, reserve, treatment, &services, &outflow))?
         }
     };
     println!("{}", serde_json::to_string_pretty(&figures)?);
-    Ok(())
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
