@@ -33,9 +33,14 @@ fn parents() -> Vec<(u32, u32)> {
     pids.filter_map(|pid| Some((pid, stat(pid).get(1)?.parse().ok()?))).collect()
 }
 
+/// CPU seconds of a process and all that descend from it, those that have ended among them.
+pub(crate) fn family_cpu(pid: u32) -> f64 {
+    family(&parents(), pid).into_iter().map(|pid| seconds(&stat(pid), &[11, 12, 13, 14])).sum()
+}
+
 /// A process and all that descend from it.
-pub(crate) fn family(pid: u32) -> Vec<u32> {
-    let (parents, mut family) = (parents(), vec![pid]);
+fn family(parents: &[(u32, u32)], pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
     let mut at = 0;
     while let Some(parent) = family.get(at).copied() {
         family.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
@@ -44,16 +49,11 @@ pub(crate) fn family(pid: u32) -> Vec<u32> {
     family
 }
 
-/// CPU seconds of a process and all that descend from it, those that have ended among them.
-pub(crate) fn family_cpu(pid: u32) -> f64 {
-    family(pid).into_iter().map(|pid| seconds(&stat(pid), &[11, 12, 13, 14])).sum()
-}
-
-/// Memory of a process that is in RAM, in KiB; nothing once it has ended.
-pub(crate) fn resident(pid: u32) -> Option<u64> {
+/// A line of a process's `status`, in KiB; nothing once it has ended.
+fn memory(pid: u32, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim_start_matches(':').split_whitespace().next()?.parse().ok()
 }
 
 /// Where the open files of a process lead.
@@ -76,11 +76,43 @@ fn sockets(state: &str, wanted: impl Fn(u16) -> bool) -> BTreeSet<String> {
         .collect()
 }
 
-/// Open files of a process, and the TCP connections among them.
-pub(crate) fn open(pid: u32) -> (u64, u64) {
-    let (files, sockets) = (files(pid), sockets(ESTABLISHED, |_| true));
-    let connections = files.iter().filter(|file| sockets.contains(file.to_string_lossy().as_ref())).count();
-    (files.len() as u64, connections as u64)
+/// What processes hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    /// Memory in RAM, in KiB.
+    pub(crate) resident: u64,
+    /// Open files, connections among them.
+    pub(crate) files: u64,
+    /// TCP connections.
+    pub(crate) connections: u64,
+}
+
+/// The machine at one moment.
+pub(crate) struct Machine {
+    parents: Vec<(u32, u32)>,
+    established: BTreeSet<String>,
+}
+
+impl Machine {
+    pub(crate) fn now() -> Self {
+        Self { parents: parents(), established: sockets(ESTABLISHED, |_| true) }
+    }
+
+    /// What a process and all that descend from it hold; nothing where it has ended. Memory that children share with their
+    /// first process is counted once.
+    pub(crate) fn held(&self, pid: u32) -> Option<Held> {
+        let mut held = Held { resident: memory(pid, "VmRSS")?, ..Held::default() };
+        for member in family(&self.parents, pid) {
+            if member != pid {
+                held.resident += memory(member, "RssAnon").unwrap_or_default();
+            }
+            let files = files(member);
+            let is_connection = |file: &&PathBuf| self.established.contains(file.to_string_lossy().as_ref());
+            held.connections += files.iter().filter(is_connection).count() as u64;
+            held.files += files.len() as u64;
+        }
+        Some(held)
+    }
 }
 
 /// The process of this machine that listens on a port.

@@ -9,41 +9,20 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::measure::round;
-use crate::procfs::{family, open, resident};
+use crate::procfs::{Held, Machine};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// The last third may be so much off the second, in percent. The first is warming up.
 const FLAT: f64 = 5.0;
+/// Of files and connections there are few: one that comes and goes is no growth.
+const ONE: f64 = 1.0;
 
 /// The services, whose processes change as they are started again.
 pub(super) type Services = (Arc<Postgres>, Arc<RabbitMq>, Arc<Redis>);
 
-/// What a process holds.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sample {
-    resident: f64,
-    files: f64,
-    connections: f64,
-}
-
-impl Sample {
-    /// A process with all that descend from it; nothing where it has ended.
-    fn of(pid: u32) -> Option<Self> {
-        resident(pid)?;
-        let mut sum = Self::default();
-        for pid in family(pid) {
-            let (files, connections) = open(pid);
-            sum.resident += resident(pid).unwrap_or_default() as f64 / 1024.0;
-            sum.files += files as f64;
-            sum.connections += connections as f64;
-        }
-        Some(sum)
-    }
-}
-
 /// The samples of each process, by name.
 #[derive(Default)]
-pub(super) struct Samples(BTreeMap<&'static str, (bool, Vec<Sample>)>);
+pub(super) struct Samples(BTreeMap<&'static str, (bool, Vec<Held>)>);
 
 /// Takes samples until told to stop: of processes that live all the time, and of services, which are not judged.
 pub(super) async fn take(
@@ -53,50 +32,80 @@ pub(super) async fn take(
 ) -> Samples {
     let mut samples = Samples::default();
     let (postgres, rabbitmq, redis) = services;
+    let mut next = tokio::time::interval(EVERY);
     while !*stopped.borrow_and_update() {
         let found = [("postgres", postgres.pid()), ("rabbitmq", rabbitmq.pid()), ("redis", redis.pid())];
         let found = found.into_iter().filter_map(|(name, pid)| Some((name, false, pid.ok()?)));
+        let machine = Machine::now();
         for (name, is_judged, pid) in steady.iter().map(|(name, pid)| (*name, true, *pid)).chain(found) {
             let (_, of) = samples.0.entry(name).or_insert_with(|| (is_judged, Vec::new()));
-            of.extend(Sample::of(pid));
+            of.extend(machine.held(pid));
         }
-        _ = tokio::time::timeout(EVERY, stopped.changed()).await;
+        tokio::select! {
+            _ = next.tick() => {}
+            _ = stopped.changed() => {}
+        }
     }
     samples
 }
 
-/// The second and the last third of a process's life.
-struct Thirds {
-    is_judged: bool,
-    samples: usize,
-    figures: [(&'static str, f64, f64); 3],
+/// One figure over the life of a process.
+struct Figure {
+    name: &'static str,
+    second_third: f64,
+    last_third: f64,
+    tenths: Vec<f64>,
+    /// An absolute change that is none.
+    spare: f64,
 }
 
-impl Thirds {
-    fn of(is_judged: bool, all: &[Sample]) -> Self {
-        let third = all.len() / 3;
-        let mean = |from: usize, figure: fn(&Sample) -> f64| {
-            let part = all.get(from..(from + third).min(all.len())).unwrap_or_default();
-            part.iter().map(figure).sum::<f64>() / part.len().max(1) as f64
+impl Figure {
+    fn of(name: &'static str, spare: f64, all: &[Held], figure: impl Fn(&Held) -> f64) -> Self {
+        // Part number `at` of `of`.
+        let mean = |at: usize, of: usize| {
+            let part = all.get(all.len() * at / of..all.len() * (at + 1) / of).unwrap_or_default();
+            part.iter().map(&figure).sum::<f64>() / part.len().max(1) as f64
         };
-        let both = |name, figure: fn(&Sample) -> f64| (name, mean(third, figure), mean(all.len() - third, figure));
+        let tenths = (0..10).map(|at| round(mean(at, 10))).collect();
+        Self { name, second_third: mean(1, 3), last_third: mean(2, 3), tenths, spare }
+    }
+
+    fn percent(&self) -> f64 {
+        (self.last_third - self.second_third) / self.second_third.max(1e-9) * 100.0
+    }
+
+    fn is_flat(&self) -> bool {
+        self.percent().abs() <= FLAT || (self.last_third - self.second_third).abs() <= self.spare
+    }
+}
+
+/// What a process held over its life.
+struct Life {
+    is_judged: bool,
+    samples: usize,
+    figures: [Figure; 3],
+}
+
+impl Life {
+    fn of(is_judged: bool, all: &[Held]) -> Self {
         let figures = [
-            both("resident_mb", |sample| sample.resident),
-            both("open_files", |sample| sample.files),
-            both("connections", |sample| sample.connections),
+            Figure::of("resident_mb", 0.0, all, |held| held.resident as f64 / 1024.0),
+            Figure::of("open_files", ONE, all, |held| held.files as f64),
+            Figure::of("connections", ONE, all, |held| held.connections as f64),
         ];
         Self { is_judged, samples: all.len(), figures }
     }
 
     fn json(&self) -> Value {
-        let figures = self.figures.iter().map(|(name, second, last)| {
-            let off = percent(*second, *last);
-            let mut figure =
-                json!({ "second_third": round(*second), "last_third": round(*last), "percent": round(off) });
+        let figures = self.figures.iter().map(|figure| {
+            let mut shown = json!({
+                "second_third": round(figure.second_third), "last_third": round(figure.last_third),
+                "percent": round(figure.percent()), "tenths": figure.tenths,
+            });
             if self.is_judged {
-                figure["flat"] = json!(off.abs() <= FLAT);
+                shown["flat"] = json!(figure.is_flat());
             }
-            ((*name).to_owned(), figure)
+            (figure.name.to_owned(), shown)
         });
         let mut all: serde_json::Map<String, Value> = figures.collect();
         all.insert("samples".to_owned(), json!(self.samples));
@@ -104,34 +113,23 @@ impl Thirds {
     }
 }
 
-/// By how much `last` is off `second`.
-fn percent(second: f64, last: f64) -> f64 {
-    (last - second) / second.max(1e-9) * 100.0
-}
-
 /// What the samples say.
-pub(super) struct Judged(BTreeMap<&'static str, Thirds>);
+pub(super) struct Judged(BTreeMap<&'static str, Life>);
 
 impl Samples {
     pub(super) fn judge(&self) -> Judged {
-        let thirds = self.0.iter().map(|(name, (is_judged, all))| (*name, Thirds::of(*is_judged, all)));
-        Judged(thirds.collect())
+        Judged(self.0.iter().map(|(name, (is_judged, all))| (*name, Life::of(*is_judged, all))).collect())
     }
 }
 
 impl Judged {
     /// True where nothing grows or shrinks in the processes that live all the time.
     pub(super) fn is_flat(&self) -> bool {
-        let judged = self.0.values().filter(|thirds| thirds.is_judged);
-        judged.flat_map(|thirds| &thirds.figures).all(|(_, second, last)| percent(*second, *last).abs() <= FLAT)
+        self.0.values().filter(|life| life.is_judged).flat_map(|life| &life.figures).all(Figure::is_flat)
     }
 
     pub(super) fn json(&self) -> Value {
-        self.0
-            .iter()
-            .map(|(name, thirds)| ((*name).to_owned(), thirds.json()))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
+        self.0.iter().map(|(name, life)| ((*name).to_owned(), life.json())).collect::<serde_json::Map<_, _>>().into()
     }
 }
 
@@ -139,15 +137,17 @@ impl Judged {
 mod tests {
     use super::*;
 
-    fn judged(resident: impl Fn(usize) -> f64) -> bool {
-        let sample = |at| Sample { resident: resident(at), files: 10.0, connections: 3.0 };
-        let all = (0..90).map(sample).collect();
+    fn judged(resident: impl Fn(u64) -> u64, files: impl Fn(u64) -> u64) -> bool {
+        let held = |at| Held { resident: resident(at), files: files(at), connections: 3 };
+        let all = (0..90).map(held).collect();
         Samples(BTreeMap::from([("worker", (true, all))])).judge().is_flat()
     }
 
     #[test]
     fn what_grows_after_its_warm_up_is_noticed() {
-        assert!(judged(|at| if at < 30 { at as f64 } else { 50.0 }));
-        assert!(!judged(|at| 50.0 + at as f64 / 10.0));
+        assert!(judged(|at| at.min(30) * 100, |_| 10));
+        assert!(!judged(|at| 3_000 + at * 10, |_| 10));
+        assert!(judged(|_| 3_000, |at| 10 + u64::from(at > 70)));
+        assert!(!judged(|_| 3_000, |at| 10 + at / 10));
     }
 }
