@@ -22,7 +22,11 @@ pub(super) type Services = (Arc<Postgres>, Arc<RabbitMq>, Arc<Redis>);
 
 /// The samples of each process, by name.
 #[derive(Default)]
-pub(super) struct Samples(BTreeMap<&'static str, (bool, Vec<Held>)>);
+pub(super) struct Samples {
+    /// How often samples were taken.
+    times: usize,
+    of: BTreeMap<&'static str, (bool, Vec<Held>)>,
+}
 
 /// Takes samples until told to stop: of processes that live all the time, and of services, which are not judged.
 pub(super) async fn take(
@@ -38,9 +42,10 @@ pub(super) async fn take(
         let found = found.into_iter().filter_map(|(name, pid)| Some((name, false, pid.ok()?)));
         let machine = Machine::now();
         for (name, is_judged, pid) in steady.iter().map(|(name, pid)| (*name, true, *pid)).chain(found) {
-            let (_, of) = samples.0.entry(name).or_insert_with(|| (is_judged, Vec::new()));
+            let (_, of) = samples.of.entry(name).or_insert_with(|| (is_judged, Vec::new()));
             of.extend(machine.held(pid));
         }
+        samples.times += 1;
         tokio::select! {
             _ = next.tick() => {}
             _ = stopped.changed() => {}
@@ -83,17 +88,19 @@ impl Figure {
 struct Life {
     is_judged: bool,
     samples: usize,
+    /// It was there each time.
+    is_whole: bool,
     figures: [Figure; 3],
 }
 
 impl Life {
-    fn of(is_judged: bool, all: &[Held]) -> Self {
+    fn of(is_judged: bool, all: &[Held], times: usize) -> Self {
         let figures = [
             Figure::of("resident_mb", 0.0, all, |held| held.resident as f64 / 1024.0),
             Figure::of("open_files", ONE, all, |held| held.files as f64),
             Figure::of("connections", ONE, all, |held| held.connections as f64),
         ];
-        Self { is_judged, samples: all.len(), figures }
+        Self { is_judged, samples: all.len(), is_whole: all.len() == times, figures }
     }
 
     fn json(&self) -> Value {
@@ -109,6 +116,9 @@ impl Life {
         });
         let mut all: serde_json::Map<String, Value> = figures.collect();
         all.insert("samples".to_owned(), json!(self.samples));
+        if self.is_judged {
+            all.insert("died".to_owned(), json!(!self.is_whole));
+        }
         Value::Object(all)
     }
 }
@@ -118,14 +128,18 @@ pub(super) struct Judged(BTreeMap<&'static str, Life>);
 
 impl Samples {
     pub(super) fn judge(&self) -> Judged {
-        Judged(self.0.iter().map(|(name, (is_judged, all))| (*name, Life::of(*is_judged, all))).collect())
+        let life = |(name, (is_judged, all)): (&&'static str, &(bool, Vec<Held>))| {
+            (*name, Life::of(*is_judged, all, self.times))
+        };
+        Judged(self.of.iter().map(life).collect())
     }
 }
 
 impl Judged {
-    /// True where nothing grows or shrinks in the processes that live all the time.
+    /// True where the processes that were spared live on, and nothing grows or shrinks in them.
     pub(super) fn is_flat(&self) -> bool {
-        self.0.values().filter(|life| life.is_judged).flat_map(|life| &life.figures).all(Figure::is_flat)
+        let mut judged = self.0.values().filter(|life| life.is_judged);
+        judged.all(|life| life.is_whole && life.figures.iter().all(Figure::is_flat))
     }
 
     pub(super) fn json(&self) -> Value {
@@ -139,8 +153,11 @@ mod tests {
 
     fn judged(resident: impl Fn(u64) -> u64, files: impl Fn(u64) -> u64) -> bool {
         let held = |at| Held { resident: resident(at), files: files(at), connections: 3 };
-        let all = (0..90).map(held).collect();
-        Samples(BTreeMap::from([("worker", (true, all))])).judge().is_flat()
+        let all: Vec<Held> = (0..90).map(held).collect();
+        let samples = Samples { times: all.len(), of: BTreeMap::from([("worker", (true, all))]) };
+        let one_more = Samples { times: samples.times + 1, of: samples.of.clone() };
+        assert!(!one_more.judge().is_flat(), "it was gone the last time");
+        samples.judge().is_flat()
     }
 
     #[test]
