@@ -25,6 +25,8 @@ const COORDINATORS: usize = 2;
 const WORKERS: usize = 3;
 /// Of a fault that ends another follows after so many seconds.
 const PAUSE: [u64; 2] = [20, 40];
+/// Between runs: long enough that any coordinator may find the next one first.
+const BREATH: Duration = Duration::from_millis(700);
 /// Runs of the quiet end, of which the last finds nothing to do.
 const QUIET: usize = 10;
 /// What is away is back by then.
@@ -147,6 +149,7 @@ async fn run_on(client: Client, stopped: watch::Receiver<bool>) -> Result<()> {
     while !*stopped.borrow() {
         let run = request(&client).await?;
         client.ended(&run).await?;
+        tokio::time::sleep(BREATH).await;
     }
     Ok(())
 }
