@@ -33,7 +33,7 @@ fn plan(rows: usize, more: &str) -> Plan {
         "object: contacts\nmode: upsert\n{more}delivery: {{ chunk_rows: 100 }}\nmapping:\n  email: email\n  firstname: name\n"
     );
     let destination = "    type: hubspot\n    settings: { token: t }\n    concurrency: 2\n    limits: {}\n";
-    Plan { rows, sync, destination: destination.to_owned() }
+    Plan { rows, table: None, sync, destination: destination.to_owned() }
 }
 
 /// A cluster at work, whose destination takes its time.

@@ -8,23 +8,9 @@ use outflow_coordinator::Signal;
 use outflow_model::port::ledger::{RunOptions, RunPatch};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults};
-use outflow_tests::{Fate, Lab};
+use outflow_tests::{Dice, Fate, Lab};
 
 use crate::place::Place;
-
-/// A small generator: the history follows from its seed.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.roll(100) < percent
-    }
-}
 
 /// Rows by key: a value, or one that the destination refuses.
 type Rows = BTreeMap<String, String>;
@@ -65,7 +51,7 @@ pub(crate) struct Tried {
 
 /// Runs the history of `seed` on a destination.
 pub(crate) async fn run<P: Place>(seed: u64) -> Result<Tried> {
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut dice = Dice::new(seed);
     let lab = P::lab(&mut dice).await?;
     let (mut rows, mut tried) = (Rows::new(), Tried::default());
     for turn in 0..3 + dice.roll(4) {

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use outflow_simulators::{Faults, HubSpot, JobFailure, Options, Org, OrgOptions, Simulator};
-use outflow_tests::Lab;
-
-use crate::history::Dice;
+use outflow_tests::{Dice, Lab};
 
 /// A destination under test.
 pub(crate) trait Place: Simulator + Sized {

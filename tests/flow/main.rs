@@ -37,6 +37,7 @@ const CASES: &[Case] = &[
     ("refused_rows_are_retried_in_every_run_where_asked", Need::Nothing, modes::every_run),
     ("another_key_is_refused_and_removes_nothing", Need::Nothing, modes::other_key),
     ("a_removed_row_without_a_key_is_not_guessed", Need::Nothing, modes::keyless),
+    ("a_black_hole_takes_every_change_and_sends_nothing", Need::Nothing, modes::blackhole),
     ("a_manifest_of_the_users_own_delivers", Need::Nothing, modes::own_manifest),
     ("a_manifest_sends_ndjson_signed_and_named", Need::Nothing, manifests::ndjson),
     ("a_manifest_sends_records_one_by_one", Need::Nothing, manifests::one_by_one),

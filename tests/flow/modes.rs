@@ -217,3 +217,22 @@ pub(crate) fn own_manifest() -> Result<()> {
         Ok(())
     })
 }
+
+pub(crate) fn blackhole() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: mirror\nidentity: [email]", NAME)?;
+        lab.write(
+            "outflow.yml",
+            "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm: { type: blackhole }\n",
+        )?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D")])?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Succeeded && run.tally.add.succeeded == 4, "{:?}", run.tally);
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B2"), ("c@x.io", "C")])?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.change.succeeded == 1 && run.tally.remove.succeeded == 1, "{:?}", run.tally);
+        ensure!(run.requests == 0, "{} requests were sent", run.requests);
+        Ok(())
+    })
+}

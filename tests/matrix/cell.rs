@@ -70,6 +70,7 @@ fn plan(rows: usize, kind: Kind) -> Plan {
     let mode = if kind == Kind::Repeatable { "upsert" } else { "create" };
     Plan {
         rows,
+        table: None,
         sync: format!(
             "object: contacts\nmode: {mode}\ndelivery: {{ chunk_rows: 100, tries: 20 }}\nmapping:\n  email: email\n  \
              firstname: name\n"

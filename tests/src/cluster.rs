@@ -1,30 +1,27 @@
 //! Coordinators and workers as processes of their own, over real services, each link through a proxy.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use outflow_backends::{PostgresLedger, SystemClock};
+use anyhow::{Context, Result, ensure};
+use outflow_backends::PostgresLedger;
 use outflow_model::id::RunId;
-use outflow_model::port::clock::Clock;
-use outflow_model::port::ledger::Runs;
-use outflow_model::port::ledger::{Run, RunOptions};
+use outflow_model::port::ledger::Run;
 use outflow_model::run::RunState;
 use outflow_simulators::{Running, Simulator, start};
 use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
+use crate::client::Client;
 use crate::process::{Process, program};
 use crate::proxy::{Proxy, Weather};
 
 /// Numbers the clusters of this process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
-/// A run that takes longer is stuck.
-const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Every link of a cluster.
 pub struct Links {
@@ -45,8 +42,10 @@ pub struct Links {
 /// How a cluster's project is.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Rows to send.
+    /// Rows to send; those of a file.
     pub rows: usize,
+    /// A table of the ledger's database that is read in place of the file.
+    pub table: Option<&'static str>,
     /// The sync's settings beside its mapping, indented by nothing.
     pub sync: String,
     /// The destination's settings, indented by four.
@@ -77,10 +76,13 @@ pub struct Cluster<S> {
     pub coordinators: Vec<Process>,
     /// Workers that run.
     pub workers: Vec<Process>,
+    /// The program, where it is not the one that was built beside the tests.
+    pub program: Option<PathBuf>,
     started: u32,
 }
 
-fn port_of(url: &str) -> Result<u16> {
+/// The port in a service's URL.
+pub fn port_of(url: &str) -> Result<u16> {
     let after = url.rsplit_once('@').map_or(url, |(_, after)| after).trim_start_matches("redis://");
     let port = after.split(['/', '?']).next().and_then(|host| host.rsplit_once(':')).context("a port")?.1;
     Ok(port.parse()?)
@@ -123,6 +125,7 @@ impl<S: Simulator> Cluster<S> {
             database,
             coordinators: Vec::new(),
             workers: Vec::new(),
+            program: None,
             started: 0,
         };
         cluster.write(plan)?;
@@ -140,9 +143,10 @@ impl<S: Simulator> Cluster<S> {
             std::fs::create_dir_all(self.path().join(folder))?;
         }
         let text = format!(
-            "version: 1\nsources:\n  files: {{ type: files, path: data }}\ndestinations:\n  crm:\n    base_url: \
+            "version: 1\nsources:\n  files: {{ type: files, path: data }}\n  tables: {{ type: postgres, url: '{}' }}\ndestinations:\n  crm:\n    base_url: \
              http://127.0.0.1:{}\n    allow_private_addresses: true\n{}state:\n  shared:\n    ledger: {}\n    queue: {}\n    \
              limiter: {}\n    store: file://{}\n    prefix: {}\n",
+            self.database,
             self.links.destination.port,
             plan.destination,
             through(&self.database, &self.links.ledger)?,
@@ -152,7 +156,11 @@ impl<S: Simulator> Cluster<S> {
             self.prefix,
         );
         std::fs::write(self.path().join("outflow.yml"), text)?;
-        std::fs::write(self.path().join("models/people.yml"), "source: files\nkey: email\nfiles: people.csv\n")?;
+        let (name, model) = match plan.table {
+            Some(table) => ("sql", format!("---\nsource: tables\nkey: email\n---\nSELECT email, name FROM {table}\n")),
+            None => ("yml", "source: files\nkey: email\nfiles: people.csv\n".to_owned()),
+        };
+        std::fs::write(self.path().join("models/people").with_extension(name), model)?;
         std::fs::write(
             self.path().join("syncs/people.yml"),
             format!("model: people\ndestination: crm\n{}", plan.sync),
@@ -161,10 +169,14 @@ impl<S: Simulator> Cluster<S> {
         Ok(std::fs::write(self.path().join("data/people.csv"), format!("email,name\n{}\n", lines.join("\n")))?)
     }
 
+    fn program(&self) -> Result<PathBuf> {
+        self.program.clone().map_or_else(program, Ok)
+    }
+
     fn process(&mut self, words: &[&str], settings: &[(&str, String)]) -> Result<Process> {
         self.started += 1;
         let log = self.path().join(format!("{}-{}.log", words[0], self.started));
-        let mut command = Command::new(program()?);
+        let mut command = Command::new(self.program()?);
         command.arg("-C").arg(self.path()).args(["--log", "info"]).args(words);
         command.envs(settings.iter().map(|(name, value)| (*name, value)));
         Process::start(&mut command, log)
@@ -172,7 +184,7 @@ impl<S: Simulator> Cluster<S> {
 
     /// Has the command line do something, to its end.
     pub fn command(&self, words: &[&str]) -> Result<Output> {
-        Ok(Command::new(program()?).arg("-C").arg(self.path()).args(words).output()?)
+        Ok(Command::new(self.program()?).arg("-C").arg(self.path()).args(words).output()?)
     }
 
     /// Starts a coordinator.
@@ -207,35 +219,24 @@ impl<S: Simulator> Cluster<S> {
         (0..count).try_for_each(|_| self.start_coordinator())
     }
 
+    /// Whoever wants runs of it.
+    pub fn client(&self) -> Client {
+        Client { ledger: self.ledger.clone() }
+    }
+
     /// Asks for a run.
     pub async fn request(&self) -> Result<RunId> {
-        let now = SystemClock::default().now();
-        let id = RunId::new((now / 1_000) as u64, NEXT.fetch_add(1, Ordering::Relaxed));
-        let run = Run::queued(id, "people", "crm", RunOptions::default(), now);
-        Ok(self.ledger.request(&run).await?.run)
+        self.client().request().await
     }
 
     /// Waits until a run is as it should be.
     pub async fn until(&self, run: &RunId, is_there: impl Fn(&Run) -> bool) -> Result<Run> {
-        let began = Instant::now();
-        loop {
-            // The ledger itself may be what is away.
-            let found = match self.ledger.run(run).await {
-                Ok(found) => found,
-                Err(_) if began.elapsed() < PATIENCE => None,
-                Err(error) => return Err(error.into()),
-            };
-            match found {
-                Some(found) if is_there(&found) => return Ok(found),
-                found if began.elapsed() > PATIENCE => bail!("The run is stuck: {found:?}"),
-                _ => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
+        self.client().until(run, is_there).await
     }
 
     /// Waits until a run has ended.
     pub async fn ended(&self, run: &RunId) -> Result<Run> {
-        self.until(run, |run| run.state.is_end()).await
+        self.client().ended(run).await
     }
 
     /// Waits until so many requests of a run under delivery are accounted for.

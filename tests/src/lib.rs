@@ -1,7 +1,9 @@
 //! What the end-to-end tests share: a project with its simulator and engine, and services of their own.
 
+mod client;
 mod cluster;
 mod deadly;
+mod dice;
 mod fate;
 mod house;
 mod lab;
@@ -11,8 +13,10 @@ mod recorder;
 mod snare;
 mod trials;
 
-pub use cluster::{Cluster, Links, Plan};
+pub use client::Client;
+pub use cluster::{Cluster, Links, Plan, port_of};
 pub use deadly::DeadlyQueue;
+pub use dice::Dice;
 pub use fate::{Fate, FatedLedger};
 pub use house::Mode;
 pub use lab::{Engines, Lab};

@@ -24,7 +24,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Crates that only these of ours may name.
 const ONLY: &[(&str, &[&str])] = &[
-    ("lapin", &["outflow-backends"]),
+    // A benchmark's bare baseline.
+    ("lapin", &["outflow-backends", "outflow-loadtest"]),
     ("redis", &["outflow-backends"]),
     ("object_store", &["outflow-backends"]),
     // Backends need its features, which `object_store` leaves to others.

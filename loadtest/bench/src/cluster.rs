@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::measure::round;
+use crate::procfs;
 
 /// The services, by their URLs.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,13 +36,14 @@ impl Drop for Process {
 }
 
 impl Process {
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// CPU seconds so far.
     pub(crate) fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
-        // After the name, which ends with the last parenthesis: field 14 and 15, in hundredths.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks = |place: usize| fields.get(place).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
-        (ticks(11) + ticks(12)) / 100.0
+        procfs::cpu(self.pid())
     }
 
     /// Asks it to end; how long that took.
@@ -56,20 +58,32 @@ impl Process {
     }
 }
 
-/// The `state` of a project whose ledger is a new database.
-pub(crate) async fn state(services: &Services, project: &Path) -> Result<String> {
+/// What the processes of a project share.
+pub(crate) struct Shared {
+    /// The `state` of its `outflow.yml`.
+    pub(crate) text: String,
+    /// The ledger's URL.
+    pub(crate) ledger: String,
+    /// What its queues and keys begin with.
+    pub(crate) prefix: String,
+}
+
+/// The shared state of a project whose ledger is a new database.
+pub(crate) async fn state(services: &Services, project: &Path) -> Result<Shared> {
     // The project's folder has a name of its own.
     let folder = project.file_name().unwrap_or_default().to_string_lossy().replace(['.', '-'], "_");
     let name = format!("bench{}{folder}", std::process::id()).to_lowercase();
     let mut connection = PgConnection::connect(&services.postgres).await?;
     sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
     let (server, _) = services.postgres.rsplit_once('/').context("a database in the URL")?;
-    Ok(format!(
-        "state:\n  shared:\n    ledger: {server}/{name}\n    queue: {}\n    limiter: {}\n    store: file://{}\n    prefix: {name}\n",
+    let ledger = format!("{server}/{name}");
+    let text = format!(
+        "state:\n  shared:\n    ledger: {ledger}\n    queue: {}\n    limiter: {}\n    store: file://{}\n    prefix: {name}\n",
         services.rabbitmq,
         services.redis,
         project.join("store").display(),
-    ))
+    );
+    Ok(Shared { text, ledger, prefix: name })
 }
 
 fn start(outflow: &Path, project: &Path, role: &str) -> Result<Process> {

@@ -27,7 +27,7 @@ pub(crate) async fn throughput(rows: u64, services: &Services, outflow: &Path, t
         embedded.push(first(&outflow, alone.path(), rows)?);
         let shared = tempfile::tempdir()?;
         let state = cluster::state(services, shared.path()).await?;
-        write_project(shared.path(), &services.postgres, PORT, "limits: {}", &state)?;
+        write_project(shared.path(), &services.postgres, PORT, "limits: {}", &state.text)?;
         let coordinator = cluster::coordinator(&outflow, shared.path())?;
         let workers = vec![cluster::worker(&outflow, shared.path())?, cluster::worker(&outflow, shared.path())?];
         // Connected, and idle: what follows is the run alone.
@@ -54,7 +54,7 @@ pub(crate) async fn scale(rows: u64, services: &Services, outflow: &Path, most: 
     while count <= most {
         let project = tempfile::tempdir()?;
         let state = cluster::state(services, project.path()).await?;
-        write_project(project.path(), &services.postgres, PORT, "limits: {}\n    concurrency: 4", &state)?;
+        write_project(project.path(), &services.postgres, PORT, "limits: {}\n    concurrency: 4", &state.text)?;
         let sync = project.path().join("syncs/users.yml");
         // Chunks for every worker, several times over.
         std::fs::write(&sync, std::fs::read_to_string(&sync)? + "delivery: { chunk_rows: 200 }\n")?;

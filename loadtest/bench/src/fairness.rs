@@ -35,7 +35,7 @@ async fn write_project(folder: &Path, services: &Services, syncs: &[Sync<'_>], l
     for name in ["models", "syncs"] {
         std::fs::create_dir_all(folder.join(name))?;
     }
-    let state = cluster::state(services, folder).await?;
+    let state = cluster::state(services, folder).await?.text;
     let mut destinations = std::collections::BTreeMap::new();
     for Sync { name, portal, destination, rows, more } in syncs {
         let text = format!(

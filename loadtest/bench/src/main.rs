@@ -1,5 +1,7 @@
-//! `loadtest`: benchmarks that print JSON, each beside a bare baseline measured in the same run.
+//! `loadtest`: benchmarks that print JSON, each beside a bare baseline measured in the same run; and a soak, which fails
+//! where something is lost or grows.
 
+mod bare_queue;
 mod cluster;
 mod deliver;
 mod diff;
@@ -7,13 +9,17 @@ mod distributed;
 mod extract;
 mod fairness;
 mod measure;
+mod null;
+mod procfs;
 mod rows;
 mod shared_limit;
 mod simulator;
+mod soak;
 mod sync;
 mod table;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -91,6 +97,16 @@ enum Bench {
         #[arg(long, default_value_t = 3)]
         times: usize,
     },
+    /// A written plan through a destination that takes no time, against a bare client that moves the same messages.
+    Null {
+        #[command(flatten)]
+        size: null::Size,
+        #[command(flatten)]
+        services: Services,
+        /// The program to measure.
+        #[arg(long, default_value = "target/release/outflow")]
+        outflow: PathBuf,
+    },
     /// A destination that takes 200 ms per request, by one worker, two, four and so on.
     Scale {
         /// Rows of the table.
@@ -121,6 +137,15 @@ enum Bench {
         #[arg(long, default_value = "target/release/outflow")]
         outflow: PathBuf,
     },
+    /// Coordinators and workers under changing rows and random faults: nothing lost, books closed, nothing that grows. Its
+    /// services are its own.
+    Soak {
+        #[command(flatten)]
+        size: soak::Size,
+        /// The program to try.
+        #[arg(long, default_value = "target/release/outflow")]
+        outflow: PathBuf,
+    },
     /// One limit of 190 requests per 10 s, strictly sliding, under four workers.
     SharedLimit {
         /// For how long.
@@ -141,8 +166,9 @@ enum Bench {
 }
 
 #[expect(clippy::print_stdout, reason = "printing figures is its purpose")]
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
+    let mut passed = true;
     let figures = match Args::parse().bench {
         Bench::Diff { rows, narrow } => diff::run(rows, narrow)?,
         Bench::Extract { rows, postgres, times } => runtime.block_on(extract::run(rows, &postgres, times))?,
@@ -153,15 +179,21 @@ fn main() -> anyhow::Result<()> {
         Bench::Throughput { rows, services, outflow, times } => {
             runtime.block_on(distributed::throughput(rows, &services, &outflow, times))?
         }
+        Bench::Null { size, services, outflow } => runtime.block_on(null::run(size, &services, &outflow))?,
         Bench::Scale { rows, services, outflow, workers } => {
             runtime.block_on(distributed::scale(rows, &services, &outflow, workers))?
         }
         Bench::Urgent { services, outflow } => runtime.block_on(fairness::urgent(&services, &outflow))?,
         Bench::Isolation { services, outflow } => runtime.block_on(fairness::isolation(&services, &outflow))?,
+        Bench::Soak { size, outflow } => {
+            let (figures, is_well) = runtime.block_on(soak::run(size, &outflow))?;
+            passed = is_well;
+            figures
+        }
         Bench::SharedLimit { seconds, reserve, treatment, services, outflow } => {
             runtime.block_on(shared_limit::run(seconds, reserve, treatment, &services, &outflow))?
         }
     };
     println!("{}", serde_json::to_string_pretty(&figures)?);
-    Ok(())
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

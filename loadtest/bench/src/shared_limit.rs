@@ -49,7 +49,7 @@ pub(crate) async fn run(
     let state = cluster::state(services, project.path()).await?;
     let reserved =
         if reserve > 0 { format!("reserve: {reserve}%\n    concurrency: 4") } else { "concurrency: 4".to_owned() };
-    write_project(project.path(), &services.postgres, running.address.port(), &reserved, &state)?;
+    write_project(project.path(), &services.postgres, running.address.port(), &reserved, &state.text)?;
     let _coordinator = cluster::coordinator(&outflow, project.path())?;
     let mut workers = (0..4).map(|_| cluster::worker(&outflow, project.path())).collect::<Result<Vec<_>>>()?;
     tokio::time::sleep(Duration::from_secs(2)).await;

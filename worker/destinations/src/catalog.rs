@@ -1,5 +1,6 @@
 //! Every destination that is built in: one line each, alphabetical.
 
+use crate::blackhole;
 use crate::hubspot;
 use crate::manifest::{Interpreter, Manifest};
 use crate::protocol::Destination;
@@ -7,8 +8,11 @@ use crate::salesforce;
 
 type Open = fn(Manifest) -> Result<Box<dyn Destination>, String>;
 
-const BUILT_IN: &[(&str, &str, Open)] =
-    &[("hubspot", hubspot::MANIFEST, hubspot::open), ("salesforce", salesforce::MANIFEST, salesforce::open)];
+const BUILT_IN: &[(&str, &str, Open)] = &[
+    ("blackhole", blackhole::MANIFEST, blackhole::open),
+    ("hubspot", hubspot::MANIFEST, hubspot::open),
+    ("salesforce", salesforce::MANIFEST, salesforce::open),
+];
 
 /// The names of all built-in destinations.
 pub fn names() -> impl Iterator<Item = &'static str> {

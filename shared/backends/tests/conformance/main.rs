@@ -15,16 +15,16 @@ use outflow_backends::{
     CLAIM_CHECK, FileVault, KeyRing, MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault,
     SqliteLedger, SystemClock, checked, sealed,
 };
-use outflow_model::id::Lane;
+use outflow_model::id::{Lane, RunId};
 use outflow_model::port::Trouble;
 use outflow_model::port::lease::Leases;
-use outflow_model::port::ledger::Ledger;
+use outflow_model::port::ledger::{Ledger, Run, RunOptions, Runs};
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{AzureBlob, Postgres, RabbitMq, Redis, S3, Service, stop_all};
 use outflow_testkit::{Case, LEASE, LEDGER, LIMITER, QUEUE, STORE, VAULT};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 
 async fn sqlite(folder: &TempDir) -> Result<Arc<SqliteLedger>> {
@@ -117,6 +117,30 @@ async fn redis_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
     Ok(Arc::new(RedisVault::new(&Redis::shared()?.url, &fresh("vault"), keys()?, None)?))
 }
 
+/// What a session prepares and keeps grows with each statement, and belongs to nobody behind a pooler.
+async fn unprepared() -> Result<()> {
+    let (server, database) = (Postgres::shared()?, fresh("ledger").replace('-', "_"));
+    let mut connection = sqlx::PgConnection::connect(&server.url).await?;
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut connection).await?;
+    let url = server.url.parse::<sqlx::postgres::PgConnectOptions>()?.database(&database);
+    let ledger = PostgresLedger::open(url.to_url_lossy().as_str()).await?;
+    let mut connection = sqlx::PgConnection::connect_with(&url).await?;
+    // A session tells what it has prepared to nobody but itself.
+    let watch = "CREATE TABLE watched (prepared bigint); CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$BEGIN INSERT INTO watched SELECT count(*) FROM pg_prepared_statements; RETURN NULL; END$$; \
+                 CREATE TRIGGER watch AFTER INSERT ON runs EXECUTE FUNCTION watch()";
+    connection.execute(watch).await?;
+    for number in 0..20 {
+        let run = Run::queued(RunId::new(1, number), &format!("s{number}"), "d", RunOptions::default(), 1);
+        ledger.request(&run).await?;
+        ensure!(ledger.run(&run.id).await?.is_some());
+    }
+    let (told, most): (i64, i64) =
+        sqlx::query_as("SELECT count(*), max(prepared) FROM watched").fetch_one(&mut connection).await?;
+    ensure!(told == 20 && most == 0, "{most} statements stay prepared");
+    Ok(())
+}
+
 async fn too_large() -> Result<()> {
     let queue = RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance")?;
     let message = Outgoing::new("large", vec![0; 17 * 1024 * 1024]);
@@ -169,6 +193,7 @@ fn main() -> ExitCode {
     let trials = [
         trials("ledger::sqlite", true, LEDGER, ledger),
         trials("ledger::postgres", Postgres::is_found(), LEDGER, postgres_ledger),
+        vec![trial("ledger::postgres::no_statement_stays_prepared".to_owned(), Postgres::is_found(), unprepared)],
         trials("leases::postgres", Postgres::is_found(), LEASE, postgres_leases),
         trials("limiter::memory", true, LIMITER, limiter),
         trials("limiter::redis", Redis::is_found(), LIMITER, redis),

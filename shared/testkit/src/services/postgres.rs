@@ -37,6 +37,12 @@ impl Own {
 }
 
 impl Postgres {
+    /// Its first process, where it is the test's own and runs.
+    pub fn pid(&self) -> Result<u32> {
+        let text = std::fs::read_to_string(self.own()?.folder.path().join("data/postmaster.pid"))?;
+        Ok(text.lines().next().context("a process")?.trim().parse()?)
+    }
+
     /// Ends it as a crash would.
     pub fn crash(&self) -> Result<()> {
         self.own()?.stop()

@@ -37,6 +37,11 @@ struct Ports {
 }
 
 impl RabbitMq {
+    /// Its process, where it is the test's own.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.own()?.child.lock().unwrap_or_else(PoisonError::into_inner).id())
+    }
+
     /// Ends it at once.
     pub fn kill(&self) -> Result<()> {
         end(&mut self.own()?.child.lock().unwrap_or_else(PoisonError::into_inner));

@@ -11,7 +11,7 @@ use outflow_model::wire::ReportV1;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::{PostgresLedger, doing};
+use super::{PostgresLedger, doing, query, query_as};
 use crate::ledger::records::{self, ChunkRow, join, pack, word};
 
 const COLUMNS: &str = "number, change, operation, records, start, length, attempt, tries, not_before, requests, parked, \
@@ -52,7 +52,7 @@ impl Settled {
     }
 
     async fn write(self, connection: &mut PgConnection) -> Result<()> {
-        sqlx::query(
+        query(
             "UPDATE chunks SET tries = s.tries, not_before = s.not_before, requests = s.requests, parked = s.parked, \
              ended = s.ended, merged = s.merged \
              FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[], \
@@ -89,7 +89,7 @@ async fn hold(connection: &mut PgConnection, reports: &[ReportV1]) -> Result<BTr
              (SELECT number FROM unnest($2::text[], $3::bigint[]) AS wanted (run, number) WHERE wanted.run = $1) \
              ORDER BY number FOR UPDATE"
         );
-        let rows: Vec<ChunkRow> = sqlx::query_as(AssertSqlSafe(sql))
+        let rows: Vec<ChunkRow> = query_as(AssertSqlSafe(sql))
             .bind(run.as_str())
             .bind(&runs)
             .bind(&numbers)
@@ -115,7 +115,7 @@ async fn insert(connection: &mut PgConnection, run: &RunId, chunks: &[Chunk]) ->
          $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bytea[], $13::bytea[], \
          $14::bytea[])"
     );
-    sqlx::query(AssertSqlSafe(sql))
+    query(AssertSqlSafe(sql))
         .bind(run.as_str())
         .bind(numbers(|chunk| i64::from(chunk.number)))
         .bind(words(|chunk| word(chunk.change)))
@@ -140,7 +140,7 @@ async fn insert(connection: &mut PgConnection, run: &RunId, chunks: &[Chunk]) ->
 impl Chunks for PostgresLedger {
     async fn plan(&self, run: &RunId, chunks: &[Chunk]) -> Result<()> {
         let mut transaction = self.begin("Cannot write the plan").await?;
-        sqlx::query("DELETE FROM chunks WHERE run = $1")
+        query("DELETE FROM chunks WHERE run = $1")
             .bind(run.as_str())
             .execute(&mut *transaction)
             .await
@@ -153,7 +153,7 @@ impl Chunks for PostgresLedger {
 
     async fn chunks(&self, run: &RunId) -> Result<Vec<Chunk>> {
         let sql = format!("SELECT {COLUMNS} FROM chunks WHERE run = $1 ORDER BY number");
-        let rows: Vec<ChunkRow> = sqlx::query_as(AssertSqlSafe(sql))
+        let rows: Vec<ChunkRow> = query_as(AssertSqlSafe(sql))
             .bind(run.as_str())
             .fetch_all(&self.pool)
             .await
@@ -167,7 +167,7 @@ impl Chunks for PostgresLedger {
         }
         let numbers: Vec<i64> = numbers.iter().map(|number| i64::from(*number)).collect();
         let sql = format!("SELECT {COLUMNS} FROM chunks WHERE run = $1 AND number = ANY ($2) ORDER BY number");
-        let rows: Vec<ChunkRow> = sqlx::query_as(AssertSqlSafe(sql))
+        let rows: Vec<ChunkRow> = query_as(AssertSqlSafe(sql))
             .bind(run.as_str())
             .bind(numbers)
             .fetch_all(&self.pool)
@@ -180,7 +180,7 @@ impl Chunks for PostgresLedger {
         let numbers: Vec<i64> = chunks.iter().map(|number| i64::from(*number)).collect();
         let mut transaction = self.begin("Cannot count an attempt").await?;
         // Held in the same order as settling holds them.
-        sqlx::query(
+        query(
             "WITH held AS (SELECT number FROM chunks WHERE run = $1 AND number = ANY ($2) ORDER BY number FOR UPDATE) \
              UPDATE chunks SET attempt = attempt + 1 FROM held WHERE run = $1 AND chunks.number = held.number",
         )
@@ -211,12 +211,12 @@ impl Chunks for PostgresLedger {
     async fn add_problems(&self, run: &RunId, problems: &[Problem]) -> Result<()> {
         let texts = problems.iter().map(records::problem_text).collect::<Result<Vec<_>>>()?;
         let mut transaction = self.begin("Cannot write the problems").await?;
-        sqlx::query("DELETE FROM problems WHERE run = $1")
+        query("DELETE FROM problems WHERE run = $1")
             .bind(run.as_str())
             .execute(&mut *transaction)
             .await
             .map_err(doing("Cannot write the problems"))?;
-        sqlx::query(
+        query(
             "INSERT INTO problems (run, number, problem) \
              SELECT $1, number, problem FROM unnest($2::text[]) WITH ORDINALITY AS p (problem, number)",
         )
@@ -229,13 +229,12 @@ impl Chunks for PostgresLedger {
     }
 
     async fn problems(&self, run: &RunId, limit: u32) -> Result<Vec<Problem>> {
-        let rows: Vec<(String,)> =
-            sqlx::query_as("SELECT problem FROM problems WHERE run = $1 ORDER BY number LIMIT $2")
-                .bind(run.as_str())
-                .bind(i64::from(limit))
-                .fetch_all(&self.pool)
-                .await
-                .map_err(doing("Cannot read the problems"))?;
+        let rows: Vec<(String,)> = query_as("SELECT problem FROM problems WHERE run = $1 ORDER BY number LIMIT $2")
+            .bind(run.as_str())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(doing("Cannot read the problems"))?;
         rows.into_iter().map(|(text,)| records::problem(&text)).collect()
     }
 
@@ -243,7 +242,7 @@ impl Chunks for PostgresLedger {
         let mut plans = Vec::new();
         // A few at a time: their chunks go with them, and others wait for what a transaction has locked.
         loop {
-            let rows: Vec<(Option<String>,)> = sqlx::query_as(
+            let rows: Vec<(Option<String>,)> = query_as(
                 "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE ended < $1 AND id NOT IN (SELECT run FROM snapshots) \
                  ORDER BY ended LIMIT $2) RETURNING document::json ->> 'plan'",
             )

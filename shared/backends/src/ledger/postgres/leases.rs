@@ -10,7 +10,7 @@ use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::Transaction;
 use sqlx::postgres::Postgres;
 
-use super::{PostgresLedger, doing};
+use super::{PostgresLedger, doing, query, query_as};
 
 impl PostgresLedger {
     /// A transaction that commits only under the newest epoch of this ledger's lease: it keeps the lease from changing hands
@@ -18,7 +18,7 @@ impl PostgresLedger {
     pub(super) async fn begin(&self, context: &'static str) -> Result<Transaction<'static, Postgres>> {
         let mut transaction = self.pool.begin().await.map_err(doing(context))?;
         let Some((name, epoch)) = &self.fence else { return Ok(transaction) };
-        let held = sqlx::query("SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 FOR SHARE")
+        let held = query("SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 FOR SHARE")
             .bind(name)
             .bind(epoch)
             .fetch_optional(&mut *transaction)
@@ -37,7 +37,7 @@ impl PostgresLedger {
 #[async_trait]
 impl Leases for PostgresLedger {
     async fn take(&self, name: &str, holder: &str, time: Micros) -> Result<Option<Epoch>> {
-        let row: Option<(Epoch,)> = sqlx::query_as(
+        let row: Option<(Epoch,)> = query_as(
             "INSERT INTO leases (name, holder, epoch, until) \
              VALUES ($1, $2, 1, clock_timestamp() + $3 * interval '1 microsecond') \
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, \
@@ -54,7 +54,7 @@ impl Leases for PostgresLedger {
     }
 
     async fn release(&self, name: &str, holder: &str) -> Result<()> {
-        sqlx::query("UPDATE leases SET until = clock_timestamp() WHERE name = $1 AND holder = $2")
+        query("UPDATE leases SET until = clock_timestamp() WHERE name = $1 AND holder = $2")
             .bind(name)
             .bind(holder)
             .execute(&self.pool)

@@ -7,7 +7,7 @@ use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::Executor;
 use sqlx::postgres::PgPool;
 
-use super::doing;
+use super::{doing, query, query_as};
 
 /// Every step, in order; a step that has been released is never changed.
 const STEPS: &[&str] = &[
@@ -20,7 +20,7 @@ const LOCK: i64 = 0x6f_7574_666c_6f77;
 
 pub(super) async fn migrate(pool: &PgPool) -> Result<()> {
     let mut transaction = pool.begin().await.map_err(doing("Cannot begin to update the ledger"))?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+    query("SELECT pg_advisory_xact_lock($1)")
         .bind(LOCK)
         .execute(&mut *transaction)
         .await
@@ -29,7 +29,7 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<()> {
         .execute("CREATE TABLE IF NOT EXISTS outflow_version (version bigint NOT NULL)")
         .await
         .map_err(doing("Cannot read the ledger's version"))?;
-    let (version,): (i64,) = sqlx::query_as("SELECT coalesce(max(version), 0) FROM outflow_version")
+    let (version,): (i64,) = query_as("SELECT coalesce(max(version), 0) FROM outflow_version")
         .fetch_one(&mut *transaction)
         .await
         .map_err(doing("Cannot read the ledger's version"))?;
@@ -40,7 +40,7 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<()> {
     }
     for (number, step) in STEPS.iter().enumerate().skip(version as usize) {
         transaction.execute(*step).await.map_err(doing("Cannot update the ledger"))?;
-        sqlx::query("INSERT INTO outflow_version (version) VALUES ($1)")
+        query("INSERT INTO outflow_version (version) VALUES ($1)")
             .bind(number as i64 + 1)
             .execute(&mut *transaction)
             .await

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use outflow_model::port::lease::Epoch;
 use outflow_model::port::{PortError, Result, Trouble};
-use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
+use sqlx::query::{Query, QueryAs};
+use sqlx::{ConnectOptions, FromRow, SqlSafeStr};
 
 /// Connections of one process: settling, and what a user asks for meanwhile.
 const CONNECTIONS: u32 = 8;
@@ -65,6 +66,17 @@ fn trouble(code: &str) -> Trouble {
             _ => Trouble::Refused,
         },
     }
+}
+
+/// A statement of this once. Any other the library names, and where it is to remember none it never tells the server to
+/// forget it: a session would grow with each.
+fn query<'q>(sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// As [`query`], for rows.
+fn query_as<'q, O: for<'r> FromRow<'r, PgRow>>(sql: impl SqlSafeStr) -> QueryAs<'q, Postgres, O, PgArguments> {
+    sqlx::query_as(sql).persistent(false)
 }
 
 /// Makes the error of a statement that does `context`.

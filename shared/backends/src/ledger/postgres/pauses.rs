@@ -5,12 +5,12 @@ use outflow_model::limit::Micros;
 use outflow_model::port::Result;
 use outflow_model::port::pauses::{Pause, Pauses};
 
-use super::{PostgresLedger, doing};
+use super::{PostgresLedger, doing, query, query_as};
 
 #[async_trait]
 impl Pauses for PostgresLedger {
     async fn pause(&self, pause: &Pause) -> Result<()> {
-        sqlx::query(
+        query(
             "INSERT INTO pauses (account, reason, by_user, since) VALUES ($1, $2, $3, $4) ON CONFLICT (account) DO UPDATE \
              SET reason = excluded.reason, by_user = excluded.by_user, since = excluded.since \
              WHERE excluded.by_user AND NOT pauses.by_user",
@@ -26,7 +26,7 @@ impl Pauses for PostgresLedger {
     }
 
     async fn resume(&self, account: &str, whoever: bool) -> Result<bool> {
-        let lifted = sqlx::query("DELETE FROM pauses WHERE account = $1 AND ($2 OR NOT by_user)")
+        let lifted = query("DELETE FROM pauses WHERE account = $1 AND ($2 OR NOT by_user)")
             .bind(account)
             .bind(whoever)
             .execute(&self.pool)
@@ -37,7 +37,7 @@ impl Pauses for PostgresLedger {
 
     async fn pauses(&self) -> Result<Vec<Pause>> {
         let rows: Vec<(String, String, bool, Micros)> =
-            sqlx::query_as("SELECT account, reason, by_user, since FROM pauses ORDER BY account")
+            query_as("SELECT account, reason, by_user, since FROM pauses ORDER BY account")
                 .fetch_all(&self.pool)
                 .await
                 .map_err(doing("Cannot read which accounts are paused"))?;

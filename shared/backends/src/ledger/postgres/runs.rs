@@ -8,7 +8,7 @@ use outflow_model::run::RunState;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::{PostgresLedger, doing};
+use super::{PostgresLedger, doing, query, query_as};
 use crate::ledger::records::{self, RunRow, conflict};
 
 /// Requests of a run under way are in its chunks: a count that every settling changed would be waited for by all of them.
@@ -18,7 +18,7 @@ const COLUMNS: &str = "SELECT document, state, requested, ended, CASE WHEN ended
 
 /// Reads a run that this transaction will change.
 async fn load(connection: &mut PgConnection, id: &RunId, from: RunState) -> Result<Run> {
-    let row: Option<RunRow> = sqlx::query_as(AssertSqlSafe(format!("{COLUMNS} WHERE id = $1 FOR UPDATE OF runs")))
+    let row: Option<RunRow> = query_as(AssertSqlSafe(format!("{COLUMNS} WHERE id = $1 FOR UPDATE OF runs")))
         .bind(id.as_str())
         .fetch_optional(connection)
         .await
@@ -28,25 +28,24 @@ async fn load(connection: &mut PgConnection, id: &RunId, from: RunState) -> Resu
 
 /// Writes `run` over its row, which must be in state `from`.
 async fn store(connection: &mut PgConnection, run: &Run, from: RunState) -> Result<()> {
-    let written = sqlx::query(
-        "UPDATE runs SET state = $1, ended = $2, requests = $3, document = $4 WHERE id = $5 AND state = $6",
-    )
-    .bind(run.state.name())
-    .bind(run.ended)
-    .bind(run.requests as i64)
-    .bind(records::document(run)?)
-    .bind(run.id.as_str())
-    .bind(from.name())
-    .execute(connection)
-    .await
-    .map_err(doing("Cannot write a run"))?;
+    let written =
+        query("UPDATE runs SET state = $1, ended = $2, requests = $3, document = $4 WHERE id = $5 AND state = $6")
+            .bind(run.state.name())
+            .bind(run.ended)
+            .bind(run.requests as i64)
+            .bind(records::document(run)?)
+            .bind(run.id.as_str())
+            .bind(from.name())
+            .execute(connection)
+            .await
+            .map_err(doing("Cannot write a run"))?;
     if written.rows_affected() == 1 { Ok(()) } else { Err(conflict(&run.id, from)) }
 }
 
 impl PostgresLedger {
     /// Queues `run` where none of its sync is queued.
     async fn insert(&self, run: &Run) -> Result<bool> {
-        let inserted = sqlx::query(
+        let inserted = query(
             "INSERT INTO runs (id, sync, state, requested, document) VALUES ($1, $2, 'queued', $3, $4) \
              ON CONFLICT (sync) WHERE state = 'queued' DO NOTHING",
         )
@@ -64,7 +63,7 @@ impl PostgresLedger {
     async fn merge(&self, run: &Run) -> Result<Option<RunId>> {
         let mut transaction = self.pool.begin().await.map_err(doing("Cannot queue a run"))?;
         let sql = format!("{COLUMNS} WHERE sync = $1 AND state = 'queued' FOR UPDATE OF runs");
-        let row: Option<RunRow> = sqlx::query_as(AssertSqlSafe(sql))
+        let row: Option<RunRow> = query_as(AssertSqlSafe(sql))
             .bind(&run.sync)
             .fetch_optional(&mut *transaction)
             .await
@@ -93,7 +92,7 @@ impl Runs for PostgresLedger {
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>> {
-        let row: Option<RunRow> = sqlx::query_as(AssertSqlSafe(format!("{COLUMNS} WHERE id = $1")))
+        let row: Option<RunRow> = query_as(AssertSqlSafe(format!("{COLUMNS} WHERE id = $1")))
             .bind(id.as_str())
             .fetch_optional(&self.pool)
             .await
@@ -103,7 +102,7 @@ impl Runs for PostgresLedger {
 
     async fn runs(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Run>> {
         let sql = format!("{COLUMNS} WHERE $1::text IS NULL OR sync = $1 ORDER BY requested DESC, id DESC LIMIT $2");
-        let rows: Vec<RunRow> = sqlx::query_as(AssertSqlSafe(sql))
+        let rows: Vec<RunRow> = query_as(AssertSqlSafe(sql))
             .bind(sync)
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
@@ -113,11 +112,10 @@ impl Runs for PostgresLedger {
     }
 
     async fn unended(&self) -> Result<Vec<Run>> {
-        let rows: Vec<RunRow> =
-            sqlx::query_as(AssertSqlSafe(format!("{COLUMNS} WHERE ended IS NULL ORDER BY requested")))
-                .fetch_all(&self.pool)
-                .await
-                .map_err(doing("Cannot read the runs"))?;
+        let rows: Vec<RunRow> = query_as(AssertSqlSafe(format!("{COLUMNS} WHERE ended IS NULL ORDER BY requested")))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(doing("Cannot read the runs"))?;
         rows.into_iter().map(records::run).collect()
     }
 
@@ -133,7 +131,7 @@ impl Runs for PostgresLedger {
         let (run, snapshot) = records::closed(load(&mut transaction, id, from).await?, from, closing)?;
         store(&mut transaction, &run, from).await?;
         if let Some(key) = snapshot {
-            sqlx::query(
+            query(
                 "INSERT INTO snapshots (sync, run, key) VALUES ($1, $2, $3) \
                  ON CONFLICT (sync) DO UPDATE SET run = excluded.run, key = excluded.key",
             )
@@ -148,7 +146,7 @@ impl Runs for PostgresLedger {
     }
 
     async fn snapshot(&self, sync: &str) -> Result<Option<String>> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT key FROM snapshots WHERE sync = $1")
+        let row: Option<(String,)> = query_as("SELECT key FROM snapshots WHERE sync = $1")
             .bind(sync)
             .fetch_optional(&self.pool)
             .await
@@ -158,8 +156,8 @@ impl Runs for PostgresLedger {
 
     async fn point(&self, sync: &str, snapshot: Option<&str>) -> Result<()> {
         let query = match snapshot {
-            Some(key) => sqlx::query("UPDATE snapshots SET key = $2 WHERE sync = $1").bind(sync).bind(key),
-            None => sqlx::query("DELETE FROM snapshots WHERE sync = $1").bind(sync),
+            Some(key) => query("UPDATE snapshots SET key = $2 WHERE sync = $1").bind(sync).bind(key),
+            None => query("DELETE FROM snapshots WHERE sync = $1").bind(sync),
         };
         let mut transaction = self.begin("Cannot point to another snapshot").await?;
         query.execute(&mut *transaction).await.map_err(doing("Cannot point to another snapshot"))?;
