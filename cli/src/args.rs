@@ -32,6 +32,27 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
+/// What to do with messages that were given up. Their chunks are settled already, and what is left of them is found by the
+/// next run: an old message is never sent again.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadAction {
+    /// Lists them, the oldest first.
+    List {
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Does away with one, or with all.
+    Discard {
+        /// The message, as `list` names it.
+        #[arg(conflicts_with = "all")]
+        message: Option<String>,
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
 /// Text for people or JSON for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -161,6 +182,11 @@ pub(crate) enum Command {
     State {
         #[command(subcommand)]
         action: StateAction,
+    },
+    /// Messages that were given up: by RabbitMQ, which delivered them too often, or because nobody could read them.
+    Dead {
+        #[command(subcommand)]
+        action: DeadAction,
     },
     /// Starts a stand-in for a destination on this machine.
     Simulate(Simulate),

@@ -39,7 +39,7 @@ done
 control import_definitions "$folder/definitions.json"
 control import_definitions "$folder/definitions.json"
 found=$(control list_queues --vhost outflow name type policy --no-table-headers | sort | tr -s '\t\n' ' ;')
-wanted='outflow.dead quorum outflow-dead;outflow.reports quorum ;'
+wanted='outflow.dead quorum ;outflow.kept quorum outflow-kept;outflow.reports quorum ;'
 [[ $found == "$wanted" ]] || { echo "queues are: $found"; exit 1; }
 refused() { ! control authenticate_user outflow "$1" >/dev/null 2>&1 || { echo "the user can log in with '$1'"; exit 1; }; }
 refused ''

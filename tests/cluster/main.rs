@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use outflow_model::id::RunId;
+use outflow_backends::RabbitQueue;
+use outflow_model::id::{Lane, RunId};
 use outflow_model::port::ledger::Runs;
 use outflow_model::port::pauses::Pauses;
+use outflow_model::port::queue::{Queue, Take};
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, block};
@@ -20,6 +22,7 @@ const CASES: &[Case] = &[
     ("a_run_whose_sync_has_changed_is_given_up_and_planned_anew", Need::Nothing, changed),
     ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),
     ("refused_credentials_pause_the_account_until_a_check_gets_through", Need::Nothing, refused),
+    ("a_chunk_that_nobody_can_read_stops_its_run_and_is_kept", Need::Nothing, unreadable),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("a_project_with_a_mistake_fails_its_run_and_says_where", Need::Nothing, mistaken),
 ];
@@ -120,6 +123,33 @@ fn changed() -> Result<()> {
         ensure!(cluster.ended(&first).await?.state == RunState::Cancelled);
         let anew = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?;
         ensure!(anew.id != first && cluster.ended(&anew.id).await?.state == RunState::Succeeded, "{anew:?}");
+        Ok(())
+    })
+}
+
+fn unreadable() -> Result<()> {
+    block(async {
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan(100, "")).await?;
+        cluster.start_coordinator()?;
+        let run = cluster.request().await?;
+        cluster.reached(&run, RunState::Delivering).await?;
+        // A worker that cannot read what it gets.
+        let queue = RabbitQueue::new(&cluster.rabbitmq.url, &cluster.prefix, "worker")?;
+        let message = queue.consume(&Lane("crm".to_owned()), 1).next(Take::Any).await?;
+        let id = message.id.clone();
+        message.put_aside().await?;
+        let ended = cluster.ended(&run).await?;
+        ensure!(ended.state == RunState::Failed && ended.tally.total().aborted == 100, "{ended:?}");
+        ensure!(ended.reason.as_ref().is_some_and(|reason| reason.contains("could not be read")), "{ended:?}");
+        let listed =
+            || cluster.command(&["dead", "list"]).map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        while !listed()?.contains(&id) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        ensure!(listed()?.contains("cannot be used"), "{}", listed()?);
+        ensure!(cluster.command(&["dead", "discard", "another"])?.status.success() && listed()?.contains(&id));
+        ensure!(cluster.command(&["dead", "discard", &id])?.status.success());
+        ensure!(listed()?.contains("No message was given up"), "{}", listed()?);
         Ok(())
     })
 }

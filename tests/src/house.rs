@@ -98,7 +98,7 @@ impl House {
             Self::Embedded(_) => Arc::new(MemoryQueue::default()),
             Self::Distributed { services, prefix, state, .. } => {
                 let queue = Arc::new(RabbitQueue::new(&services.0.url, prefix, process)?);
-                let store = Arc::new(DirectoryStore::open(&state.join("store"))?);
+                let store = Arc::new(DirectoryStore::open(&state.join("messages"))?);
                 sealed(checked(queue, Some(store), LARGE), keys()?)
             }
         })

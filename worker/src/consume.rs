@@ -79,8 +79,8 @@ impl Worker {
         let chunk = match ChunkV1::decode(&message.body) {
             Ok(chunk) => chunk,
             Err(error) => {
-                warn!(%error, "A chunk cannot be read; it is dropped, and its run publishes it again");
-                return message.ack().await;
+                warn!(message = message.id, %error, "A chunk cannot be read; it is put aside, and its run hears of it");
+                return message.put_aside().await;
             }
         };
         let span = info_span!(

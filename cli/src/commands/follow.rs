@@ -95,7 +95,7 @@ async fn follow_all(ui: &Ui, ledger: &dyn Ledger, runs: &[RunId]) -> Result<Exit
             }
         };
         worst = worst.max(Exit::of_state(ended.state));
-        report(ui, &Finished { run: ended.clone(), warnings: Vec::new() });
+        report(ui, &Finished::new(ended.clone(), Vec::new()));
         done.push(run_json(&ended));
     }
     if ui.is_json() {

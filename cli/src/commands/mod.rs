@@ -2,6 +2,7 @@
 
 mod before;
 mod check;
+mod dead;
 mod follow;
 mod inspect;
 mod pause;
@@ -39,6 +40,7 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
         Command::Cancel { run, detach } => run::cancel(ui, root, run, detach.detach).await,
         Command::Pause { account, reason } => pause::pause(ui, root, account, reason.as_deref()).await,
         Command::Resume { account } => pause::resume(ui, root, account).await,
+        Command::Dead { action } => dead::dead(ui, root, action).await,
         Command::Coordinator(flags) => serve::coordinator(ui, root, flags).await,
         Command::Worker(flags) => serve::worker(ui, root, flags).await,
         Command::Runs { sync, limit } => inspect::runs(ui, root, sync.as_deref(), *limit).await,

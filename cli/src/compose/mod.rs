@@ -19,7 +19,7 @@ use outflow_worker::{Keyring, Secrets};
 
 pub(crate) use alone::alone;
 pub(crate) use embedded::{Embedded, embed, lock, try_lock};
-pub(crate) use shared::{Messaging, coordinator, worker};
+pub(crate) use shared::{Messaging, coordinator, dead_letters, worker};
 
 use crate::mistakes::Mistakes;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use outflow_backends::{
-    CLAIM_CHECK, FileVault, KeyRing, Place, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault, SystemClock,
-    checked, open_store, sealed,
+    CLAIM_CHECK, FileVault, KeyRing, Place, PostgresLedger, RabbitDeadLetters, RabbitQueue, RedisLimiter, RedisVault,
+    SystemClock, checked, open_store, sealed,
 };
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
@@ -111,13 +111,25 @@ pub(super) async fn store(project: &Project, places: &SharedState, copies: &Path
     Ok(store)
 }
 
+fn broker(root: &Path, places: &SharedState, name: &str) -> Result<RabbitQueue> {
+    Ok(RabbitQueue::new(&resolved(root, "queue", &places.queue)?, &places.prefix, name)?)
+}
+
+/// The messages that were given up, for people.
+pub(crate) fn dead_letters(project: &Project) -> Result<RabbitDeadLetters> {
+    let places = project.config.state.shared.as_ref();
+    let places =
+        places.context("Messages are given up where a queue is shared: there is no `state.shared` in outflow.yml")?;
+    Ok(broker(&project.root, places, &process("user"))?.dead_letters())
+}
+
 /// The engine of one process, under `name`.
 async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Result<(Engine, Arc<PostgresLedger>)> {
     let root = &project.root;
     let folder = workplace::own(project, name)?;
     let store = store(project, places, &folder).await?;
     let ledger = ledger(root, places).await?;
-    let queue = RabbitQueue::new(&resolved(root, "queue", &places.queue)?, &places.prefix, name)?;
+    let queue = broker(root, places, name)?;
     let url = resolved(root, "limiter", &places.limiter)?;
     let limiter = RedisLimiter::new(&url, &places.prefix, Some(ledger.clone()))?;
     let (progress, _) = watch::channel(Progress::default());
@@ -148,11 +160,12 @@ pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
     )?;
     let name = process("coordinator");
     let (engine, leases) = engine_of(&read, places, &name).await?;
+    let dead_letters = Arc::new(broker(root, places, &name)?.dead_letters());
     let root = root.to_owned();
     let read: Projects = Arc::new(move || project(&root).map_err(|error| error.to_string()));
     let project = read.clone();
     let starts = move |sync: &str, options| start(&read()?, sync, options).map_err(|error| format!("{error:#}"));
-    Ok(Coordinator { name, engine, leases, project, starts: Arc::new(starts), lease: LEASE })
+    Ok(Coordinator { name, engine, dead_letters, leases, project, starts: Arc::new(starts), lease: LEASE })
 }
 
 /// Where a worker finds messages that are too large for the broker.

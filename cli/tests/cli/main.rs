@@ -160,7 +160,7 @@ fn a_damaged_snapshot_and_a_newer_ledger_are_refused() {
     };
     runtime.block_on(newer).expect("the ledger can be written");
     let output = run(project.path(), &["runs"]);
-    assert!(text(&output).contains("has version 99, but this Outflow knows version 2"), "{}", text(&output));
+    assert!(text(&output).contains("has version 99, but this Outflow knows version "), "{}", text(&output));
 }
 
 /// A simulator of the test's own.

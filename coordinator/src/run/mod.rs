@@ -82,6 +82,15 @@ pub struct Finished {
     pub run: Run,
     /// Warnings of the guard.
     pub warnings: Vec<String>,
+    /// Why the destination made it impossible to go on, where it did now.
+    pub refusal: Option<Refusal>,
+}
+
+impl Finished {
+    /// A run that has got so far.
+    pub fn new(run: Run, warnings: Vec<String>) -> Self {
+        Self { run, warnings, refusal: None }
+    }
 }
 
 /// A plan that was made and thrown away, for showing.
@@ -225,7 +234,7 @@ impl Engine {
             }
             RunState::Held if run.approved => self.deliver(run, start, signal, Vec::new()).await,
             RunState::Folding => self.finish(&run.id, Some(start), Vec::new()).await,
-            _ => Ok(Finished { run, warnings: Vec::new() }),
+            _ => Ok(Finished::new(run, Vec::new())),
         }
     }
 

@@ -41,11 +41,17 @@ impl Engine {
                 Err(_) => break,
             }
         }
-        let mut reports = Vec::with_capacity(deliveries.len());
-        for delivery in &deliveries {
+        let (mut reports, mut read) = (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
+        for delivery in deliveries {
             match ReportV1::decode(&delivery.body) {
-                Ok(report) => reports.push(report),
-                Err(error) => warn!(%error, "A report cannot be read; it is dropped, and its chunk published again"),
+                Ok(report) => {
+                    reports.push(report);
+                    read.push(delivery);
+                }
+                Err(error) => {
+                    warn!(message = delivery.id, %error, "A report cannot be read; it is put aside, and its chunk published again");
+                    delivery.put_aside().await?;
+                }
             }
         }
         let time = |of: fn(&ReportV1) -> Micros| reports.iter().map(of).sum::<Micros>() as f64;
@@ -62,7 +68,7 @@ impl Engine {
                 others = true;
             }
         }
-        for delivery in deliveries {
+        for delivery in read {
             delivery.ack().await?;
         }
         if others {

@@ -6,7 +6,7 @@ use outflow_model::port::store::LocalCopy;
 use outflow_model::run::RunState;
 use outflow_snapshot::{ENCODING, Header, SnapshotReader};
 use tokio::sync::watch;
-use tracing::{Instrument, Span, info, info_span};
+use tracing::{Instrument, Span, info, info_span, warn};
 
 use super::extract::{Drafted, Inputs, draft};
 use super::guard::breach;
@@ -40,8 +40,9 @@ impl Engine {
         }
         self.show(|progress| progress.state = Some(RunState::Planning));
         match self.make_plan(&run, start).instrument(info_span!("plan")).await {
-            Ok((run, warnings)) if run.state == RunState::Held => Ok(Finished { run, warnings }),
-            Ok((run, warnings)) if run.state.is_end() => Ok(Finished { run, warnings }),
+            Ok((run, warnings)) if run.state == RunState::Held || run.state.is_end() => {
+                Ok(Finished::new(run, warnings))
+            }
             Ok((run, warnings)) => self.deliver(run, start, signal, warnings).await,
             Err(error) => {
                 if error.is_away() && self.queue.outlives_processes() {
@@ -49,8 +50,9 @@ impl Engine {
                     return Err(error);
                 }
                 let planning = self.ledger.run(&run.id).await?.is_some_and(|run| run.state == RunState::Planning);
-                if planning {
-                    self.close_unplanned(&run, RunState::Failed, &error.to_string()).await?;
+                if planning && let Err(closing) = self.close_unplanned(&run, RunState::Failed, &error.to_string()).await
+                {
+                    warn!(run = %run.id, error = %closing, "The run could not be closed; the next start plans it again");
                 }
                 Err(error)
             }
@@ -76,7 +78,7 @@ impl Engine {
     ) -> Result<Finished, EngineError> {
         let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
         self.show(|progress| progress.state = Some(run.state));
-        Ok(Finished { run, warnings })
+        Ok(Finished::new(run, warnings))
     }
 
     /// The base snapshot of a sync, checked to be of the same key, account and object.

@@ -15,7 +15,7 @@ pub use clock::SystemClock;
 pub use ledger::{PostgresLedger, SqliteLedger};
 pub use limiter::{MemoryLimiter, RedisLimiter};
 pub use lock::StateLock;
-pub use queue::{CLAIM_CHECK, MemoryQueue, RabbitQueue, checked, sealed};
+pub use queue::{CLAIM_CHECK, MemoryQueue, RabbitDeadLetters, RabbitQueue, checked, sealed};
 pub use seal::{KeyRing, KeyRingError, OpenError, SealError};
 pub use secrets::resolve;
 pub use store::{DirectoryStore, Place, open_store};

@@ -56,6 +56,15 @@ impl fmt::Display for AttemptId {
     }
 }
 
+impl AttemptId {
+    /// Reads what it shows itself as.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (run, rest) = text.split_once('/')?;
+        let (chunk, attempt) = rest.split_once('#')?;
+        Some(Self { run: RunId::parse(run)?, chunk: chunk.parse().ok()?, attempt: attempt.parse().ok()? })
+    }
+}
+
 /// The queues and the shared budget of one destination account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

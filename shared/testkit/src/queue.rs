@@ -20,6 +20,7 @@ pub const QUEUE: &[Case<dyn Queue>] = &[
     ("what_waits_is_counted", |queue| Box::pin(counted(queue))),
     ("a_consumer_waits_for_the_next_chunk", |queue| Box::pin(waits(queue))),
     ("a_consumer_that_stops_gives_what_waits_to_others", |queue| Box::pin(stopped(queue))),
+    ("a_report_comes_back_however_often_it_is_handed_back", |queue| Box::pin(returned(queue))),
     ("a_report_is_sent_once_it_is_settled", |queue| Box::pin(reports(queue))),
 ];
 
@@ -146,6 +147,21 @@ async fn stopped(queue: Arc<dyn Queue>) -> Result<()> {
     taken.ack().await?;
     drop(stops);
     ensure!(tokio::time::timeout(SHORT, stays.next(Take::Any)).await.is_err(), "what was acknowledged came again");
+    Ok(())
+}
+
+async fn returned(queue: Arc<dyn Queue>) -> Result<()> {
+    let sending = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.report(message("r")).await }
+    });
+    let reports = queue.reports();
+    for _ in 0..30 {
+        let delivery = tokio::time::timeout(LONG, reports.next()).await.context("the report is lost")??;
+        ensure!(delivery.body == "r");
+    }
+    tokio::time::timeout(LONG, reports.next()).await.context("the report is lost")??.ack().await?;
+    sending.await??;
     Ok(())
 }
 

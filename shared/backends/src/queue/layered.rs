@@ -9,7 +9,7 @@ use bytes::Bytes;
 use outflow_model::id::Lane;
 use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Receipt, Reports, Take};
 use outflow_model::port::{PortError, Result, Trouble};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::warn;
@@ -31,7 +31,7 @@ pub(super) enum Kind {
 pub(super) enum Passed {
     /// The message, and what is of no use once it has been acknowledged.
     Read { body: Bytes, leaves: Option<String> },
-    /// Nobody can read it, for this reason.
+    /// Nobody can read it, for this reason: it is given up.
     Unreadable(String),
     /// Processes that are set up otherwise can read it; this one cannot, for this reason.
     ForOthers(String),
@@ -75,6 +75,7 @@ impl<L: Layer> Layered<L> {
             stand,
             pause: Mutex::new(self.aside[0]),
             aside: self.aside,
+            room: Arc::new(Semaphore::new(of.at_once())),
             ready: Mutex::default(),
             passed: Notify::new(),
         };
@@ -131,6 +132,14 @@ impl Of {
         }
     }
 
+    /// How many messages pass at a time. Reports stay in their order: what a worker announced comes before what became of it.
+    const fn at_once(&self) -> usize {
+        match self {
+            Self::Lane(..) => Semaphore::MAX_PERMITS,
+            Self::Reports => 1,
+        }
+    }
+
     const fn kind(&self) -> Kind {
         match self {
             Self::Lane(..) => Kind::Chunk,
@@ -159,6 +168,13 @@ impl Inner {
             consumer.stop();
         }
     }
+}
+
+/// A message on its way through the layer.
+struct Coming {
+    inner: Inner,
+    delivery: Delivery,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Whether messages are taken.
@@ -195,6 +211,8 @@ struct Shared<L> {
     /// How long it stands aside next time.
     pause: Mutex<Duration>,
     aside: [Duration; 2],
+    /// For messages that pass.
+    room: Arc<Semaphore>,
     ready: Mutex<VecDeque<(Take, Delivery)>>,
     /// Told when a message has passed.
     passed: Notify,
@@ -219,8 +237,8 @@ impl<L: Layer> Reader<L> {
                 () = ended(&mut coming) => {}
                 _ = changes.changed() => {}
                 next = self.step(stand, take), if coming.is_none() => {
-                    if let Some((inner, delivery)) = next? {
-                        coming = Some(tokio::spawn(shared.clone().pass(take, inner, delivery)));
+                    if let Some(next) = next? {
+                        coming = Some(tokio::spawn(shared.clone().pass(take, next)));
                     }
                 }
             }
@@ -228,11 +246,12 @@ impl<L: Layer> Reader<L> {
     }
 
     /// The next message within, as things stand; none where they stand otherwise now.
-    async fn step(&self, stand: Stand, take: Take) -> Result<Option<(Inner, Delivery)>> {
+    async fn step(&self, stand: Stand, take: Take) -> Result<Option<Coming>> {
         match stand {
             Stand::Open(inner) => {
+                let room = self.shared.room.clone().acquire_owned().await.ok();
                 let delivery = inner.next(take).await?;
-                Ok(Some((inner, delivery)))
+                Ok(Some(Coming { inner, delivery, _room: room }))
             }
             Stand::Aside(until, None) => {
                 tokio::time::sleep_until(until).await;
@@ -271,7 +290,8 @@ impl<L: Layer> Shared<L> {
         ready.remove(at).map(|(_, delivery)| delivery)
     }
 
-    async fn pass(self: Arc<Self>, take: Take, inner: Inner, delivery: Delivery) {
+    async fn pass(self: Arc<Self>, take: Take, coming: Coming) {
+        let Coming { inner, delivery, _room } = coming;
         let (id, redelivered) = (delivery.id.clone(), delivery.redelivered);
         match self.layer.back(self.kind, &id, delivery.body.clone()).await {
             Passed::Read { body, leaves } => {
@@ -280,12 +300,9 @@ impl<L: Layer> Shared<L> {
                 self.ready().push_back((take, Delivery::new(id, body, redelivered, Box::new(receipt))));
             }
             Passed::Unreadable(reason) => {
-                warn!(
-                    message = id,
-                    reason, "A message cannot be read; it is dropped, and what it was about is published again"
-                );
-                if let Err(error) = delivery.ack().await {
-                    warn!(message = id, %error, "A message could not be dropped");
+                warn!(message = id, reason, "A message cannot be read; it is put aside");
+                if let Err(error) = delivery.put_aside().await {
+                    warn!(message = id, %error, "A message could not be put aside");
                 }
             }
             Passed::ForOthers(reason) => self.leave(delivery, &inner, reason),
@@ -348,6 +365,11 @@ impl<L: Layer> Receipt for Through<L> {
 
     fn hand_back(self: Box<Self>) {
         drop(self.delivery);
+    }
+
+    /// Whoever looks at it finds what it leaves, until that is swept with its run.
+    async fn put_aside(self: Box<Self>) -> Result<()> {
+        self.delivery.put_aside().await
     }
 }
 

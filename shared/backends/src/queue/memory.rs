@@ -94,6 +94,11 @@ impl Receipt for Held {
         let Self { channel, message } = *self;
         channel.push(Message { deliveries: message.deliveries + 1, ..message }, true);
     }
+
+    /// Who sent it is in this process, and can do no better.
+    async fn put_aside(self: Box<Self>) -> Result<()> {
+        self.ack().await
+    }
 }
 
 impl MemoryQueue {

@@ -8,5 +8,5 @@ mod sealed;
 
 pub use checked::{CLAIM_CHECK, checked};
 pub use memory::MemoryQueue;
-pub use rabbitmq::RabbitQueue;
+pub use rabbitmq::{RabbitDeadLetters, RabbitQueue};
 pub use sealed::sealed;

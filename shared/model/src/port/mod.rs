@@ -2,6 +2,7 @@
 //! conformance cases per port holds every backend to the numbered sentences of its trait.
 
 pub mod clock;
+pub mod dead_letters;
 pub mod lease;
 pub mod ledger;
 pub mod limiter;

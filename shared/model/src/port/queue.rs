@@ -95,6 +95,8 @@ pub trait Receipt: Send {
     async fn ack(self: Box<Self>) -> Result<()>;
     /// The message is to be delivered again.
     fn hand_back(self: Box<Self>);
+    /// The message is of no use to anybody, and not to be delivered again.
+    async fn put_aside(self: Box<Self>) -> Result<()>;
 }
 
 impl Delivery {
@@ -107,6 +109,14 @@ impl Delivery {
     pub async fn ack(mut self) -> Result<()> {
         match self.receipt.take() {
             Some(receipt) => receipt.ack().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The message is of no use to anybody: it is given up (see [`super::dead_letters`]).
+    pub async fn put_aside(mut self) -> Result<()> {
+        match self.receipt.take() {
+            Some(receipt) => receipt.put_aside().await,
             None => Ok(()),
         }
     }

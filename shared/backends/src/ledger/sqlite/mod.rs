@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use outflow_model::port::{PortError, Result, Trouble};
-use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection};
 
 /// The ledger of one state directory.
 pub struct SqliteLedger {
@@ -29,7 +29,12 @@ impl SqliteLedger {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(30))
             .disable_statement_logging();
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        // What a full disk has rolled back the library takes for a transaction that goes on: such a connection is not used again.
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options)
+            .await;
         let pool = pool.map_err(|error| trouble(&format!("Cannot open the ledger {}", path.display()), error))?;
         migrate::migrate(&pool, path).await?;
         Ok(Self { pool })

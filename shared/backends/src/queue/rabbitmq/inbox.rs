@@ -15,6 +15,7 @@ use outflow_model::port::queue::{Delivery, Receipt};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
+use super::dead::id_of;
 use super::link::{Link, within};
 use super::topology::Topology;
 
@@ -95,11 +96,13 @@ impl Inbox {
 
     /// The next message, if one is here.
     pub(super) fn take(&self) -> Option<Delivery> {
+        self.take_whole().map(delivery_of)
+    }
+
+    /// The next message as the broker gave it.
+    pub(super) fn take_whole(&self) -> Option<lapin::message::Delivery> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let delivery = std::iter::from_fn(|| waiting.pop_front()).find(|delivery| delivery.acker.usable())?;
-        let before = delivered_before(&delivery);
-        let id = delivery.properties.message_id().as_ref().map_or_else(String::new, ToString::to_string);
-        Some(Delivery::new(id, delivery.data.into(), before, Box::new(Held(delivery.acker))))
+        std::iter::from_fn(|| waiting.pop_front()).find(|delivery| delivery.acker.usable())
     }
 }
 
@@ -155,6 +158,12 @@ fn delivered_before(delivery: &lapin::message::Delivery) -> u32 {
     counted.unwrap_or(0).max(u32::from(delivery.redelivered))
 }
 
+/// What a consumer is given of the broker's delivery.
+pub(super) fn delivery_of(delivery: lapin::message::Delivery) -> Delivery {
+    let (id, before) = (id_of(&delivery.properties), delivered_before(&delivery));
+    Delivery::new(id, delivery.data.into(), before, Box::new(Held(delivery.acker)))
+}
+
 struct Held(Acker);
 
 #[async_trait]
@@ -175,5 +184,14 @@ impl Receipt for Held {
                 self.0.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await
             });
         }
+    }
+
+    async fn put_aside(self: Box<Self>) -> Result<()> {
+        match self.0.nack(BasicNackOptions { requeue: false, ..BasicNackOptions::default() }).await {
+            Ok(true) => {}
+            Ok(false) => debug!("A message was taken back by the broker before it was put aside"),
+            Err(error) => debug!(%error, "A message could not be put aside"),
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The queue between processes: quorum queues in RabbitMQ, two per lane, one for reports.
 
+mod dead;
 mod inbox;
 mod link;
 mod publisher;
@@ -14,6 +15,7 @@ use outflow_model::port::Result;
 use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Reports, Take};
 use tokio::sync::Notify;
 
+pub use dead::RabbitDeadLetters;
 use inbox::Inbox;
 use link::Link;
 pub(super) use publisher::LARGEST;
@@ -24,6 +26,9 @@ use topology::Topology;
 const REPORTS: u16 = 128;
 /// A chunk that the broker has not taken by then is left to the coordinator to publish again.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A broker that does not answer a question by then is away.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Chunks and reports in RabbitMQ.
 pub struct RabbitQueue {
@@ -68,13 +73,18 @@ impl RabbitQueue {
         })
     }
 
+    /// What the broker gave up.
+    pub fn dead_letters(&self) -> RabbitDeadLetters {
+        RabbitDeadLetters::new(self.link.clone(), self.topology.clone())
+    }
+
     fn inbox(&self, queue: String, prefetch: u16, arrived: &Arc<Notify>) -> Arc<Inbox> {
         Inbox::open(self.link.clone(), self.topology.clone(), queue, prefetch, arrived.clone())
     }
 }
 
 /// Waits until `take` has something; `arrived` is told whenever that may be.
-async fn next(arrived: &Notify, take: impl Fn() -> Option<Delivery>) -> Delivery {
+async fn next<T>(arrived: &Notify, take: impl Fn() -> Option<T>) -> T {
     loop {
         // Registered before the look: what arrives in between is not missed.
         let mut told = std::pin::pin!(arrived.notified());

@@ -8,6 +8,11 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind, Queue};
 use outflow_model::id::Lane;
 
+/// RabbitMQ 4.0 and later take -1 for no limit; before, that gives up a message the first time it comes back.
+const UNLIMITED: i32 = 1_000_000_000;
+/// So many messages are kept for people; older ones go.
+const KEPT: i32 = 10_000;
+
 /// The names of one installation's queues.
 #[derive(Clone, Debug)]
 pub(super) struct Topology {
@@ -28,35 +33,54 @@ impl Topology {
         format!("{}.reports", self.prefix)
     }
 
-    fn dead(&self) -> String {
+    /// The queue of what was given up, until that is settled.
+    pub(super) fn dead(&self) -> String {
         format!("{}.dead", self.prefix)
+    }
+
+    /// The queue of what was given up and settled, for people.
+    pub(super) fn kept(&self) -> String {
+        format!("{}.kept", self.prefix)
     }
 
     /// Declares `queue`, and where its messages go when the broker gives them up; tells how many wait in it.
     pub(super) async fn declare(&self, channel: &Channel, queue: &str) -> lapin::Result<Queue> {
-        let dead = self.dead();
+        let (dead, kept) = (self.dead(), self.kept());
+        let mut last = quorum();
+        last.insert("x-max-length".into(), AMQPValue::LongInt(KEPT));
+        channel.queue_declare(kept.as_str().into(), QueueDeclareOptions::durable(), last).await?;
         let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let none = FieldTable::default;
         channel.exchange_declare(dead.as_str().into(), ExchangeKind::Fanout, exchange, none()).await?;
-        channel.queue_declare(dead.as_str().into(), QueueDeclareOptions::durable(), quorum()).await?;
+        let mut arguments = leading_to("");
+        arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(kept.as_str().into()));
+        let declared = channel.queue_declare(dead.as_str().into(), QueueDeclareOptions::durable(), arguments).await?;
         let bind = QueueBindOptions::default();
         channel.queue_bind(dead.as_str().into(), dead.as_str().into(), "".into(), bind, none()).await?;
-        let mut arguments = quorum();
-        if queue == self.reports() {
-            // What was delivered is known there alone; it waits for the ledger however often that is away. (RabbitMQ before
-            // 4.0 knows no limit.)
-            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(-1));
+        if queue == dead {
+            return Ok(declared);
         }
-        for (name, value) in [
-            ("x-dead-letter-exchange", dead.as_str()),
-            // A message is not gone from here before it is safe there; that needs a queue that refuses when it is full.
-            ("x-dead-letter-strategy", "at-least-once"),
-            ("x-overflow", "reject-publish"),
-        ] {
-            arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+        let mut arguments = leading_to(&dead);
+        if queue == self.reports() {
+            // What was delivered is known there alone; it waits for the ledger however often that is away.
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(UNLIMITED));
         }
         channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await
     }
+}
+
+/// A queue whose messages go to an exchange when they are given up.
+fn leading_to(exchange: &str) -> FieldTable {
+    let mut arguments = quorum();
+    for (name, value) in [
+        ("x-dead-letter-exchange", exchange),
+        // A message is not gone from here before it is safe there; that needs a queue that refuses when it is full.
+        ("x-dead-letter-strategy", "at-least-once"),
+        ("x-overflow", "reject-publish"),
+    ] {
+        arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    arguments
 }
 
 fn quorum() -> FieldTable {

@@ -1,0 +1,50 @@
+//! Settling messages that were given up: what they were about would otherwise wait until nobody is seen to have them.
+
+use metrics::counter;
+use outflow_model::id::AttemptId;
+use outflow_model::outcome::Refusal;
+use outflow_model::policy::ErrorClass;
+use outflow_model::port;
+use outflow_model::port::dead_letters::{Dead, Why};
+use outflow_model::wire::{Next, ReportV1};
+use tracing::warn;
+
+use super::{AGAIN, Coordinator};
+
+impl Coordinator {
+    /// Settles messages that were given up, and keeps them for people.
+    pub(super) async fn settle_dead_letters(&self) {
+        loop {
+            if let Err(error) = self.settle_dead_letter().await {
+                warn!(%error, "A message that was given up could not be settled; it is tried again");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+
+    async fn settle_dead_letter(&self) -> port::Result<()> {
+        let Dead { delivery, is_chunk, why } = self.dead_letters.next().await?;
+        warn!(message = delivery.id, is_chunk, ?why, "A message was given up; `outflow dead` shows it");
+        counter!("outflow_dead_letters_total").increment(1);
+        // What a report said is lost with it: its chunk is taken back when nobody is seen to have it.
+        if let (true, Some(id)) = (is_chunk, AttemptId::parse(&delivery.id)) {
+            let next = match why {
+                Why::PutAside => Next::Stop { refusal: unusable(&id) },
+                Why::TooOften | Why::Other => Next::Poison,
+            };
+            // Of an attempt that has ended it says nothing new.
+            self.engine.ledger.settle(&[ReportV1::empty(id, 0, next)], self.engine.clock.now()).await?;
+            self.engine.news.notify_waiters();
+        }
+        delivery.put_aside().await
+    }
+}
+
+fn unusable(id: &AttemptId) -> Refusal {
+    let message = format!(
+        "The message of chunk {} could not be read by the worker that got it: is it an older Outflow than the coordinator, or was the \
+         message damaged? `outflow dead list` shows it",
+        id.chunk
+    );
+    Refusal { class: ErrorClass::FatalConfig, code: "UNREADABLE".to_owned(), message }
+}
