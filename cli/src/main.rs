@@ -5,6 +5,7 @@ mod commands;
 mod compose;
 mod example;
 mod exit;
+mod figures;
 mod mistakes;
 mod monitor;
 mod progress;

@@ -13,24 +13,20 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use metrics::gauge;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tracing::warn;
+
+use crate::figures::Figures;
 
 /// Whether the process can do its work right now.
 pub(crate) type Ready = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
 /// After a connection that could not be taken the next is waited for so long.
 const AGAIN: Duration = Duration::from_millis(200);
-/// Upper bounds of what is measured in seconds.
-const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
 /// Answers `/health/live`, `/health/ready` and `/metrics` on `address` as long as the process lives.
-pub(crate) async fn start(address: SocketAddr, ready: Ready) -> Result<()> {
-    let figures = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("seconds".to_owned()), &SECONDS)
-        .and_then(PrometheusBuilder::install_recorder)
-        .context("Cannot keep figures")?;
+pub(crate) async fn start(address: SocketAddr, figures: &Figures, ready: Ready) -> Result<()> {
+    let figures = figures.shown.clone();
     let listener = TcpListener::bind(address).await.with_context(|| format!("Cannot listen on {address}"))?;
     tokio::spawn(async move {
         loop {
@@ -65,7 +61,6 @@ async fn answer(
         "/health/ready" => (503, "not ready\n".to_owned()),
         "/metrics" => {
             gauge!("outflow_ready").set(f64::from(ready().await));
-            figures.run_upkeep();
             (200, figures.render())
         }
         _ => (404, "there are /health/live, /health/ready and /metrics\n".to_owned()),

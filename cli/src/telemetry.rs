@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -11,7 +12,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 use crate::args::{Args, Command, Output};
 
 /// The environment variable that names a collector.
-const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+pub(crate) const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// What must be flushed at the end.
 pub(crate) struct Telemetry(Option<SdkTracerProvider>);
@@ -53,6 +54,10 @@ fn provider(args: &Args) -> Option<SdkTracerProvider> {
         Command::Worker(_) => "outflow-worker",
         _ => "outflow",
     };
-    let resource = opentelemetry_sdk::Resource::builder().with_service_name(name).build();
-    Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(name)).build())
+}
+
+/// Who this process is to a collector.
+pub(crate) fn resource(name: &'static str) -> Resource {
+    Resource::builder().with_service_name(name).build()
 }

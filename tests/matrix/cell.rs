@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -59,6 +59,11 @@ static SERVICES: RwLock<()> = RwLock::new(());
 /// Of a run that ended without some records, the next runs send them; so many may be needed.
 const RUNS: usize = 6;
 
+/// Keeps the services as they are.
+pub(crate) fn shared() -> RwLockReadGuard<'static, ()> {
+    SERVICES.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Cell {
     pub(crate) fn name(cell: &Self, kind: Kind) -> String {
         let kind = if kind == Kind::Repeatable { "upsert" } else { "create" };
@@ -91,7 +96,7 @@ pub(crate) fn try_once(cell: &Cell, kind: Kind, number: u64, results: &Results) 
     if cell.alone {
         _alone = SERVICES.write().unwrap_or_else(PoisonError::into_inner);
     } else {
-        _others = SERVICES.read().unwrap_or_else(PoisonError::into_inner);
+        _others = shared();
     }
     block(async {
         let portal = Snare::new(HubSpot::new(Options { latency: Duration::from_millis(20), ..Options::default() }));

@@ -9,6 +9,7 @@ use outflow_model::run::RunState;
 use outflow_testkit::services::signal;
 
 use crate::cell::{BOTH, Cell, REPEATABLE, Site, Twice};
+use crate::results::outage;
 
 pub(crate) const CELLS: &[Cell] = &[
     Cell {
@@ -65,7 +66,7 @@ async fn killed(site: &mut Site, run: &RunId) -> Result<()> {
 async fn frozen(site: &mut Site, run: &RunId) -> Result<()> {
     site.under_way(run, 3).await?;
     signal(site.redis.pid()?, "STOP")?;
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(outage()?).await;
     signal(site.redis.pid()?, "CONT")
 }
 

@@ -7,6 +7,7 @@ use outflow_model::id::RunId;
 use outflow_tests::{Links, Proxy, Weather};
 
 use crate::cell::{Cell, REPEATABLE, Site, Twice};
+use crate::results::outage;
 
 /// Three cells per link.
 macro_rules! link {
@@ -69,6 +70,6 @@ pub(crate) const CELLS: &[Cell] = ALL.as_flattened();
 
 async fn trouble(site: &mut Site, run: &RunId, link: fn(&Links) -> &Proxy, weather: Weather) -> Result<()> {
     site.under_way(run, 2).await?;
-    site.for_a_while(link(&site.links), weather, Duration::from_secs(4)).await;
+    site.for_a_while(link(&site.links), weather, outage()?).await;
     Ok(())
 }

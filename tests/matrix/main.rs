@@ -1,10 +1,12 @@
 //! What may befall coordinators, workers and the services between them, one cell each, judged by the destination's own
 //! record of what arrived.
 //!
-//! `MATRIX_REPEAT` (1) says how often each cell is tried, `MATRIX_ROWS` (3000) how many rows a run has. Where
+//! `MATRIX_REPEAT` (1) says how often each cell is tried, `MATRIX_ROWS` (3000) how many rows a run has, `MATRIX_OUTAGE` (4) how many
+//! seconds what is away, cut off or silent is so. Where
 //! `MATRIX_RESULTS` names a file, each repetition appends one JSON line to it, and those that are there are not tried again.
 
 mod broker;
+mod bulk;
 mod cell;
 mod coordinators;
 mod destination;
@@ -30,13 +32,14 @@ fn main() -> ExitCode {
     let found = Postgres::is_found() && RabbitMq::is_found() && Redis::is_found();
     let ignored = !found && std::env::var_os("REQUIRE_SERVICES").is_none();
     let cells = [
+        // Its last one takes longest.
+        destination::CELLS,
         workers::CELLS,
         coordinators::CELLS,
         broker::CELLS,
         limiter::CELLS,
         ledger::CELLS,
         links::CELLS,
-        destination::CELLS,
     ];
     let cells = cells.into_iter().flatten().flat_map(|cell| cell.kinds.iter().map(move |kind| (cell, *kind)));
     let trials = cells.map(|(cell, kind)| {
@@ -47,7 +50,15 @@ fn main() -> ExitCode {
         let work = move || work().map_err(|error: anyhow::Error| Failed::from(format!("{error:?}")));
         Trial::test(Cell::name(cell, kind), work).with_ignored_flag(ignored)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let steps = bulk::STEPS.iter().map(|step| {
+        let work = move || {
+            let results = Results::open()?;
+            (0..results.repeat).try_for_each(|number| bulk::try_once(step, number, &results))
+        };
+        let work = move || work().map_err(|error: anyhow::Error| Failed::from(format!("{error:?}")));
+        Trial::test(step.what, work).with_ignored_flag(ignored)
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(steps).collect());
     stop_all();
     conclusion.exit_code()
 }

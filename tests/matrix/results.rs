@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -19,12 +20,17 @@ fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
+fn number(name: &str, default: u64) -> Result<u64> {
+    setting(name).map_or(Ok(default), |text| text.parse().with_context(|| format!("{name} is no number: {text}")))
+}
+
+/// How long what is away, cut off or silent is so.
+pub(crate) fn outage() -> Result<Duration> {
+    Ok(Duration::from_secs(number("MATRIX_OUTAGE", 4)?))
+}
+
 impl Results {
     pub(crate) fn open() -> Result<Self> {
-        let number = |name: &str, default: u64| {
-            setting(name)
-                .map_or(Ok(default), |text| text.parse().with_context(|| format!("{name} is no number: {text}")))
-        };
         let rows = number("MATRIX_ROWS", 3_000)? as usize;
         Ok(Self { repeat: number("MATRIX_REPEAT", 1)?, rows, file: setting("MATRIX_RESULTS").map(PathBuf::from) })
     }

@@ -74,7 +74,7 @@ async fn killed(site: &mut Site, _run: &RunId, moment: Moment) -> Result<()> {
     site.replace_workers()
 }
 
-fn kill(pids: &[u32]) {
+pub(crate) fn kill(pids: &[u32]) {
     for pid in pids {
         _ = signal(*pid, "KILL");
     }

@@ -78,6 +78,8 @@ pub struct Cluster<S> {
     pub workers: Vec<Process>,
     /// The program, where it is not the one that was built beside the tests.
     pub program: Option<PathBuf>,
+    /// After so many seconds of silence a worker's claims lapse.
+    pub lease: u32,
     started: u32,
 }
 
@@ -126,6 +128,7 @@ impl<S: Simulator> Cluster<S> {
             coordinators: Vec::new(),
             workers: Vec::new(),
             program: None,
+            lease: 3,
             started: 0,
         };
         cluster.write(plan)?;
@@ -200,7 +203,7 @@ impl<S: Simulator> Cluster<S> {
             ("OUTFLOW_QUEUE", through(&self.rabbitmq.url, &self.links.worker_queue)?),
             ("OUTFLOW_LIMITER", through(&self.redis.url, &self.links.worker_limiter)?),
         ];
-        let process = self.process(&["worker", "--lease", "3", "--grace", "10"], &settings)?;
+        let process = self.process(&["worker", "--lease", &self.lease.to_string(), "--grace", "10"], &settings)?;
         self.workers.push(process);
         Ok(())
     }

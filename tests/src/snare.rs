@@ -29,12 +29,37 @@ pub struct Snare<S> {
     /// The destination.
     pub inner: S,
     trap: Mutex<Option<Trap>>,
+    curse: Mutex<Option<Curse>>,
+}
+
+/// What happens with each request that holds a text.
+struct Curse {
+    text: &'static str,
+    strike: Box<dyn Fn() + Send>,
 }
 
 impl<S> Snare<S> {
     /// A destination without one yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, trap: Mutex::new(None) }
+        Self { inner, trap: Mutex::new(None), curse: Mutex::new(None) }
+    }
+
+    /// Has `strike` happen with each request whose body holds `text`; none of them is applied.
+    pub fn curse(&self, text: &'static str, strike: impl Fn() + Send + 'static) {
+        *self.curse.lock().unwrap_or_else(PoisonError::into_inner) = Some(Curse { text, strike: Box::new(strike) });
+    }
+
+    /// Takes the curse away.
+    pub fn lift(&self) {
+        *self.curse.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// True where the request is cursed; it has struck then.
+    fn is_cursed(&self, body: &[u8]) -> bool {
+        let curse = self.curse.lock().unwrap_or_else(PoisonError::into_inner);
+        let struck =
+            curse.as_ref().filter(|curse| body.windows(curse.text.len()).any(|part| part == curse.text.as_bytes()));
+        struck.inspect(|curse| (curse.strike)()).is_some()
     }
 
     /// Has `strike` happen with the request number `count`, from 1, of those whose path ends in `path`.
@@ -58,8 +83,11 @@ impl<S> Snare<S> {
 
 impl<S: Simulator> Simulator for Snare<S> {
     fn answer(&self, call: &Call<'_>) -> Answer {
-        let Some(Trap { moment, strike, .. }) = self.caught(call.path) else { return self.inner.answer(call) };
         let broken = || Answer { reset: true, ..Answer::plain(500, String::new()) };
+        if self.is_cursed(call.body) {
+            return broken();
+        }
+        let Some(Trap { moment, strike, .. }) = self.caught(call.path) else { return self.inner.answer(call) };
         let answer = if moment == Moment::Before { broken() } else { self.inner.answer(call) };
         strike();
         if moment == Moment::Answered { answer } else { broken() }

@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use crate::args::{CoordinatorFlags, WorkerFlags};
 use crate::compose::{self, Messaging};
 use crate::exit::Exit;
+use crate::figures::Figures;
 use crate::monitor::{self, Ready};
 use crate::signals::interrupted;
 use crate::ui::Ui;
 
 /// Executes what there is to do until the first signal.
 pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) -> Result<Exit> {
+    let figures = Figures::start("outflow-coordinator")?;
     let mut coordinator = compose::coordinator(root).await?;
     coordinator.lease = Duration::from_secs(u64::from(flags.lease.max(1)));
     coordinator.engine.silence = Duration::from_secs(u64::from(flags.silence.max(1)));
@@ -27,7 +29,7 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
             let ledger = ledger.clone();
             Box::pin(async move { ledger.runs(None, 1).await.is_ok() })
         });
-        monitor::start(address, ready).await?;
+        monitor::start(address, &figures, ready).await?;
     }
     ui.note(format!("{} is ready.", coordinator.name));
     let (stop, stopped) = watch::channel(false);
@@ -40,6 +42,7 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
     ui.note("The coordinator stops; what is under way goes on, and another coordinator goes on with it.");
     stop.send_replace(true);
     serving.await?;
+    figures.stop();
     Ok(Exit::Succeeded)
 }
 
@@ -53,6 +56,7 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
         keys: keys.clone(),
         prefix: prefix.clone(),
     };
+    let figures = Figures::start("outflow-worker")?;
     let worker = compose::worker(root, given)?.with_lease(i64::from((*lease).max(1)) * 1_000_000);
     let worker = Arc::new(worker);
     if let Some(address) = monitor {
@@ -61,7 +65,7 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
             let worker = asked.clone();
             Box::pin(async move { worker.is_ready().await })
         });
-        monitor::start(*address, ready).await?;
+        monitor::start(*address, &figures, ready).await?;
     }
     ui.note(format!("{} is ready.", worker.name()));
     let mut serving = tokio::spawn(serve_all(worker.clone()));
@@ -71,13 +75,14 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
     }
     ui.note("The worker stops when the requests under way have been answered.");
     worker.drain();
-    tokio::select! {
-        served = serving => served?,
-        () = interrupted() => return Ok(Exit::Stopped),
+    let exit = tokio::select! {
+        served = serving => served.map(|()| Exit::Succeeded)?,
+        () = interrupted() => Exit::Stopped,
         () = tokio::time::sleep(Duration::from_secs(*grace)) => {
             ui.note("Some requests have no answer yet; other workers go on with their chunks.");
-            return Ok(Exit::Stopped);
+            Exit::Stopped
         }
-    }
-    Ok(Exit::Succeeded)
+    };
+    figures.stop();
+    Ok(exit)
 }

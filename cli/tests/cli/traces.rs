@@ -13,7 +13,7 @@ use prost::Message;
 use super::{outflow, text, with_simulator};
 
 /// A collector that takes exports on a port of its own.
-fn collector() -> (String, mpsc::Receiver<Vec<u8>>) {
+pub(super) fn collector() -> (String, mpsc::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let (sender, bodies) = mpsc::channel();
