@@ -50,14 +50,16 @@ for name, given in values.items():
 REFUSED = [
     ("least", ["image"], {}, "Set image.repository"),
     ("least", ["existingSecret"], "", "Set existingSecret"),
-    ("least", ["store", "existingClaim"], "", "Set store.existingClaim"),
+    ("least", ["store", "existingClaim"], "", "Set store.url (a bucket) or store.existingClaim"),
+    ("least", ["store", "url"], "s3://bucket", "not both"),
+    ("most", ["secretKeys", "keys"], "", "belong together"),
     ("least", ["project"], {}, "Set project.files"),
     ("least", ["worker"], {"tokens": {"existingClaim": "tokens"}}, "set worker.replicas to 1"),
     ("least", ["worker"], {"replica": 2}, "replica"),
     ("most", ["autoscaling", "serverAddress"], "", "Set autoscaling.serverAddress"),
     ("most", ["prefix"], "other", "workers would wait at other queues"),
     ("most", ["project", "files", "outflow.yml"], "version: 1", "state.dir: /tmp/outflow"),
-    ("most", ["store", "mountPath"], "/mnt/other", "state.shared.store: file:///mnt/other"),
+    ("most", ["project", "files", "outflow.yml"], "state: {dir: /tmp/x, shared: {ledger: a, queue: b, limiter: c, store: s3://other}}", "OUTFLOW_STORE"),
 ]
 for name, path, value, words in REFUSED:
     given = copy.deepcopy(values[name])

@@ -30,6 +30,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- . | replace "_" "__" | replace "/" "_." }}
 {{- end }}
 
+{{- define "outflow.store" -}}
+{{- if .Values.store.url }}{{ .Values.store.url }}{{ else }}file://{{ .Values.store.mountPath }}{{ end }}
+{{- end }}
+
 {{- define "outflow.secretEnv" -}}
 - name: {{ .name }}
   valueFrom: { secretKeyRef: { name: {{ .root.Values.existingSecret | quote }}, key: {{ .key | quote }} } }
@@ -104,6 +108,10 @@ envFrom: {{ toJson . }}
 {{- define "outflow.env" -}}
 {{ include "outflow.secretEnv" (dict "root" .root "name" "OUTFLOW_QUEUE" "key" .root.Values.secretKeys.queue) }}
 {{ include "outflow.secretEnv" (dict "root" .root "name" "OUTFLOW_LIMITER" "key" .root.Values.secretKeys.limiter) }}
+- { name: OUTFLOW_STORE, value: {{ include "outflow.store" .root | quote }} }
+{{- with .root.Values.secretKeys.keys }}
+{{ include "outflow.secretEnv" (dict "root" $.root "name" "OUTFLOW_KEYS" "key" .) }}
+{{- end }}
 - { name: OUTFLOW_MONITOR, value: "0.0.0.0:{{ .root.Values.monitor.port }}" }
 - { name: OUTFLOW_LOG, value: {{ .root.Values.log | quote }} }
 - { name: OUTFLOW_LOG_FORMAT, value: json }
