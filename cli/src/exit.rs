@@ -8,7 +8,7 @@ use outflow_model::run::RunState;
 use crate::mistakes::Mistakes;
 
 /// How the program ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// All succeeded.
     Succeeded = 0,
@@ -27,6 +27,16 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
+    /// From good to bad.
+    const RANKS: [Self; 7] =
+        [Self::Succeeded, Self::Partial, Self::Held, Self::Stopped, Self::Failed, Self::Configuration, Self::Trouble];
+
+    /// The worse of two.
+    pub(crate) fn or_worse(self, other: Self) -> Self {
+        let rank = |exit| Self::RANKS.iter().position(|known| *known == exit);
+        if rank(other) > rank(self) { other } else { self }
+    }
+
     /// The code for a run in this state.
     pub(crate) const fn of_state(state: RunState) -> Self {
         match state {
@@ -50,5 +60,17 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn of_several_runs_the_worst_counts() {
+        assert_eq!(Exit::Partial.or_worse(Exit::Failed), Exit::Failed);
+        assert_eq!(Exit::Failed.or_worse(Exit::Held), Exit::Failed);
+        assert_eq!(Exit::Succeeded.or_worse(Exit::Succeeded), Exit::Succeeded);
     }
 }

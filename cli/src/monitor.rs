@@ -22,6 +22,8 @@ use crate::figures::Figures;
 /// Whether the process can do its work right now.
 pub(crate) type Ready = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
+/// Whoever asks gives up soon himself.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// After a connection that could not be taken the next is waited for so long.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Answers `/health/live`, `/health/ready` and `/metrics` on `address` as long as the process lives.
@@ -50,6 +52,11 @@ pub(crate) async fn start(address: SocketAddr, figures: &Figures, ready: Ready) 
     Ok(())
 }
 
+/// A service that does not answer in time is away.
+async fn is_ready(ready: &Ready) -> bool {
+    tokio::time::timeout(PATIENCE, ready()).await.unwrap_or(false)
+}
+
 async fn answer(
     request: Request<Incoming>,
     figures: &PrometheusHandle,
@@ -57,10 +64,10 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, text) = match request.uri().path() {
         "/health/live" => (200, "alive\n".to_owned()),
-        "/health/ready" if ready().await => (200, "ready\n".to_owned()),
+        "/health/ready" if is_ready(ready).await => (200, "ready\n".to_owned()),
         "/health/ready" => (503, "not ready\n".to_owned()),
         "/metrics" => {
-            gauge!("outflow_ready").set(f64::from(ready().await));
+            gauge!("outflow_ready").set(f64::from(is_ready(ready).await));
             (200, figures.render())
         }
         _ => (404, "there are /health/live, /health/ready and /metrics\n".to_owned()),

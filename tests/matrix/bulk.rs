@@ -81,12 +81,11 @@ async fn one(step: &Step, number: u64, site: &mut Cluster<Snare<Org>>, results: 
     org.writes().into_iter().for_each(|write| *writes.entry(write.key).or_default() += 1);
     let duplicated: usize = writes.values().map(|count| count - 1).sum();
     let unknown = run.tally.total().unknown;
-    results.add(&json!({
-        "cell": step.what, "number": number, "rows": results.rows, "runs": 1, "seconds": seconds,
-        "lost": lost, "duplicated": duplicated, "unknown": unknown, "wrong": wrong,
-    }))?;
     ensure!(lost == 0 && wrong == 0 && unknown == 0, "{lost} lost, {wrong} wrong, {unknown} unknown: {run:?}");
     ensure!(duplicated == 0, "{duplicated} rows were written twice; uploads {:?}", org.uploads());
     ensure!(run.state == RunState::Succeeded && run.tally.closes().is_ok(), "{run:?}");
-    Ok(())
+    results.add(&json!({
+        "cell": step.what, "number": number, "rows": results.rows, "runs": 1, "seconds": seconds,
+        "lost": lost, "duplicated": duplicated, "unknown": unknown, "wrong": wrong,
+    }))
 }

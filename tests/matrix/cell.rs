@@ -121,17 +121,16 @@ async fn one(cell: &Cell, kind: Kind, name: &str, number: u64, site: &mut Site, 
     let seconds = began.elapsed().as_secs_f64();
     let count = Count::of(site, kind, results.rows, &runs);
     let Count { lost, duplicated, unknown, wrong } = count;
-    results.add(&json!({
-        "cell": name, "number": number, "rows": results.rows, "runs": runs.len(), "seconds": seconds,
-        "lost": lost, "duplicated": duplicated, "unknown": unknown, "wrong": wrong,
-    }))?;
     ensure!(lost == 0 && wrong == 0, "{count:?}: {runs:?}");
     let twice = match (cell.twice, kind) {
         (Twice::Frozen, _) | (Twice::MayBe, Kind::Repeatable) => true,
         (Twice::MayBe, Kind::Unrepeatable) | (Twice::Never, _) => false,
     };
     ensure!(twice || duplicated == 0, "{count:?}: {runs:?}");
-    Ok(())
+    results.add(&json!({
+        "cell": name, "number": number, "rows": results.rows, "runs": runs.len(), "seconds": seconds,
+        "lost": lost, "duplicated": duplicated, "unknown": unknown, "wrong": wrong,
+    }))
 }
 
 /// True where another run finds more to do.

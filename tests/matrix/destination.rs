@@ -1,9 +1,9 @@
 //! A destination in trouble, and a record that ends its worker.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::Runs;
 use outflow_simulators::{Fault, Faults};
@@ -63,13 +63,17 @@ async fn deadly(site: &mut Site, run: &RunId) -> Result<()> {
         kill(&victims.lock().unwrap_or_else(PoisonError::into_inner));
         _ = struck.send(());
     });
+    let began = Instant::now();
     while !site.ledger.run(run).await?.is_some_and(|run| run.state.is_end()) {
+        ensure!(began.elapsed() < Duration::from_mins(5), "the record goes on ending workers");
         *pids.lock().unwrap_or_else(PoisonError::into_inner) = site.workers.iter().map(Process::pid).collect();
         if tokio::time::timeout(Duration::from_millis(100), told.recv()).await.is_ok() {
             site.replace_workers()?;
         }
     }
     site.portal.lift();
+    let total = site.ledger.run(run).await?.map(|run| run.tally.total()).unwrap_or_default();
+    ensure!(total.deferred == 1 && total.succeeded + 1 == total.planned, "it stands alone: {total:?}");
     Ok(())
 }
 

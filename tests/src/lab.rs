@@ -206,6 +206,7 @@ impl<S: Simulator> Lab<S> {
             clock,
             folder,
             silence: SILENCE,
+            pauses_refused: false,
             news: Arc::default(),
             progress,
         });

@@ -113,24 +113,25 @@ impl Worker {
         // The claim is held until the report is durable: a message whose report was lost is delivered again.
         let work = async {
             let _in_hand = InHand::new(&chunk.account.name, come == Come::Begun);
-            let report = self.deliver(&chunk, &holder, message.redelivered, come).instrument(span).await;
+            let delivered = self.deliver(&chunk, &holder, message.redelivered, come).instrument(span).await;
+            let Some(report) = delivered else { return Ok(false) };
             self.tools.report(&report).await?;
             let ended = report.next.name();
             figures::count_delivery(&chunk.account.name, ended, 1);
             if report.next == Next::Continue {
-                return Ok(());
+                return Ok(true);
             }
             // Where it is not marked, a copy of the message is delivered again, which is less than losing this one's end.
             if let Err(error) = self.tools.limiter.finish(&chunk.account.name, &chunk.id).await {
                 warn!(%error, "A delivery could not be marked as finished");
             }
-            Ok::<_, PortError>(())
+            Ok::<_, PortError>(true)
         };
-        tokio::select! {
+        let done = tokio::select! {
             done = work => done?,
             never = self.keep_claim(&chunk, &holder) => match never {},
-        }
-        message.ack().await
+        };
+        if done { message.ack().await } else { Ok(()) }
     }
 
     /// Waits until nobody else holds the chunk; while this worker drains it does not.
@@ -161,13 +162,15 @@ impl Worker {
         }
     }
 
-    async fn deliver(&self, chunk: &ChunkV1, holder: &str, redelivered: u32, come: Come) -> ReportV1 {
+    /// Delivers a chunk; nothing where it is left to others.
+    async fn deliver(&self, chunk: &ChunkV1, holder: &str, redelivered: u32, come: Come) -> Option<ReportV1> {
+        let ended = |next| Some(ReportV1::empty(chunk.id.clone(), chunk.rows, next));
         let stop = |code: &str, message: String| {
             let refusal = Refusal { class: ErrorClass::FatalConfig, code: code.to_owned(), message };
-            ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Stop { refusal })
+            ended(Next::Stop { refusal })
         };
         if redelivered >= POISON {
-            return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Poison);
+            return ended(Next::Poison);
         }
         // The coordinator knows what was announced or checkpointed, and publishes the rest anew.
         let to_be_told = chunk.bulk || !chunk.repeatable;
@@ -176,10 +179,10 @@ impl Worker {
                 // What was announced may have been read by a coordinator that hangs: the broker gives it to another when its
                 // heartbeats have failed to come.
                 self.tools.sleep(Duration::from_micros(self.tools.lease as u64)).await;
-                return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Lost);
+                return if self.tools.is_draining() { None } else { ended(Next::Lost) };
             }
             // A limiter that was emptied has forgotten who began.
-            Come::Returned if to_be_told => return ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Returned),
+            Come::Returned if to_be_told => return ended(Next::Returned),
             _ => {}
         }
         let account = match self.accounts.get(&chunk.account) {
@@ -190,7 +193,7 @@ impl Worker {
             Ok(table) => table,
             Err(error) => return stop("PAYLOAD", error.to_string()),
         };
-        Delivery::new(&self.tools, &account, chunk, holder, &table).run().await
+        Some(Delivery::new(&self.tools, &account, chunk, holder, &table).run().await)
     }
 }
 

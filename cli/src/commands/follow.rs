@@ -94,8 +94,8 @@ async fn follow_all(ui: &Ui, ledger: &dyn Ledger, runs: &[RunId]) -> Result<Exit
                 return Ok(Exit::Stopped);
             }
         };
-        worst = worst.max(Exit::of_state(ended.state));
-        report(ui, &Finished::new(ended.clone(), Vec::new()));
+        worst = worst.or_worse(Exit::of_state(ended.state));
+        report(ui, &Finished { run: ended.clone(), warnings: Vec::new() });
         done.push(run_json(&ended));
     }
     if ui.is_json() {
@@ -141,7 +141,8 @@ async fn follow(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
         }
         looks += 1;
         if looks == WONDER {
-            wonder(ui, ledger, &run).await?;
+            // A ledger that is away now is noticed by the next look.
+            _ = wonder(ui, ledger, &run).await;
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -84,11 +84,11 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
                 Err(error) if starts.len() == 1 => return Err(error),
                 Err(error) => {
                     ui.error(&error.context(format!("Sync {}", start.sync.name)));
-                    worst = worst.max(Exit::Trouble);
+                    worst = worst.or_worse(Exit::Trouble);
                     break;
                 }
             };
-            worst = worst.max(Exit::of_state(finished.run.state));
+            worst = worst.or_worse(Exit::of_state(finished.run.state));
             report(ui, &finished);
             done.push(run_json(&finished.run));
             // What another process has asked for meanwhile is this one's to do.

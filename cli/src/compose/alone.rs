@@ -30,13 +30,14 @@ pub(crate) async fn alone(project: &Project, sync: &str) -> Result<Alone> {
         let held = Held::Directory { _lock: embedded::lock(project).await? };
         return Ok(Alone { engine: embedded::engine(project).await?, held });
     };
+    let engine = shared::engine(project, places).await?;
     let leases: Arc<dyn Leases> = shared::ledger(&project.root, places).await?;
     let (name, holder) = (lease_of(sync), shared::process("user"));
     let Some(epoch) = leases.take(&name, &holder, LEASE).await? else {
         bail!("A coordinator executes {sync} right now; try again when its run has ended, or cancel it");
     };
     let ledger = leases.under(&name, epoch);
-    let engine = Engine { ledger, ..shared::engine(project, places).await? };
+    let engine = Engine { ledger, ..engine };
     Ok(Alone { engine, held: Held::Lease { leases, name, holder } })
 }
 

@@ -43,7 +43,18 @@ pub(super) async fn engine(project: &Project) -> Result<Engine> {
     let folder = workplace::only(project)?;
     let store = Arc::new(DirectoryStore::open(&state_dir(project)?.join("store"))?);
     let (progress, _) = watch::channel(Progress::default());
-    Ok(Engine { ledger, store, queue, limiter, clock, folder, silence: SILENCE, news: Arc::default(), progress })
+    Ok(Engine {
+        ledger,
+        store,
+        queue,
+        limiter,
+        clock,
+        folder,
+        silence: SILENCE,
+        pauses_refused: false,
+        news: Arc::default(),
+        progress,
+    })
 }
 
 impl Embedded {

@@ -141,6 +141,7 @@ async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Resul
         clock: Arc::new(SystemClock::default()),
         folder,
         silence: SILENCE,
+        pauses_refused: true,
         news: Arc::default(),
         progress,
     };

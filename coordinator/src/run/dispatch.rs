@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
+use outflow_model::outcome::Refusal;
+use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::{Run, RunPatch};
+use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use outflow_model::wire::Next;
 use tokio::sync::watch;
@@ -73,6 +76,12 @@ impl Engine {
             }
             _ => None,
         };
+        if let Some(Stopped::Fatal(refusal)) = &stopped
+            && self.pauses_refused
+            && refusal.class == ErrorClass::RefreshAuth
+        {
+            self.pause_refused(&run.destination, refusal).await?;
+        }
         let patch = RunPatch {
             state: Some(state),
             cancel: matches!(stopped, Some(Stopped::Cancelled)),
@@ -84,9 +93,16 @@ impl Engine {
         if state == RunState::Interrupted {
             return self.finished(&run.id, warnings).await;
         }
-        let finished = self.finish(&run.id, Some(start), warnings).await?;
-        let refusal = if let Some(Stopped::Fatal(refusal)) = stopped { Some(refusal) } else { None };
-        Ok(Finished { refusal, ..finished })
+        self.finish(&run.id, Some(start), warnings).await
+    }
+
+    /// Pauses an account that has refused its credentials.
+    async fn pause_refused(&self, account: &str, refusal: &Refusal) -> Result<(), EngineError> {
+        let Refusal { code, message, .. } = refusal;
+        let reason = format!("its credentials were refused ({code}): {message}");
+        warn!(account, reason, "The account is paused until `outflow resume`, or until `outflow check` gets through");
+        let pause = Pause { account: account.to_owned(), reason, by_user: false, since: self.clock.now() };
+        Ok(self.ledger.pause(&pause).await?)
     }
 
     /// Publishes and settles until every chunk is final, or the run is stopped: then why.

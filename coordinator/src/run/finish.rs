@@ -110,11 +110,13 @@ impl Engine {
             path: self.folder.clone(),
             source,
         })?;
-        let path = self.folder.join(format!("{}.snapshot", run.id));
+        // Of this folding alone: one that was given up may still be writing, here or elsewhere.
+        let folding = format!("{}-{:016x}", run.id, self.clock.entropy());
+        let path = self.folder.join(format!("{folding}.snapshot"));
         let target = path.clone();
         let written = tokio::task::spawn_blocking(move || fold.write(reader, &target, &header));
         written.await.map_err(|error| EngineError::Task(error.to_string()))??;
-        let key = format!("snapshots/{}/{}.snapshot", run.sync, run.id);
+        let key = format!("snapshots/{}/{folding}.snapshot", run.sync);
         self.store.put(&key, &path).await?;
         Ok(key)
     }

@@ -82,15 +82,6 @@ pub struct Finished {
     pub run: Run,
     /// Warnings of the guard.
     pub warnings: Vec<String>,
-    /// Why the destination made it impossible to go on, where it did now.
-    pub refusal: Option<Refusal>,
-}
-
-impl Finished {
-    /// A run that has got so far.
-    pub fn new(run: Run, warnings: Vec<String>) -> Self {
-        Self { run, warnings, refusal: None }
-    }
 }
 
 /// A plan that was made and thrown away, for showing.
@@ -141,6 +132,9 @@ pub struct Engine {
     pub folder: PathBuf,
     /// A published chunk that no worker has taken and that waits in no queue is published again after so long.
     pub silence: Duration,
+    /// Whether an account is paused that refuses its credentials: other runs would only be refused as well, and some destinations
+    /// lock an account that is refused too often.
+    pub pauses_refused: bool,
     /// Told when a report of a run that somebody else executes was settled.
     pub news: Arc<Notify>,
     /// Where progress is shown.
@@ -234,7 +228,7 @@ impl Engine {
             }
             RunState::Held if run.approved => self.deliver(run, start, signal, Vec::new()).await,
             RunState::Folding => self.finish(&run.id, Some(start), Vec::new()).await,
-            _ => Ok(Finished::new(run, Vec::new())),
+            _ => Ok(Finished { run, warnings: Vec::new() }),
         }
     }
 

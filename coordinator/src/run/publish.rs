@@ -131,7 +131,10 @@ fn message(
         rows: chunk.rows,
         only: (remaining.len() < chunk.rows as usize).then(|| remaining.to_vec()),
         tries: chunk.tries,
-        parked: chunk.parked.clone().filter(|parked| is_open(chunk, parked)),
+        // A message that was cut smaller goes without a job that is about more.
+        parked: chunk.parked.clone().filter(|parked| {
+            is_open(chunk, parked) && parked.rows.iter().all(|row| remaining.binary_search(row).is_ok())
+        }),
         traceparent,
         payload: payload.to_vec(),
     }

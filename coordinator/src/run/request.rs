@@ -17,14 +17,14 @@ impl Engine {
 
     /// The run of a sync that is under way, from this or an earlier start.
     pub async fn active(&self, sync: &str) -> std::result::Result<Option<Run>, EngineError> {
-        let runs = self.ledger.runs(Some(sync), 20).await?;
-        Ok(runs.into_iter().find(|run| !run.state.is_end() && run.state != RunState::Queued))
+        let runs = self.ledger.unended().await?;
+        Ok(runs.into_iter().find(|run| run.sync == sync && run.state != RunState::Queued))
     }
 
     /// The follow-up of a sync that is queued.
     pub async fn queued(&self, sync: &str) -> std::result::Result<Option<Run>, EngineError> {
-        let runs = self.ledger.runs(Some(sync), 20).await?;
-        Ok(runs.into_iter().find(|run| run.state == RunState::Queued))
+        let runs = self.ledger.unended().await?;
+        Ok(runs.into_iter().find(|run| run.sync == sync && run.state == RunState::Queued))
     }
 }
 

@@ -38,11 +38,11 @@ impl Engine {
             };
             self.ledger.patch(&run.id, RunState::Queued, patch).await?;
         }
+        // A request may have joined it until then.
+        let run = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
         self.show(|progress| progress.state = Some(RunState::Planning));
         match self.make_plan(&run, start).instrument(info_span!("plan")).await {
-            Ok((run, warnings)) if run.state == RunState::Held || run.state.is_end() => {
-                Ok(Finished::new(run, warnings))
-            }
+            Ok((run, warnings)) if run.state == RunState::Held || run.state.is_end() => Ok(Finished { run, warnings }),
             Ok((run, warnings)) => self.deliver(run, start, signal, warnings).await,
             Err(error) => {
                 if error.is_away() && self.queue.outlives_processes() {
@@ -78,7 +78,7 @@ impl Engine {
     ) -> Result<Finished, EngineError> {
         let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
         self.show(|progress| progress.state = Some(run.state));
-        Ok(Finished::new(run, warnings))
+        Ok(Finished { run, warnings })
     }
 
     /// The base snapshot of a sync, checked to be of the same key, account and object.

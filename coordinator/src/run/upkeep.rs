@@ -116,9 +116,9 @@ impl Engine {
         self.sweep_messages(&unended).await?;
         for stored in self.store.list("snapshots").await? {
             let sync = stored.key.split('/').nth(1).unwrap_or_default();
-            let kept = self.ledger.snapshot(sync).await?;
-            // A run under way stands on its base, which nothing else may point to.
+            // A run under way stands on its base, which nothing else may point to; when it ends the sync may.
             let base = self.active(sync).await?.and_then(|run| run.base);
+            let kept = self.ledger.snapshot(sync).await?;
             let needed = [kept, base].into_iter().flatten().any(|key| key == stored.key);
             if stored.modified < before && !needed {
                 self.store.delete(&stored.key).await?;

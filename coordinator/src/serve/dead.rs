@@ -6,6 +6,7 @@ use outflow_model::outcome::Refusal;
 use outflow_model::policy::ErrorClass;
 use outflow_model::port;
 use outflow_model::port::dead_letters::{Dead, Why};
+use outflow_model::port::limiter::Revoked;
 use outflow_model::wire::{Next, ReportV1};
 use tracing::warn;
 
@@ -25,18 +26,27 @@ impl Coordinator {
     async fn settle_dead_letter(&self) -> port::Result<()> {
         let Dead { delivery, is_chunk, why } = self.dead_letters.next().await?;
         warn!(message = delivery.id, is_chunk, ?why, "A message was given up; `outflow dead` shows it");
-        counter!("outflow_dead_letters_total").increment(1);
         // What a report said is lost with it: its chunk is taken back when nobody is seen to have it.
         if let (true, Some(id)) = (is_chunk, AttemptId::parse(&delivery.id)) {
             let next = match why {
-                Why::PutAside => Next::Stop { refusal: unusable(&id) },
-                Why::TooOften | Why::Other => Next::Poison,
+                Why::PutAside => Some(Next::Stop { refusal: unusable(&id) }),
+                // A copy of a message that somebody delivers tells nothing.
+                Why::TooOften | Why::Other => self.nobody_holds(&id).await?.then_some(Next::Poison),
             };
-            // Of an attempt that has ended it says nothing new.
-            self.engine.ledger.settle(&[ReportV1::empty(id, 0, next)], self.engine.clock.now()).await?;
-            self.engine.news.notify_waiters();
+            if let Some(next) = next {
+                // Of an attempt that has ended it says nothing new.
+                self.engine.ledger.settle(&[ReportV1::empty(id, 0, next)], self.engine.clock.now()).await?;
+                self.engine.news.notify_waiters();
+            }
         }
+        counter!("outflow_dead_letters_total").increment(1);
         delivery.put_aside().await
+    }
+
+    /// Whether nobody delivers an attempt, nor will.
+    async fn nobody_holds(&self, id: &AttemptId) -> port::Result<bool> {
+        let Some(run) = self.engine.ledger.run(&id.run).await? else { return Ok(false) };
+        Ok(self.engine.limiter.revoke(&run.destination, id).await? != Revoked::Held)
     }
 }
 

@@ -10,20 +10,17 @@ use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use outflow_model::limit::Micros;
-use outflow_model::outcome::Refusal;
-use outflow_model::policy::ErrorClass;
 use outflow_model::port;
 use outflow_model::port::dead_letters::DeadLetters;
 use outflow_model::port::lease::{Epoch, Leases};
 use outflow_model::port::ledger::{Run, RunOptions};
-use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::project::Project;
-use crate::run::{Engine, Finished, Progress, Signal, Start};
+use crate::run::{Engine, Progress, Signal, Start};
 
 /// New work is looked for this often.
 const LOOK: Duration = Duration::from_millis(300);
@@ -168,10 +165,8 @@ impl Coordinator {
         // Nobody interrupts it: another coordinator goes on where this one stops.
         let (_run, signal) = watch::channel(Signal::Run);
         match engine.go_on(&start, signal).await {
-            Ok(Some(Finished { run, refusal, .. })) => {
-                if let Some(refusal) = refusal.filter(|refusal| refusal.class == ErrorClass::RefreshAuth) {
-                    self.pause(&run.destination, &refusal).await;
-                }
+            Ok(Some(finished)) => {
+                let run = finished.run;
                 info!(sync = run.sync, run = %run.id, state = run.state.name(), "An execution has ended");
                 run.state.is_end()
             }
@@ -180,17 +175,6 @@ impl Coordinator {
                 warn!(sync = run.sync, run = %run.id, error = %error, "An execution could not go on");
                 false
             }
-        }
-    }
-
-    /// Other runs would only be refused as well, and some destinations lock an account that is refused too often.
-    async fn pause(&self, account: &str, refusal: &Refusal) {
-        let Refusal { code, message, .. } = refusal;
-        let reason = format!("its credentials were refused ({code}): {message}");
-        warn!(account, reason, "The account is paused until `outflow resume`, or until `outflow check` gets through");
-        let pause = Pause { account: account.to_owned(), reason, by_user: false, since: self.engine.clock.now() };
-        if let Err(error) = self.engine.ledger.pause(&pause).await {
-            warn!(account, %error, "The account could not be paused; the next run that is refused does it");
         }
     }
 

@@ -124,9 +124,10 @@ impl Checks {
                 Passed::Read { body, leaves: Some(key.clone()) }
             }
             Ok(_) => Passed::Unreadable(format!("The object {key} is not the one that the message names")),
-            Err(error) if error.trouble == Trouble::Missing => Passed::Unreadable(format!(
+            Err(error) if error.trouble == Trouble::Missing => Passed::Gone(format!(
                 "The store has no {key}: the message was dealt with, or its run has ended, or this process sees another store"
             )),
+            Err(error) if error.trouble == Trouble::Corrupt => Passed::Unreadable(error.to_string()),
             Err(error) => Passed::ForOthers(error.to_string()),
         }
     }

@@ -12,7 +12,7 @@ use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// How long a process leaves messages that it cannot read to others; doubles up to the last. A broker counts how often it
 /// delivers a message, so they come and go seldom.
@@ -33,6 +33,9 @@ pub(super) enum Passed {
     Read { body: Bytes, leaves: Option<String> },
     /// Nobody can read it, for this reason: it is given up.
     Unreadable(String),
+    /// What it was about was dealt with, for this reason; where the message has just been sent, processes that are set up otherwise
+    /// can read it.
+    Gone(String),
     /// Processes that are set up otherwise can read it; this one cannot, for this reason.
     ForOthers(String),
 }
@@ -297,7 +300,11 @@ impl<L: Layer> Shared<L> {
             Passed::Read { body, leaves } => {
                 *self.pause.lock().unwrap_or_else(PoisonError::into_inner) = self.aside[0];
                 let receipt = Through { delivery, layer: self.layer.clone(), leaves, _inner: inner };
-                self.ready().push_back((take, Delivery::new(id, body, redelivered, Box::new(receipt))));
+                let mut ready = self.ready();
+                // Whoever has stopped takes no more: what passes then is handed back.
+                if !matches!(&*self.stand.borrow(), Stand::Stopped) {
+                    ready.push_back((take, Delivery::new(id, body, redelivered, Box::new(receipt))));
+                }
             }
             Passed::Unreadable(reason) => {
                 warn!(message = id, reason, "A message cannot be read; it is put aside");
@@ -305,7 +312,13 @@ impl<L: Layer> Shared<L> {
                     warn!(message = id, %error, "A message could not be put aside");
                 }
             }
-            Passed::ForOthers(reason) => self.leave(delivery, &inner, reason),
+            Passed::Gone(reason) if redelivered > 0 => {
+                debug!(message = id, reason, "A message came again that was dealt with; it is dropped");
+                if let Err(error) = delivery.ack().await {
+                    warn!(message = id, %error, "A message could not be dropped");
+                }
+            }
+            Passed::Gone(reason) | Passed::ForOthers(reason) => self.leave(delivery, &inner, reason),
         }
         self.passed.notify_waiters();
     }

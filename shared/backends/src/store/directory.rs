@@ -33,6 +33,12 @@ impl DirectoryStore {
     fn path(&self, key: &str) -> PathBuf {
         self.root.join(key)
     }
+
+    /// A shared directory that hangs holds up nobody else.
+    async fn size(&self, path: &Path) -> Result<u64> {
+        let own = path.to_owned();
+        blocking(path, move || Ok(std::fs::metadata(own)?.len())).await
+    }
 }
 
 /// Moves a file, its contents durable before its name, and its name when this returns.
@@ -77,7 +83,7 @@ impl Store for DirectoryStore {
 
     async fn read(&self, key: &str, offset: u64, length: u64) -> Result<Bytes> {
         let path = self.path(key);
-        let size = std::fs::metadata(&path).map_err(|error| of_file(&path, error))?.len();
+        let size = self.size(&path).await?;
         if offset.checked_add(length).is_none_or(|end| end > size) {
             return Err(short(&path.display().to_string(), size));
         }
@@ -91,7 +97,7 @@ impl Store for DirectoryStore {
 
     async fn local(&self, key: &str) -> Result<LocalCopy> {
         let path = self.path(key);
-        std::fs::metadata(&path).map_err(|error| of_file(&path, error))?;
+        self.size(&path).await?;
         Ok(LocalCopy { path, guard: None })
     }
 

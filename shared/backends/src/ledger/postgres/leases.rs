@@ -10,13 +10,13 @@ use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::Transaction;
 use sqlx::postgres::Postgres;
 
-use super::{PostgresLedger, doing, query, query_as};
+use super::{BEGIN, PostgresLedger, doing, query, query_as};
 
 impl PostgresLedger {
     /// A transaction that commits only under the newest epoch of this ledger's lease: it keeps the lease from changing hands
     /// until then.
     pub(super) async fn begin(&self, context: &'static str) -> Result<Transaction<'static, Postgres>> {
-        let mut transaction = self.pool.begin().await.map_err(doing(context))?;
+        let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing(context))?;
         let Some((name, epoch)) = &self.fence else { return Ok(transaction) };
         let held = query("SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 FOR SHARE")
             .bind(name)
@@ -37,6 +37,7 @@ impl PostgresLedger {
 #[async_trait]
 impl Leases for PostgresLedger {
     async fn take(&self, name: &str, holder: &str, time: Micros) -> Result<Option<Epoch>> {
+        let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing("Cannot take a lease"))?;
         let row: Option<(Epoch,)> = query_as(
             "INSERT INTO leases (name, holder, epoch, until) \
              VALUES ($1, $2, 1, clock_timestamp() + $3 * interval '1 microsecond') \
@@ -47,9 +48,10 @@ impl Leases for PostgresLedger {
         .bind(name)
         .bind(holder)
         .bind(time)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *transaction)
         .await
         .map_err(doing("Cannot take a lease"))?;
+        transaction.commit().await.map_err(doing("Cannot take a lease"))?;
         Ok(row.map(|(epoch,)| epoch))
     }
 

@@ -20,6 +20,9 @@ use sqlx::{ConnectOptions, FromRow, SqlSafeStr};
 
 /// Connections of one process: settling, and what a user asks for meanwhile.
 const CONNECTIONS: u32 = 8;
+/// How transactions begin. A process that freezes in one, or whose machine is gone, holds up nobody for longer: its session
+/// ends, and with that what it has locked.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL lock_timeout = '20s'";
 /// How long a statement waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
@@ -59,7 +62,8 @@ fn trouble(code: &str) -> Trouble {
         "53100" => Trouble::Full,
         "XX001" | "XX002" => Trouble::Corrupt,
         // A standby that has not been promoted yet.
-        "25006" => Trouble::Unavailable,
+        // Or a session that was silent in its transaction for too long.
+        "25006" | "25P03" => Trouble::Unavailable,
         _ => match code.get(..2) {
             // Connections, rollbacks, resources, locks, operators, the system: as it is now, not for ever.
             Some("08" | "40" | "53" | "55" | "57" | "58" | "XX") => Trouble::Unavailable,

@@ -82,6 +82,13 @@ impl Publisher {
     }
 
     async fn try_publish(&self, queue: &str, kind: &str, message: &Outgoing) -> Result<()> {
+        // What is published now would wait in the library, once per try.
+        if self.link.is_blocked().await {
+            return Err(PortError::new(
+                Trouble::Unavailable,
+                "RabbitMQ takes no messages: it is short of memory or disk",
+            ));
+        }
         let open = self.open().await?;
         self.declare(&open, queue).await?;
         let returned = open.returned.load(Ordering::Relaxed);

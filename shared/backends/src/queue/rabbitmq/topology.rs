@@ -48,11 +48,13 @@ impl Topology {
         let (dead, kept) = (self.dead(), self.kept());
         let mut last = quorum();
         last.insert("x-max-length".into(), AMQPValue::LongInt(KEPT));
+        last.insert("x-delivery-limit".into(), AMQPValue::LongInt(UNLIMITED));
         channel.queue_declare(kept.as_str().into(), QueueDeclareOptions::durable(), last).await?;
         let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let none = FieldTable::default;
         channel.exchange_declare(dead.as_str().into(), ExchangeKind::Fanout, exchange, none()).await?;
         let mut arguments = leading_to("");
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(UNLIMITED));
         arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(kept.as_str().into()));
         let declared = channel.queue_declare(dead.as_str().into(), QueueDeclareOptions::durable(), arguments).await?;
         let bind = QueueBindOptions::default();
