@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::consume::{Worker, serve_until};
 
 /// New lanes are looked for this often.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(150);
 /// A lane that nobody has opened for so long is left.
 const IDLE: Duration = Duration::from_mins(10);
 

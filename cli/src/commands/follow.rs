@@ -20,11 +20,11 @@ use crate::signals::interrupted;
 use crate::ui::Ui;
 
 /// The ledger is asked this often.
-const LOOK: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(100);
 /// A ledger that is away is asked again after so long.
 const AWAY: Duration = Duration::from_secs(1);
 /// A run that nobody begins for so long is wondered about.
-const WONDER: u32 = 33;
+const WONDER: u32 = 100;
 
 /// Asks for a run of each sync.
 pub(super) async fn run(ui: &Ui, project: &Project, starts: &[Start], detach: bool) -> Result<Exit> {

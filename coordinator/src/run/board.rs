@@ -24,6 +24,14 @@ pub(super) struct InFlight {
     pub(super) seen: Instant,
 }
 
+/// What a delivery has learned that the ledger does not tell; it outlives a service that was away.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) poisoned: Poisoned,
+    /// Chunks that are tried no more: what remains of them is deferred.
+    pub(super) given_up: BTreeSet<ChunkNo>,
+}
+
 /// The chunks of a run under delivery.
 pub(super) struct Board {
     pub(super) chunks: BTreeMap<ChunkNo, Chunk>,
@@ -31,7 +39,7 @@ pub(super) struct Board {
     pub(super) in_flight: BTreeMap<ChunkNo, InFlight>,
     /// Not final, and not in flight.
     pub(super) waiting: BTreeSet<ChunkNo>,
-    pub(super) poisoned: Poisoned,
+    pub(super) memory: Memory,
     pub(super) stopped: Option<Stopped>,
     /// Nothing is sent to the account for now.
     pub(super) paused: bool,
@@ -41,10 +49,11 @@ pub(super) struct Board {
 impl Board {
     /// The board of a run that begins, or goes on; with `outlived`, what an earlier process has published is still on its
     /// way.
-    pub(super) fn new(chunks: Vec<Chunk>, outlived: bool) -> Self {
+    pub(super) fn new(chunks: Vec<Chunk>, outlived: bool, memory: Memory) -> Self {
         let seen = Instant::now();
         let (mut in_flight, mut waiting) = (BTreeMap::new(), BTreeSet::new());
-        for chunk in chunks.iter().filter(|chunk| !chunk.merged.is_final()) {
+        let is_over = |chunk: &&Chunk| chunk.merged.is_final() || memory.given_up.contains(&chunk.number);
+        for chunk in chunks.iter().filter(|chunk| !is_over(chunk)) {
             let ended = chunk.ended.as_ref().map_or(0, |(attempt, _)| *attempt);
             if outlived && chunk.attempt > ended {
                 let rows = chunk.merged.remaining();
@@ -55,7 +64,7 @@ impl Board {
         }
         let settled = chunks.iter().map(settled).sum();
         let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
-        Self { chunks, in_flight, waiting, poisoned: Poisoned::default(), stopped: None, paused: false, settled }
+        Self { chunks, in_flight, waiting, memory, stopped: None, paused: false, settled }
     }
 
     /// Whether anything more may be sent.
@@ -95,7 +104,9 @@ impl Board {
     /// Publishes what is left of a chunk at `due`; what was given up stays behind.
     pub(super) fn wait_for_rest(&mut self, number: ChunkNo, due: Micros) {
         let Some(chunk) = self.chunks.get_mut(&number) else { return };
-        if !self.poisoned.cut(number, chunk.merged.remaining()).is_empty() {
+        if self.memory.poisoned.cut(number, chunk.merged.remaining()).is_empty() {
+            self.memory.given_up.insert(number);
+        } else {
             chunk.not_before = due;
             self.waiting.insert(number);
         }

@@ -13,7 +13,7 @@ use outflow_model::wire::Next;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::board::Board;
+use super::board::{Board, Memory};
 use super::figures::Standing;
 use super::{CANCELLED, Engine, EngineError, Finished, Signal, Start, Stopped};
 
@@ -44,8 +44,18 @@ impl Engine {
             progress.state = Some(RunState::Delivering);
             progress.planned = run.tally.total().planned;
         });
+        let mut memory = Memory::default();
         let stopped = loop {
-            let dispatched = self.dispatch(&run, start, signal.clone()).await;
+            let chunks = self.ledger.chunks(&run.id).await;
+            let dispatched = match chunks {
+                Ok(chunks) => {
+                    let mut board = Board::new(chunks, self.queue.outlives_processes(), std::mem::take(&mut memory));
+                    let dispatched = self.dispatch(&run, start, signal.clone(), &mut board).await;
+                    memory = board.memory;
+                    dispatched
+                }
+                Err(error) => Err(error.into()),
+            };
             let closed = self.limiter.close_gate(&run.destination, &run.id).await;
             match dispatched {
                 // What is under way goes on without this process, and the ledger knows it: as good as a new start.
@@ -111,8 +121,8 @@ impl Engine {
         run: &Run,
         start: &Start,
         mut signal: watch::Receiver<Signal>,
+        board: &mut Board,
     ) -> Result<Option<Stopped>, EngineError> {
-        let board = &mut Board::new(self.ledger.chunks(&run.id).await?, self.queue.outlives_processes());
         let reports = self.queue.reports();
         let standing = Standing::of(run);
         // Shared by as many workers as there are.

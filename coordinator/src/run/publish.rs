@@ -47,7 +47,7 @@ impl Engine {
             chunk.attempt += 1;
             let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
             let (payload, _) = read_frame(&frame)?;
-            let remaining = board.poisoned.cut(*number, chunk.merged.remaining());
+            let remaining = board.memory.poisoned.cut(*number, chunk.merged.remaining());
             let (span, traceparent) = publishing_span(chunk, &lane);
             let message = message(run, start, chunk, &remaining, payload, traceparent);
             span.record("messaging.message.id", message.id.to_string());

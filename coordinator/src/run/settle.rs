@@ -128,10 +128,8 @@ impl Engine {
                 let works = parked.is_some() && class == ErrorClass::Backoff;
                 let too_long = !works && after > Micros::from(delivery.max_wait_seconds) * 1_000_000;
                 let given_up = (counted && chunk.tries >= delivery.tries) || too_long;
-                // A chunk that neither waits nor is in flight is given up: its remaining records are deferred.
-                if !given_up {
-                    board.waiting.insert(number);
-                }
+                let moves_to = if given_up { &mut board.memory.given_up } else { &mut board.waiting };
+                moves_to.insert(number);
             }
             Next::Stop { refusal } => {
                 board.waiting.insert(number);
@@ -146,7 +144,7 @@ impl Engine {
             }
             Next::Returned => board.wait_for_rest(number, now),
             Next::Done | Next::Lost | Next::Continue => {
-                board.poisoned.passed(number);
+                board.memory.poisoned.passed(number);
                 let progress = sent.iter().any(|row| chunk.merged.status(*row) != Status::Remaining);
                 board.wait_for_rest(number, if progress { now } else { now + SILENT });
             }
@@ -250,7 +248,7 @@ impl Engine {
         sent: &[u32],
         now: Micros,
     ) -> Result<(), EngineError> {
-        let alone = board.poisoned.halve(number, sent);
+        let alone = board.memory.poisoned.halve(number, sent);
         if let (Some(row), Some(chunk)) = (alone, board.chunks.get(&number)) {
             for (_, chunk) in self.ledger.settle(&[poison(run, chunk, row)], now).await? {
                 board.put(chunk);

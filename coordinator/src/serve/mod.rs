@@ -23,7 +23,7 @@ use crate::project::Project;
 use crate::run::{Engine, Progress, Signal, Start};
 
 /// New work is looked for this often.
-const LOOK: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(150);
 /// What could not go on is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(2);
 

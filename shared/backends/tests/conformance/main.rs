@@ -24,6 +24,7 @@ use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{AzureBlob, Postgres, RabbitMq, Redis, S3, Service, stop_all};
 use outflow_testkit::{Case, LEASE, LEDGER, LIMITER, QUEUE, STORE, VAULT};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 
@@ -35,13 +36,16 @@ async fn ledger(folder: &TempDir) -> Result<Arc<dyn Ledger>> {
     Ok(sqlite(folder).await?)
 }
 
-async fn postgres(_folder: &TempDir) -> Result<Arc<PostgresLedger>> {
-    let (server, database) = (Postgres::shared()?, fresh("ledger").replace('-', "_"));
+/// A database of a case's own.
+async fn database() -> Result<PgConnectOptions> {
+    let (server, name) = (Postgres::shared()?, fresh("ledger").replace('-', "_"));
     let mut connection = sqlx::PgConnection::connect(&server.url).await?;
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut connection).await?;
-    let mut url: sqlx::postgres::PgConnectOptions = server.url.parse()?;
-    url = url.database(&database);
-    Ok(Arc::new(PostgresLedger::open(url.to_url_lossy().as_str()).await?))
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
+    Ok(server.url.parse::<PgConnectOptions>()?.database(&name))
+}
+
+async fn postgres(_folder: &TempDir) -> Result<Arc<PostgresLedger>> {
+    Ok(Arc::new(PostgresLedger::open(database().await?.to_url_lossy().as_str()).await?))
 }
 
 async fn postgres_ledger(folder: &TempDir) -> Result<Arc<dyn Ledger>> {
@@ -117,12 +121,23 @@ async fn redis_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
     Ok(Arc::new(RedisVault::new(&Redis::shared()?.url, &fresh("vault"), keys()?, None)?))
 }
 
+/// A process that hangs in a transaction holds up nobody for long.
+async fn locked() -> Result<()> {
+    let url = database().await?;
+    let ledger = PostgresLedger::open(url.to_url_lossy().as_str()).await?;
+    ledger.take("sync/a", "hangs", 1).await?;
+    let mut hangs = sqlx::PgConnection::connect_with(&url).await?;
+    hangs.execute("BEGIN; SELECT * FROM leases FOR SHARE").await?;
+    let taken = tokio::time::timeout(std::time::Duration::from_mins(1), ledger.take("sync/a", "other", 1)).await?;
+    ensure!(taken.is_err_and(|error| error.trouble == Trouble::Unavailable));
+    hangs.execute("ROLLBACK").await?;
+    ensure!(ledger.take("sync/a", "other", 1).await?.is_some());
+    Ok(())
+}
+
 /// What a session prepares and keeps grows with each statement, and belongs to nobody behind a pooler.
 async fn unprepared() -> Result<()> {
-    let (server, database) = (Postgres::shared()?, fresh("ledger").replace('-', "_"));
-    let mut connection = sqlx::PgConnection::connect(&server.url).await?;
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&mut connection).await?;
-    let url = server.url.parse::<sqlx::postgres::PgConnectOptions>()?.database(&database);
+    let url = database().await?;
     let ledger = PostgresLedger::open(url.to_url_lossy().as_str()).await?;
     let mut connection = sqlx::PgConnection::connect_with(&url).await?;
     // A session tells what it has prepared to nobody but itself.
@@ -193,7 +208,10 @@ fn main() -> ExitCode {
     let trials = [
         trials("ledger::sqlite", true, LEDGER, ledger),
         trials("ledger::postgres", Postgres::is_found(), LEDGER, postgres_ledger),
-        vec![trial("ledger::postgres::no_statement_stays_prepared".to_owned(), Postgres::is_found(), unprepared)],
+        vec![
+            trial("ledger::postgres::no_statement_stays_prepared".to_owned(), Postgres::is_found(), unprepared),
+            trial("leases::postgres::whoever_hangs_holds_up_nobody_for_long".to_owned(), Postgres::is_found(), locked),
+        ],
         trials("leases::postgres", Postgres::is_found(), LEASE, postgres_leases),
         trials("limiter::memory", true, LIMITER, limiter),
         trials("limiter::redis", Redis::is_found(), LIMITER, redis),

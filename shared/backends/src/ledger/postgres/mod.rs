@@ -22,7 +22,7 @@ use sqlx::{ConnectOptions, FromRow, SqlSafeStr};
 const CONNECTIONS: u32 = 8;
 /// How transactions begin. A process that freezes in one, or whose machine is gone, holds up nobody for longer: its session
 /// ends, and with that what it has locked.
-const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL lock_timeout = '20s'";
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL lock_timeout = '5s'";
 /// How long a statement waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
