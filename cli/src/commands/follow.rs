@@ -12,8 +12,7 @@ use outflow_model::port::ledger::{Ledger, Run, RunPatch};
 use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 
-use super::inspect::run_json;
-use super::run::report;
+use super::inspect::{report, run_json};
 use crate::compose;
 use crate::exit::Exit;
 use crate::signals::interrupted;

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use outflow_coordinator::Decision;
+use outflow_coordinator::{Decision, Finished};
 use outflow_model::change::Change;
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::Run;
+use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use serde_json::{Value, json};
 
@@ -44,6 +45,30 @@ pub(super) fn accounting(ui: &Ui, tally: &Tally) {
 /// A run for programs.
 pub(super) fn run_json(run: &Run) -> Value {
     serde_json::to_value(run).unwrap_or_default()
+}
+
+/// Tells how a run has ended, or where it stands.
+pub(super) fn report(ui: &Ui, finished: &Finished) {
+    if ui.is_json() {
+        return;
+    }
+    let run = &finished.run;
+    finished.warnings.iter().for_each(|warning| ui.note(format!("warning: {warning}")));
+    let color = if run.state == RunState::Succeeded { "32;1" } else { "33;1" };
+    ui.line(format!("{} {} {}", run.sync, ui.paint(run.state.name(), color), run.id));
+    accounting(ui, &run.tally);
+    ui.line(format!("{} request(s) sent.", run.requests));
+    if let Some(reason) = &run.reason {
+        ui.line(reason);
+    }
+    if run.state == RunState::Held {
+        ui.line(format!(
+            "Look at it with `outflow show {0}`, then `outflow approve {0}` or `outflow cancel {0}`.",
+            run.id
+        ));
+    } else if run.state == RunState::Partial {
+        ui.line(format!("`outflow errors {}` shows why records did not succeed.", run.id));
+    }
 }
 
 pub(super) async fn runs(ui: &Ui, root: &Path, sync: Option<&str>, limit: u32) -> Result<Exit> {

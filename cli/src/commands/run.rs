@@ -9,10 +9,9 @@ use outflow_coordinator::{Finished, Signal, Start, new_run, withdraw};
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Run, RunOptions};
 use outflow_model::port::pauses::Pause;
-use outflow_model::run::RunState;
 use tracing::warn;
 
-use super::inspect::{accounting, run_json};
+use super::inspect::{accounting, report, run_json};
 use super::{before, follow};
 use crate::compose::{self, Embedded};
 use crate::exit::Exit;
@@ -177,29 +176,6 @@ async fn watched(
         bar.abort();
     }
     Ok(finished?)
-}
-
-pub(super) fn report(ui: &Ui, finished: &Finished) {
-    if ui.is_json() {
-        return;
-    }
-    let run = &finished.run;
-    finished.warnings.iter().for_each(|warning| ui.note(format!("warning: {warning}")));
-    let color = if run.state == RunState::Succeeded { "32;1" } else { "33;1" };
-    ui.line(format!("{} {} {}", run.sync, ui.paint(run.state.name(), color), run.id));
-    accounting(ui, &run.tally);
-    ui.line(format!("{} request(s) sent.", run.requests));
-    if let Some(reason) = &run.reason {
-        ui.line(reason);
-    }
-    if run.state == RunState::Held {
-        ui.line(format!(
-            "Look at it with `outflow show {0}`, then `outflow approve {0}` or `outflow cancel {0}`.",
-            run.id
-        ));
-    } else if run.state == RunState::Partial {
-        ui.line(format!("`outflow errors {}` shows why records did not succeed.", run.id));
-    }
 }
 
 /// Forgets what is older than the project keeps.

@@ -11,7 +11,7 @@ use outflow_model::port::Result;
 use outflow_model::port::dead_letters::{Dead, DeadLetters, Kept, Why};
 use tokio::sync::Notify;
 
-use super::inbox::{Inbox, delivery_of};
+use super::inbox::{Inbox, delivery_of, id_of};
 use super::link::{Link, within};
 use super::topology::Topology;
 use super::{ANSWER, next};
@@ -92,10 +92,6 @@ impl DeadLetters for RabbitDeadLetters {
         within(ANSWER, channel.close(200, "discarded".into())).await?;
         Ok(discarded)
     }
-}
-
-pub(super) fn id_of(properties: &BasicProperties) -> String {
-    properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// The queue that a message was given up in first, why, and when, in seconds (<https://www.rabbitmq.com/docs/dlx#effects>).

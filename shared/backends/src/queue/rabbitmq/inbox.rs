@@ -9,13 +9,12 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Acker, Channel, Consumer};
+use lapin::{Acker, BasicProperties, Channel, Consumer};
 use outflow_model::port::Result;
 use outflow_model::port::queue::{Delivery, Receipt};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
-use super::dead::id_of;
 use super::link::{Link, within};
 use super::topology::Topology;
 
@@ -156,6 +155,11 @@ fn delivered_before(delivery: &lapin::message::Delivery) -> u32 {
         _ => None,
     });
     counted.unwrap_or(0).max(u32::from(delivery.redelivered))
+}
+
+/// Which message it is.
+pub(super) fn id_of(properties: &BasicProperties) -> String {
+    properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// What a consumer is given of the broker's delivery.
