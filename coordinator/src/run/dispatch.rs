@@ -148,8 +148,13 @@ impl Engine {
             if *signal.borrow_and_update() == Signal::Interrupt {
                 self.stop(run, board, Stopped::Interrupted).await?;
             }
-            if board.may_send() && renewed.is_none_or(|renewed| now - renewed > GATE_RENEWAL) {
-                self.limiter.open_gate(&run.destination, &run.id, start.sync.concurrency, GATE).await?;
+            if board.stopped.is_none() && renewed.is_none_or(|renewed| now - renewed > GATE_RENEWAL) {
+                // Either way its claims stay known.
+                if board.paused {
+                    self.limiter.close_gate(&run.destination, &run.id).await?;
+                } else {
+                    self.limiter.open_gate(&run.destination, &run.id, start.sync.concurrency, GATE).await?;
+                }
                 renewed = Some(now);
             }
             if board.may_send() && board.in_flight.len() <= window / 2 {
@@ -178,8 +183,7 @@ impl Engine {
         }
     }
 
-    /// Sends nothing while the account is paused: its gate is closed, and opened again by the renewal that is due then. True
-    /// where that has changed.
+    /// Whether the account has been paused or resumed; its gate follows.
     async fn heed_pause(&self, run: &Run, board: &mut Board) -> Result<bool, EngineError> {
         let pauses = self.ledger.pauses().await?;
         let pause = pauses.iter().find(|pause| pause.account == run.destination);
@@ -190,7 +194,6 @@ impl Engine {
         match pause {
             Some(pause) => {
                 info!(run = %run.id, account = pause.account, reason = pause.reason, "The account is paused; the run waits");
-                self.limiter.close_gate(&run.destination, &run.id).await?;
             }
             None => info!(run = %run.id, "The account is resumed; the run goes on"),
         }

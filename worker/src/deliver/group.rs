@@ -72,9 +72,12 @@ impl Delivery<'_> {
                     let now = self.tools.clock.now() / 1_000_000;
                     let added = match account.credentials.add(&account.transport, &request, now).await {
                         Ok(added) => added,
+                        // Each other group would only ask for one again.
                         Err(NoToken::Later(reason)) => {
-                            step = Err(Failure::Transient(Refusal::transient("NO_TOKEN", reason)));
-                            continue;
+                            self.book.note(&rows, &Refusal::transient("NO_TOKEN", reason));
+                            let (after, parked) = (self.hand_back(), self.held.take());
+                            let class = ErrorClass::Backoff;
+                            return Err(Stop::Next(Next::Again { after, counted: true, parked, class }));
                         }
                         Err(NoToken::Refused(reason)) => {
                             let code = "NO_TOKEN".to_owned();

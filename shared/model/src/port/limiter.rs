@@ -106,7 +106,7 @@ pub trait Limiter: Send + Sync {
     /// Opens or renews the gate of a run that sends to an account, for so many microseconds; each worker delivers
     /// `concurrency` of the account's chunks at a time.
     async fn open_gate(&self, account: &str, run: &RunId, concurrency: u32, ttl: Micros) -> Result<()>;
-    /// Closes a run's gate.
+    /// Closes a run's gate; what is known of its claims is kept as when it is renewed.
     async fn close_gate(&self, account: &str, run: &RunId) -> Result<()>;
     /// The lanes that have chunks, and how many of them a worker delivers at a time.
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>>;

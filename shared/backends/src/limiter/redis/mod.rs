@@ -189,7 +189,8 @@ impl Limiter for RedisLimiter {
     }
 
     async fn close_gate(&self, account: &str, run: &RunId) -> Result<()> {
-        self.query(redis::cmd("DEL").arg(self.gate(account, run))).await
+        let _: () = self.query(redis::cmd("DEL").arg(self.gate(account, run))).await?;
+        self.query(redis::cmd("PEXPIRE").arg(self.claims(account, run)).arg(REMEMBERED)).await
     }
 
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>> {
