@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::Status;
@@ -69,9 +70,7 @@ impl Engine {
                 others = true;
             }
         }
-        for delivery in read {
-            delivery.ack().await?;
-        }
+        try_join_all(read.into_iter().map(Delivery::ack)).await?;
         if others {
             self.news.notify_waiters();
         }

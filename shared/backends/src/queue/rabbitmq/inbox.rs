@@ -23,6 +23,8 @@ const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)
 
 /// A broker that has not begun to deliver by then is asked anew.
 const SUBSCRIBE: Duration = Duration::from_secs(30);
+/// What becomes of a message is told within this, or not.
+const TELL: Duration = Duration::from_secs(5);
 /// What was on its way here when a consumer was cancelled has arrived by then.
 const FLUSH: Duration = Duration::from_millis(50);
 
@@ -113,7 +115,7 @@ impl Drop for Inbox {
 
 /// Ends a consumer; what it was given and nobody has taken goes back to the queue.
 async fn hand_over(channel: &Channel, mut consumer: Consumer, inbox: &std::sync::Weak<Inbox>) {
-    if let Err(error) = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await {
+    if let Err(error) = within(TELL, channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await {
         debug!(%error, "A consumer could not be cancelled");
     }
     let mut left = VecDeque::new();
@@ -168,34 +170,36 @@ pub(super) fn delivery_of(delivery: lapin::message::Delivery) -> Delivery {
     Delivery::new(id, delivery.data.into(), before, Box::new(Held(delivery.acker)))
 }
 
+/// Waits until the broker is told what becomes of a message. Untold means delivered again, which every reader of a queue has to
+/// bear anyway; a connection that is lost at the wrong moment leaves the call without an end.
+async fn settled(telling: impl Future<Output = lapin::Result<bool>>) {
+    match tokio::time::timeout(TELL, telling).await {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => debug!("A message was taken back by the broker before it was settled"),
+        Ok(Err(error)) => debug!(%error, "A message could not be settled"),
+        Err(_) => debug!("RabbitMQ does not take what becomes of a message; it delivers it again"),
+    }
+}
+
 struct Held(Acker);
 
 #[async_trait]
 impl Receipt for Held {
     async fn ack(self: Box<Self>) -> Result<()> {
-        // Not acknowledged means delivered again, which every reader of a queue has to bear anyway.
-        match self.0.ack(BasicAckOptions::default()).await {
-            Ok(true) => {}
-            Ok(false) => debug!("A message was taken back by the broker before it was acknowledged"),
-            Err(error) => debug!(%error, "A message could not be acknowledged"),
-        }
+        settled(self.0.ack(BasicAckOptions::default())).await;
         Ok(())
     }
 
     fn hand_back(self: Box<Self>) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                self.0.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await
+                settled(self.0.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() })).await;
             });
         }
     }
 
     async fn put_aside(self: Box<Self>) -> Result<()> {
-        match self.0.nack(BasicNackOptions { requeue: false, ..BasicNackOptions::default() }).await {
-            Ok(true) => {}
-            Ok(false) => debug!("A message was taken back by the broker before it was put aside"),
-            Err(error) => debug!(%error, "A message could not be put aside"),
-        }
+        settled(self.0.nack(BasicNackOptions { requeue: false, ..BasicNackOptions::default() })).await;
         Ok(())
     }
 }
