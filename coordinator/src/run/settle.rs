@@ -7,7 +7,6 @@ use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::Status;
 use outflow_model::policy::ErrorClass;
-use outflow_model::port::Trouble;
 use outflow_model::port::ledger::Run;
 use outflow_model::port::limiter::Revoked;
 use outflow_model::port::queue::{Delivery, Reports};
@@ -184,11 +183,9 @@ impl Engine {
                 continue;
             }
             if !stopped && nothing_waits.is_none() {
-                nothing_waits = Some(match self.queue.waiting(&lane).await {
-                    // A broker that is short of memory does not tell.
-                    Err(error) if error.trouble == Trouble::Unavailable => false,
-                    waiting => waiting? == 0,
-                });
+                // Without an answer the run begins to wait anew: RabbitMQ 3.10 is not to be asked while it boots, for that was
+                // seen to leave queues without a leader.
+                nothing_waits = Some(self.queue.waiting(&lane).await? == 0);
             }
             // While messages wait, it may be one of them, and every further publication waits with them.
             let patience = self.silence * (PATIENCE << attempt.saturating_sub(1).min(DOUBLINGS));
