@@ -143,9 +143,13 @@ fn unreadable() -> Result<()> {
         ensure!(ended.reason.as_ref().is_some_and(|reason| reason.contains("could not be read")), "{ended:?}");
         let listed =
             || cluster.command(&["dead", "list"]).map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        while !listed()?.contains(&id) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let kept = async {
+            while !listed()?.contains(&id) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        tokio::time::timeout(Duration::from_mins(1), kept).await.context("the message is not kept")??;
         ensure!(listed()?.contains("cannot be used"), "{}", listed()?);
         ensure!(cluster.command(&["dead", "discard", "another"])?.status.success() && listed()?.contains(&id));
         ensure!(cluster.command(&["dead", "discard", &id])?.status.success());

@@ -48,9 +48,7 @@ pub(crate) fn lives() -> Result<()> {
         let first = {
             let (engine, execution) = (life.signal.clone(), life.execute(&start));
             let stop = async {
-                while lab.portal.written() < 20 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
+                lab.portal.wait_for(20).await;
                 engine.send_replace(Signal::Interrupt);
             };
             tokio::join!(execution, stop).0?.run
@@ -87,9 +85,7 @@ pub(crate) fn away() -> Result<()> {
         let start = lab.start("people", RunOptions::default())?;
         let life = lab.engines(&start, None).await?;
         let weather = async {
-            while lab.portal.written() < 20 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            lab.portal.wait_for(20).await;
             link.set(Weather { broken: true, ..Weather::default() });
             tokio::time::sleep(Duration::from_secs(6)).await;
             let written = lab.portal.written();
