@@ -217,7 +217,7 @@ fn approved() -> Result<()> {
 
 fn cancelled() -> Result<()> {
     block(async {
-        let cluster = cluster(4_000, "").await?;
+        let cluster = cluster(12_000, "").await?;
         let id = cluster.request().await?;
         cluster.under_way(&id, 3).await?;
         let output = cluster.command(&["cancel", id.as_str()])?;
@@ -228,7 +228,7 @@ fn cancelled() -> Result<()> {
         ensure!(cluster.portal.written() == total.succeeded, "what was sent is accounted for");
         let rest = cluster.ended(&cluster.request().await?).await?;
         ensure!(rest.state == RunState::Succeeded && rest.tally.total().succeeded == total.aborted, "{rest:?}");
-        ensure!(cluster.portal.written() == 4_000, "nothing was sent twice");
+        ensure!(cluster.portal.written() == 12_000, "nothing was sent twice");
         Ok(())
     })
 }

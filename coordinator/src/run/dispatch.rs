@@ -123,7 +123,7 @@ impl Engine {
         mut signal: watch::Receiver<Signal>,
         board: &mut Board,
     ) -> Result<Option<Stopped>, EngineError> {
-        let reports = self.queue.reports();
+        let (reports, mut news) = (self.queue.reports(), self.news.of(&run.id));
         let standing = Standing::of(run);
         // Shared by as many workers as there are.
         let share = if self.queue.outlives_processes() { MANY } else { 4 };
@@ -141,7 +141,8 @@ impl Engine {
                     renewed = None;
                 }
                 if self.queue.outlives_processes() {
-                    self.look(run, start, board).await?;
+                    let in_flight: Vec<ChunkNo> = board.in_flight.keys().copied().collect();
+                    self.look(run, start, board, &in_flight).await?;
                 }
                 self.take_back(run, start, board).await?;
             }
@@ -176,7 +177,11 @@ impl Engine {
             };
             tokio::select! {
                 first = reports.next() => self.settle(run, start, board, reports.as_ref(), first?).await?,
-                () = self.news.notified() => self.look(run, start, board).await?,
+                Some(settled) = news.recv() => {
+                    let mut settled = vec![settled];
+                    settled.extend(std::iter::from_fn(|| news.try_recv().ok()));
+                    self.look(run, start, board, &settled).await?;
+                }
                 () = tokio::time::sleep(pause) => {}
                 changed = signal.changed() => if changed.is_err() { tokio::time::sleep(pause).await },
             }

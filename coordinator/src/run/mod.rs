@@ -8,6 +8,7 @@ mod extract;
 mod figures;
 mod finish;
 mod guard;
+mod news;
 mod partition;
 mod plan_file;
 mod poison;
@@ -32,13 +33,14 @@ use outflow_model::port::store::Store;
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use outflow_sources::Source;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tracing::field::Empty;
 use tracing::{Instrument, info_span};
 
 use crate::project::{ResolvedSync, Sync};
 
 pub use error::EngineError;
+pub use news::News;
 pub use partition::Sample;
 pub use request::{new_run, withdraw};
 pub use upkeep::{Decision, SnapshotCounts, count_snapshot};
@@ -135,8 +137,8 @@ pub struct Engine {
     /// Whether an account is paused that refuses its credentials: other runs would only be refused as well, and some destinations
     /// lock an account that is refused too often.
     pub pauses_refused: bool,
-    /// Told when a report of a run that somebody else executes was settled.
-    pub news: Arc<Notify>,
+    /// What runs tell one another.
+    pub news: Arc<News>,
     /// Where progress is shown.
     pub progress: watch::Sender<Progress>,
 }

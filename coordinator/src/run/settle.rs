@@ -60,29 +60,31 @@ impl Engine {
         if took > 0.0 {
             self.show(|progress| progress.held_back = f64::midpoint(progress.held_back, waited / took));
         }
-        let (mut ended, mut others) = (Vec::new(), false);
+        let mut ended = Vec::new();
         for (of, chunk) in self.ledger.settle(&reports, self.clock.now()).await? {
             if of == run.id {
                 ended.push(chunk.number);
                 board.put(chunk);
             } else {
-                others = true;
+                self.news.tell(&of, chunk.number);
             }
         }
         try_join_all(read.into_iter().map(Delivery::ack)).await?;
-        if others {
-            self.news.notify_waiters();
-        }
         self.conclude(run, start, board, &ended).await
     }
 
-    /// Looks in the ledger for what others have settled: a report goes to whichever coordinator takes it.
-    pub(super) async fn look(&self, run: &Run, start: &Start, board: &mut Board) -> Result<(), EngineError> {
-        let numbers: Vec<ChunkNo> = board.in_flight.keys().copied().collect();
-        for chunk in self.ledger.some_chunks(&run.id, &numbers).await? {
+    /// Looks in the ledger for what others have settled of these chunks: a report goes to whichever coordinator takes it.
+    pub(super) async fn look(
+        &self,
+        run: &Run,
+        start: &Start,
+        board: &mut Board,
+        numbers: &[ChunkNo],
+    ) -> Result<(), EngineError> {
+        for chunk in self.ledger.some_chunks(&run.id, numbers).await? {
             board.put(chunk);
         }
-        self.conclude(run, start, board, &numbers).await
+        self.conclude(run, start, board, numbers).await
     }
 
     /// Decides what becomes of those of these chunks whose delivery has ended.

@@ -35,8 +35,10 @@ impl Coordinator {
             };
             if let Some(next) = next {
                 // Of an attempt that has ended it says nothing new.
-                self.engine.ledger.settle(&[ReportV1::empty(id, 0, next)], self.engine.clock.now()).await?;
-                self.engine.news.notify_waiters();
+                let report = ReportV1::empty(id, 0, next);
+                for (run, chunk) in self.engine.ledger.settle(&[report], self.engine.clock.now()).await? {
+                    self.engine.news.tell(&run, chunk.number);
+                }
             }
         }
         counter!("outflow_dead_letters_total").increment(1);
