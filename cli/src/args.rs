@@ -237,7 +237,7 @@ pub(crate) struct WorkerFlags {
     /// RabbitMQ, as `amqp://user:password@host/vhost`.
     #[arg(long, env = "OUTFLOW_QUEUE", hide_env_values = true)]
     pub(crate) queue: Option<String>,
-    /// Redis, as `redis://host`.
+    /// Redis, as `redis://host`, `redis-sentinel://host/0#master` or `redis-cluster://host,host`.
     #[arg(long, env = "OUTFLOW_LIMITER", hide_env_values = true)]
     pub(crate) limiter: Option<String>,
     /// The store that the coordinators use, as `s3://bucket/prefix` or `file:///mnt/outflow`; messages of more than 1 MiB go by it.

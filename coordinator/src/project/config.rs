@@ -99,7 +99,8 @@ pub struct SharedState {
     pub ledger: String,
     /// The queue: RabbitMQ, as `amqp://user:password@host/vhost` or `amqps://`.
     pub queue: String,
-    /// The limiter: Redis, as `redis://host` or `rediss://`.
+    /// The limiter: Redis, as `redis://host`, `redis-sentinel://host/0#master` or `redis-cluster://host,host`; with `rediss`
+    /// over TLS.
     pub limiter: String,
     /// The store: a directory that every coordinator and every worker sees, as `file:///mnt/outflow`, or a bucket, as
     /// `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.

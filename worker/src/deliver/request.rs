@@ -24,30 +24,40 @@ const CLOSED: Micros = 1_000_000;
 /// A request's place among those under way outlives its timeout by this.
 const SPARE: Micros = 10_000_000;
 
-/// A permitted request. Dropped before it has ended, it gives its budget back: a worker that is stopped leaks nothing.
+/// A request that is asked for, or permitted. Dropped before it has ended, it gives its place back: a worker that is stopped
+/// leaks nothing.
 pub(super) struct Slot {
     limiter: Arc<dyn Limiter>,
     account: String,
     number: u64,
-    ended: bool,
+    /// What becomes of it where it is dropped; nothing where it has no place.
+    dropped: Option<Ended>,
 }
 
 impl Slot {
     fn new(tools: &Tools, account: &Account, number: u64) -> Self {
-        Self { limiter: tools.limiter.clone(), account: account.name.clone(), number, ended: false }
+        Self { limiter: tools.limiter.clone(), account: account.name.clone(), number, dropped: None }
+    }
+
+    /// Asks for a place; a wait for its moment that breaks off leaves none behind.
+    async fn ask(&mut self, request: &Permit<'_>) -> port::Result<Verdict> {
+        self.dropped = Some(Ended::Unsent);
+        let verdict = self.limiter.permit(request).await;
+        self.dropped = matches!(verdict, Ok(Verdict::Go)).then_some(Ended::Sent);
+        verdict
     }
 
     async fn end(mut self, ended: Ended) -> port::Result<()> {
-        self.ended = true;
+        self.dropped = None;
         self.limiter.end(&self.account, self.number, ended).await
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let (false, Ok(runtime)) = (self.ended, tokio::runtime::Handle::try_current()) {
+        if let (Some(ended), Ok(runtime)) = (self.dropped, tokio::runtime::Handle::try_current()) {
             let (limiter, account, number) = (self.limiter.clone(), std::mem::take(&mut self.account), self.number);
-            runtime.spawn(async move { limiter.end(&account, number, Ended::Sent).await });
+            runtime.spawn(async move { limiter.end(&account, number, ended).await });
         }
     }
 }
@@ -78,15 +88,16 @@ impl Delivery<'_> {
             weight: chunk.weight,
         };
         let (mut held, began) = (0, Instant::now());
+        let mut slot = Slot::new(self.tools, self.account, request.slot);
         loop {
             if self.tools.is_draining() {
                 return Err(self.hand_over(0, ErrorClass::Backoff));
             }
-            match self.tools.limiter.permit(&request).await? {
+            match slot.ask(&request).await? {
                 Verdict::Go => {
                     histogram!("outflow_limiter_wait_seconds", "lane" => self.account.name.clone())
                         .record(began.elapsed());
-                    return Ok(Slot::new(self.tools, self.account, request.slot));
+                    return Ok(slot);
                 }
                 // Whoever has it now tells of its end.
                 Verdict::Lost => return Err(Stop::Next(Next::Continue)),

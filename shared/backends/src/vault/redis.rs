@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use outflow_model::port::vault::{Access, Exchange, Turn, Vault};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::secret::Secret;
-use redis::aio::ConnectionManager;
 use redis::{FromRedisValue, Script};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::de::DeserializeOwned;
@@ -17,7 +16,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use super::FileVault;
-use crate::redis_link::{connect, unavailable};
+use crate::redis_link::{self, unavailable};
 use crate::seal::KeyRing;
 
 /// A turn whose holder is silent for so long is the next one's, in milliseconds.
@@ -46,7 +45,7 @@ pub struct RedisVault {
 }
 
 struct Link {
-    connection: ConnectionManager,
+    connection: redis_link::Link,
     prefix: String,
     keys: Arc<KeyRing>,
     /// Whether it was said that the server loses what it is told when it ends.
@@ -89,7 +88,7 @@ impl RedisVault {
                 "Tokens are not put into Redis without a key that seals them",
             ));
         }
-        let (connection, prefix) = (connect(url)?, prefix.to_owned());
+        let (connection, prefix) = (redis_link::Link::to(url)?, prefix.to_owned());
         let link = Link { connection, prefix, keys, warned: AtomicBool::new(false) };
         Ok(Self { link: Arc::new(link), before })
     }

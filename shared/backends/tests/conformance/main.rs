@@ -22,7 +22,7 @@ use outflow_model::port::ledger::{Ledger, Run, RunOptions, Runs};
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::port::vault::Vault;
-use outflow_testkit::services::{AzureBlob, Postgres, RabbitMq, Redis, S3, Service, stop_all};
+use outflow_testkit::services::{AzureBlob, Postgres, RabbitMq, Redis, RedisCluster, S3, Sentinel, Service, stop_all};
 use outflow_testkit::{Case, LEASE, LEDGER, LIMITER, QUEUE, STORE, VAULT};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor};
@@ -62,6 +62,28 @@ async fn limiter(folder: &TempDir) -> Result<Arc<dyn Limiter>> {
 
 async fn redis(folder: &TempDir) -> Result<Arc<dyn Limiter>> {
     Ok(Arc::new(RedisLimiter::new(&Redis::shared()?.url, &fresh("limiter"), Some(sqlite(folder).await?))?))
+}
+
+async fn redis_cluster(folder: &TempDir) -> Result<Arc<dyn Limiter>> {
+    Ok(Arc::new(RedisLimiter::new(&RedisCluster::shared()?.url, &fresh("limiter"), Some(sqlite(folder).await?))?))
+}
+
+async fn sentinel(folder: &TempDir) -> Result<Arc<dyn Limiter>> {
+    Ok(Arc::new(RedisLimiter::new(&Sentinel::shared()?.url, &fresh("limiter"), Some(sqlite(folder).await?))?))
+}
+
+/// The master dies, and the sentinel names another: the limiter finds it, and knows what it is told from then on.
+async fn failover() -> Result<()> {
+    let (servers, run) = (Sentinel::start()?, RunId::new(1, 1));
+    let limiter = RedisLimiter::new(&servers.url, &fresh("limiter"), None)?;
+    limiter.open_gate("crm", &run, 4, 60_000_000).await?;
+    servers.kill_master()?;
+    let began = std::time::Instant::now();
+    while let Err(error) = limiter.open_gate("crm", &run, 5, 60_000_000).await {
+        ensure!(error.trouble == Trouble::Unavailable && began.elapsed().as_secs() < 30, "{error:?}");
+    }
+    ensure!(limiter.lanes().await? == [(Lane("crm".to_owned()), 5)]);
+    Ok(())
 }
 
 async fn queue(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
@@ -115,6 +137,10 @@ async fn larger_than_the_broker_takes() -> Result<()> {
 
 async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {
     Ok(Arc::new(FileVault::new(&folder.path().join("tokens"))))
+}
+
+async fn redis_cluster_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
+    Ok(Arc::new(RedisVault::new(&RedisCluster::shared()?.url, &fresh("vault"), keys()?, None)?))
 }
 
 async fn redis_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
@@ -216,6 +242,9 @@ fn main() -> ExitCode {
         trials("limiter::memory", true, LIMITER, limiter),
         trials("limiter::redis", Redis::is_found(), LIMITER, redis),
         vec![trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script)],
+        trials("limiter::redis_cluster", RedisCluster::is_found(), LIMITER, redis_cluster),
+        trials("limiter::sentinel", Sentinel::is_found(), LIMITER, sentinel),
+        vec![trial("limiter::sentinel::a_new_master_is_found".to_owned(), Sentinel::is_found(), failover)],
         trials("queue::memory", true, QUEUE, queue),
         trials("queue::rabbitmq", RabbitMq::is_found(), QUEUE, rabbitmq),
         trials("queue::sealed::memory", true, QUEUE, sealed_queue),
@@ -239,6 +268,7 @@ fn main() -> ExitCode {
         stores::trials(),
         trials("vault::file", true, VAULT, vault),
         trials("vault::redis", Redis::is_found(), VAULT, redis_vault),
+        trials("vault::redis_cluster", RedisCluster::is_found(), VAULT, redis_cluster_vault),
         tokens::trials(),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());

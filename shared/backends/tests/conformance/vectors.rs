@@ -86,7 +86,8 @@ async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
             weight,
         };
         let expected = told(usage.acquire(&limits, now, &ask), now);
-        let answer = limiter.ask(&request, now).await?;
+        let (code, wait, _) = limiter.ask(&request, now).await?;
+        let answer = (code, wait);
         ensure!(
             answer == expected,
             "{answer:?} instead of {expected:?} at step {slot} of seed {seed}: {ask:?} {limits:?}"

@@ -92,7 +92,8 @@ pub enum Ended {
 ///
 /// 1. `permit` books budget, checks the account's pause, the run's gate and the attempt's claim, and renews that claim, in
 ///    one step; where it answers [`Verdict::Go`] the request may leave at once.
-/// 2. No schedule of permits exceeds `limits` in any window, whoever asks, from however many processes.
+/// 2. No schedule of permits exceeds `limits` in any window, whoever asks, from however many processes. A shared limiter that
+///    cannot be reached may permit an asker no more than a part of its even share, and only what is known to be open and its own.
 /// 3. A gate that was never opened, was closed, or was not renewed in time is closed: the run may not send.
 /// 4. A claim belongs to one delivery of one worker until its lease lapses and another takes it over, which that one is
 ///    told; one that is finished is taken by nobody. As long as a run's gate is renewed, of each chunk's attempts only the newest

@@ -5,6 +5,7 @@ mod emulators;
 mod postgres;
 mod rabbitmq;
 mod redis;
+mod redis_group;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -18,6 +19,7 @@ pub use emulators::{AzureBlob, S3};
 pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
+pub use redis_group::{RedisCluster, Sentinel};
 
 /// The user that services run as where the tests run as root.
 const NOBODY: &str = "65534";
@@ -49,6 +51,8 @@ pub fn stop_all() {
     stop::<Postgres>();
     stop::<RabbitMq>();
     stop::<Redis>();
+    stop::<RedisCluster>();
+    stop::<Sentinel>();
     stop::<S3>();
     stop::<AzureBlob>();
 }

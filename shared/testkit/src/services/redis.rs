@@ -42,20 +42,13 @@ impl Redis {
     /// Starts it again at the same place.
     pub fn start_again(&self) -> Result<()> {
         let own = self.own()?;
-        *own.child.lock().unwrap_or_else(PoisonError::into_inner) = launch(own.port, own.folder.path())?;
+        *own.child.lock().unwrap_or_else(PoisonError::into_inner) = launch(own.port, own.folder.path(), &[])?;
         Ok(())
     }
 
     /// Sends it a command.
     pub fn command(&self, words: &[&str]) -> Result<()> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.own()?.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let line = words.join(" ") + "\r\n";
-        stream.write_all(line.as_bytes())?;
-        let mut answer = [0; 1];
-        stream.read_exact(&mut answer)?;
-        ensure!(answer != *b"-", "Redis refuses {line}");
-        Ok(())
+        talk(self.own()?.port, &words.join(" ")).map(drop)
     }
 
     fn own(&self) -> Result<&Own> {
@@ -63,9 +56,23 @@ impl Redis {
     }
 }
 
-fn launch(port: u16, folder: &Path) -> Result<Child> {
+/// Sends a server a command; the beginning of its answer.
+pub(super) fn talk(port: u16, command: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(format!("{command}\r\n").as_bytes())?;
+    let mut answer = vec![0; 64 * 1024];
+    let length = stream.read(&mut answer)?;
+    let answer = String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned();
+    ensure!(length > 0 && !answer.starts_with('-'), "Redis refuses {command}: {answer}");
+    Ok(answer)
+}
+
+/// A server, told `options` before what all of them are told.
+pub(super) fn launch(port: u16, folder: &Path, options: &[String]) -> Result<Child> {
     let program = program().context("Redis is not installed; apt-get install redis-server")?;
     let mut child = as_user(&program)
+        .args(options)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .arg("--dir")
         .arg(folder)
@@ -86,7 +93,7 @@ impl Service for Redis {
             return Ok(Self { url, own: None });
         }
         let (folder, port) = (folder("redis")?, free_port()?);
-        let child = Mutex::new(launch(port, folder.path())?);
+        let child = Mutex::new(launch(port, folder.path(), &[])?);
         Ok(Self { url: format!("redis://127.0.0.1:{port}"), own: Some(Own { child, port, folder }) })
     }
 
@@ -104,7 +111,7 @@ impl Drop for Redis {
     }
 }
 
-fn program() -> Option<PathBuf> {
+pub(super) fn program() -> Option<PathBuf> {
     installed("redis-server", &["/usr/bin", "/usr/local/bin"])
 }
 

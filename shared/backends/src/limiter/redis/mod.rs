@@ -3,6 +3,7 @@
 //! All keys of an account carry its name as their hash tag, so that a cluster keeps them together.
 
 mod scripts;
+mod share;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +12,28 @@ use async_trait::async_trait;
 use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::limit::{Ask, Cause, Limits, Micros, Unit};
 use outflow_model::port::Result;
+use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
-use redis::aio::ConnectionManager;
 use redis::{FromRedisValue, Script, ScriptInvocation};
 
-use crate::redis_link::{self, unavailable};
+use crate::SystemClock;
+use crate::redis_link::{Link, unavailable};
+use share::LocalShare;
 
 /// The claims of a run are remembered for so long after its gate was renewed, in milliseconds.
 const REMEMBERED: u64 = 3_600_000;
 
 /// Budgets, gates and claims in Redis.
 pub struct RedisLimiter {
-    connection: ConnectionManager,
+    connection: Link,
     /// Where the day's use outlives Redis; a coordinator has it, a worker has not.
     quotas: Option<Arc<dyn Quotas>>,
     prefix: String,
     scripts: Scripts,
+    share: LocalShare,
+    /// This process among those that ask for lanes.
+    name: String,
 }
 
 struct Scripts {
@@ -44,10 +50,10 @@ struct Scripts {
 }
 
 impl RedisLimiter {
-    /// A limiter on the server at `url` (`redis://` or `rediss://`), whose keys begin with `prefix`. It connects when it is
+    /// A limiter on the server at `url` (`redis://`, `redis-sentinel://` or `redis-cluster://`; with `rediss` over TLS), whose keys begin with `prefix`. It connects when it is
     /// first used, and again whenever the connection is lost.
     pub fn new(url: &str, prefix: &str, quotas: Option<Arc<dyn Quotas>>) -> Result<Self> {
-        let connection = redis_link::connect(url)?;
+        let connection = Link::to(url)?;
         let scripts = Scripts {
             permit: Script::new(include_str!("permit.lua")),
             claim: Script::new(scripts::CLAIM),
@@ -60,7 +66,8 @@ impl RedisLimiter {
             announce: Script::new(scripts::ANNOUNCE),
             lanes: Script::new(scripts::LANES),
         };
-        Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts })
+        let name = format!("{:x}", SystemClock::default().entropy());
+        Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts, share: LocalShare::default(), name })
     }
 
     fn key(&self, account: &str, what: &str) -> String {
@@ -68,7 +75,11 @@ impl RedisLimiter {
     }
 
     fn lanes_key(&self) -> String {
-        format!("{}:lanes", self.prefix)
+        format!("{{{}:lanes}}", self.prefix)
+    }
+
+    fn workers_key(&self) -> String {
+        format!("{{{}:lanes}}:workers", self.prefix)
     }
 
     fn gate(&self, account: &str, run: &RunId) -> String {
@@ -96,7 +107,7 @@ impl RedisLimiter {
 
     /// Asks for a permit at `now`, or at this moment where that is 0; answers as the script does.
     #[doc(hidden)]
-    pub async fn ask(&self, request: &Request<'_>, now: Micros) -> Result<(i64, Micros)> {
+    pub async fn ask(&self, request: &Request<'_>, now: Micros) -> Result<(i64, Micros, i64)> {
         let Request { account, limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease, timeout } =
             *request;
         let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, timeout });
@@ -139,6 +150,19 @@ impl RedisLimiter {
             // How long is told by the next permit.
             _ => Some(Verdict::Later { wait: 0, cause: Cause::Paused }),
         })
+    }
+
+    /// What becomes of a booked request whose moment has come.
+    async fn booked(&self, request: &Request<'_>) -> Result<Verdict> {
+        match self.changed(request).await {
+            Ok(None) => Ok(Verdict::Go),
+            Ok(Some(verdict)) => {
+                self.end(request.account, request.slot, Ended::Unsent).await?;
+                Ok(verdict)
+            }
+            Err(_) if self.share.may_leave(request) => Ok(Verdict::Go),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the day's use to the ledger, or back from there where Redis has forgotten it.
@@ -195,7 +219,10 @@ impl Limiter for RedisLimiter {
 
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>> {
         let mut call = self.scripts.lanes.prepare_invoke();
-        let known: Vec<(String, u32)> = self.invoke(call.key(self.lanes_key())).await?;
+        call.key(self.lanes_key()).key(self.workers_key()).arg(&self.name);
+        let (workers, known): (u64, Vec<(String, u32)>) = self.invoke(&call).await?;
+        self.share.seen(workers);
+        self.share.sweep();
         Ok(known.into_iter().map(|(lane, concurrency)| (Lane(lane), concurrency)).collect())
     }
 
@@ -220,22 +247,28 @@ impl Limiter for RedisLimiter {
     }
 
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()> {
+        self.share.let_go(attempt);
         self.invoke(&self.about(&self.scripts.finish, account, attempt)).await
     }
 
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
-        let (code, wait) = self.ask(request, 0).await?;
+        let asked = tokio::time::Instant::now();
+        let (code, wait, open) = match self.ask(request, 0).await {
+            Ok(told) => told,
+            Err(error) => return self.share.permit(request).ok_or(error),
+        };
+        if matches!(code, 1 | 2) {
+            request.attempt.inspect(|attempt| self.share.let_go(attempt));
+        } else {
+            let holds = request.lease.min(open.saturating_mul(1_000)).max(0) as u64;
+            self.share.holds(request, (asked + Duration::from_micros(holds)).into_std());
+        }
         let cause = match code {
-            0 => {
-                if wait > 0 {
-                    tokio::time::sleep(Duration::from_micros(wait as u64)).await;
-                    if let Some(verdict) = self.changed(request).await? {
-                        self.end(request.account, request.slot, Ended::Unsent).await?;
-                        return Ok(verdict);
-                    }
-                }
-                return Ok(Verdict::Go);
+            0 if wait > 0 => {
+                tokio::time::sleep(Duration::from_micros(wait as u64)).await;
+                return self.booked(request).await;
             }
+            0 => return Ok(Verdict::Go),
             1 => return Ok(Verdict::Closed),
             2 => return Ok(Verdict::Lost),
             3 => Cause::Window,
@@ -248,6 +281,9 @@ impl Limiter for RedisLimiter {
     }
 
     async fn end(&self, account: &str, slot: u64, ended: Ended) -> Result<()> {
+        if self.share.ended(slot) {
+            return Ok(());
+        }
         let mut call = self.scripts.end.prepare_invoke();
         call.key(self.key(account, "flight")).key(self.key(account, "usage"));
         call.arg(slot).arg(i32::from(ended == Ended::Unsent));
@@ -255,11 +291,13 @@ impl Limiter for RedisLimiter {
     }
 
     async fn pause(&self, account: &str, wait: Micros) -> Result<()> {
+        self.share.pause(account, wait);
         let mut call = self.scripts.pause.prepare_invoke();
         self.invoke(call.key(self.key(account, "pause")).arg(wait)).await
     }
 
     async fn learn_daily(&self, account: &str, used: u64, allowed: Option<u64>) -> Result<()> {
+        self.share.counts_days(account);
         self.daily(account, -1, used, allowed).await?;
         Ok(())
     }

@@ -5,8 +5,8 @@
 -- ARGV  now (0: this server's time), slot, lease, timeout, worker, quota of the day (-1: none), percent kept back,
 --       requests under way at most (-1: any), urgent (0 or 1), ahead, horizon, share, sync,
 --       chunk, attempt, then of each window: name, units, interval, tolerance
--- Answers {code, microseconds}: 0 send after them, 1 closed, 2 lost; ask again after them, for there is in the way
---       3 a window, 4 requests under way, 5 a pause, 6 the day's quota, 7 another sync's turn
+-- Answers {code, microseconds, milliseconds that the gate stays open}: 0 send after the microseconds, 1 closed, 2 lost;
+--       ask again after them, for there is in the way 3 a window, 4 requests under way, 5 a pause, 6 the day's quota, 7 another sync's turn
 
 local DAY, SHARE_MEMORY, SHARE_LEAD = 86400000000, 500000, 4000
 
@@ -26,20 +26,22 @@ if now == 0 then
   now = time[1] * 1000000 + time[2]
 end
 
+local open = 0
 if gate then
-  if redis.call('EXISTS', gate) == 0 then
-    return {1, 0}
+  open = redis.call('PTTL', gate)
+  if open < 0 then
+    return {1, 0, 0}
   end
   local held, holder = string.match(redis.call('HGET', claims, chunk) or '', '^(%d+) %d+ (.*)$')
   if held ~= attempt or holder ~= worker then
-    return {2, 0}
+    return {2, 0, 0}
   end
   redis.call('HSET', claims, chunk, attempt .. ' ' .. text(now + lease) .. ' ' .. worker)
 end
 
 local paused = tonumber(redis.call('GET', pause) or 0)
 if paused > now then
-  return {5, paused - now}
+  return {5, paused - now, open}
 end
 
 local day = math.floor(now / DAY)
@@ -53,12 +55,12 @@ if quota < 0 or (allowed >= 0 and allowed < quota) then
   quota = allowed
 end
 if quota >= 0 and daily >= math.floor(quota * (100 - kept_back) / 100) then
-  return {6, (day + 1) * DAY - now}
+  return {6, (day + 1) * DAY - now, open}
 end
 
 redis.call('ZREMRANGEBYSCORE', flight, '-inf', text(now))
 if most >= 0 and redis.call('ZCARD', flight) >= math.max(most, 1) then
-  return {4, 5000}
+  return {4, 5000, open}
 end
 
 local at, windows = now, {}
@@ -72,7 +74,7 @@ for first = 16, #ARGV, 4 do
   windows[#windows + 1] = window
 end
 if at > now + horizon then
-  return {3, at - horizon - now}
+  return {3, at - horizon - now, open}
 end
 
 if #windows > 0 then
@@ -96,7 +98,7 @@ if #windows > 0 then
   redis.call('HSET', shares, sync, text(now) .. ' ' .. text(used))
   redis.call('PEXPIRE', shares, 60000)
   if waits then
-    return {7, math.max(ahead, 1000)}
+    return {7, math.max(ahead, 1000), open}
   end
 end
 
@@ -107,4 +109,4 @@ redis.call('HSET', usage, 'day', text(day), 'daily', text(daily + 1))
 redis.call('PEXPIRE', usage, 172800000)
 redis.call('ZADD', flight, text(now + timeout), slot)
 redis.call('PEXPIRE', flight, 86400000)
-return {0, at - now}
+return {0, at - now, open}
