@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use outflow_worker::MEMORY;
 
 /// Reverse ETL: sends what changed in a warehouse model to operational tools, accounted to the last row.
 ///
@@ -252,6 +253,9 @@ pub(crate) struct WorkerFlags {
     /// Another worker takes this one's chunks over after so many seconds of silence.
     #[arg(long, default_value_t = 15)]
     pub(crate) lease: u32,
+    /// Chunks under delivery take no more MiB than this over all lanes; each lane may always have one.
+    #[arg(long, env = "OUTFLOW_MEMORY", default_value_t = MEMORY >> 20)]
+    pub(crate) memory: u64,
     /// Seconds after SIGTERM within which requests under way must be answered; what is left goes to other workers.
     #[arg(long, default_value_t = 60)]
     pub(crate) grace: u64,

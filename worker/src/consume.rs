@@ -11,7 +11,7 @@ use outflow_model::port::clock::Clock;
 use outflow_model::port::limiter::{Claimed, Limiter};
 use outflow_model::port::queue::{Delivery as Message, Queue, Take};
 use outflow_model::port::{PortError, Result, Trouble};
-use outflow_model::wire::{ChunkV1, Next, ReportV1, unpack};
+use outflow_model::wire::{ChunkV1, Next, ReportV1, unpack, unpacked_len};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
@@ -19,9 +19,12 @@ use tracing::{Instrument, info_span, warn};
 use crate::account::Accounts;
 use crate::deliver::{Delivery, Tools};
 use crate::figures::{self, InHand};
+use crate::room::Room;
 
 /// No chunk unpacks to more.
 const CHUNK_CAP: usize = 256 * 1024 * 1024;
+/// Chunks under delivery take no more bytes than this, where nobody says otherwise.
+pub const MEMORY: u64 = 512 * 1024 * 1024;
 /// A message that was delivered so often without an acknowledgement is not tried again.
 const POISON: u32 = 10;
 /// A claim lapses after this much silence: so long a chunk waits whose worker has died.
@@ -35,6 +38,7 @@ const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 pub struct Worker {
     name: String,
     accounts: Accounts,
+    room: Arc<Room>,
     pub(crate) tools: Tools,
 }
 
@@ -48,13 +52,21 @@ impl Worker {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (draining, _) = watch::channel(false);
-        Self { name, accounts, tools: Tools { queue, limiter, clock, lease: LEASE, draining } }
+        let room = Arc::new(Room::new(MEMORY));
+        Self { name, accounts, room, tools: Tools { queue, limiter, clock, lease: LEASE, draining } }
     }
 
     /// Its claims lapse after so much silence.
     #[must_use]
     pub fn with_lease(mut self, lease: Micros) -> Self {
         self.tools.lease = lease;
+        self
+    }
+
+    /// Chunks under delivery take no more bytes than this over all lanes, but for one that each lane may always have.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        self.room = Arc::new(Room::new(bytes));
         self
     }
 
@@ -188,6 +200,13 @@ impl Worker {
         let account = match self.accounts.get(&chunk.account) {
             Ok(account) => account,
             Err(error) => return stop("ACCOUNT", error.to_string()),
+        };
+        // Records are there twice while they are read, and as they came.
+        let bytes = chunk.payload.len() as u64 + 2 * unpacked_len(&chunk.payload).min(CHUNK_CAP as u64);
+        let lane = Lane(chunk.account.name.clone());
+        let _place = tokio::select! {
+            place = self.room.take(&lane, bytes) => place,
+            () = self.tools.drained() => return None,
         };
         let table = match unpack(&chunk.payload, CHUNK_CAP) {
             Ok(table) => table,

@@ -10,10 +10,11 @@ mod lanes;
 mod login;
 mod probe;
 mod read;
+mod room;
 mod transport;
 
 pub use account::{Account, AccountError, Accounts, Keyring, Secrets};
-pub use consume::{Worker, serve};
+pub use consume::{MEMORY, Worker, serve};
 pub use lanes::serve_all;
 pub use probe::{Catalog, ProbeError, probe};
 pub use read::{Values, Wanted, read};

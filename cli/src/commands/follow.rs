@@ -111,6 +111,11 @@ async fn wonder(ui: &Ui, ledger: &dyn Ledger, run: &Run) -> Result<()> {
         ui.note(format!("{id} waits: {account} is paused ({reason}); `outflow resume {account}` lifts that."));
     } else if run.state == RunState::Queued {
         ui.note(format!("{id} is still queued: is an `outflow coordinator` running, or is the sync's last run held?"));
+    } else if run.cancel {
+        ui.note(format!(
+            "{id} ends when what is under way has been settled. Where that takes long, a coordinator's log says what it waits for, such \
+             as a sync that cannot be read."
+        ));
     }
     Ok(())
 }

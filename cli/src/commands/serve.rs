@@ -48,7 +48,7 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
 
 /// Serves every lane until the first signal; then ends what is under way, and hands the rest back.
 pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<Exit> {
-    let WorkerFlags { queue, limiter, store, keys, prefix, lease, grace, monitor } = flags;
+    let WorkerFlags { queue, limiter, store, keys, prefix, lease, memory, grace, monitor } = flags;
     let given = Messaging {
         queue: queue.clone(),
         limiter: limiter.clone(),
@@ -57,7 +57,8 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
         prefix: prefix.clone(),
     };
     let figures = Figures::start("outflow-worker")?;
-    let worker = compose::worker(root, given)?.with_lease(i64::from((*lease).max(1)) * 1_000_000);
+    let worker =
+        compose::worker(root, given)?.with_lease(i64::from((*lease).max(1)) * 1_000_000).with_memory(memory << 20);
     let worker = Arc::new(worker);
     if let Some(address) = monitor {
         let asked = worker.clone();

@@ -264,6 +264,11 @@ pub fn pack(table: &Table) -> Result<Vec<u8>, WireError> {
     zstd::bulk::compress(&plain, 1).map_err(WireError::Payload)
 }
 
+/// How many bytes records unpack to, as their frame says; 0 where it does not say.
+pub fn unpacked_len(payload: &[u8]) -> u64 {
+    zstd::zstd_safe::get_frame_content_size(payload).ok().flatten().unwrap_or(0)
+}
+
 /// Unpacks records; at most `cap` bytes, so that a damaged length cannot exhaust memory.
 pub fn unpack(payload: &[u8], cap: usize) -> Result<Table, WireError> {
     let plain = zstd::bulk::decompress(payload, cap).map_err(WireError::Payload)?;
@@ -308,7 +313,9 @@ mod tests {
         let table = Table { rows: 1, fields: vec![field], identity: 1, record_ids: None };
         let packed = pack(&table)?;
         assert_eq!(unpack(&packed, 1 << 20)?, table);
-        assert!(matches!(unpack(&packed, 8), Err(WireError::Payload(_))));
+        let length = unpacked_len(&packed) as usize;
+        assert_eq!(unpack(&packed, length)?, table);
+        assert!(matches!(unpack(&packed, length - 1), Err(WireError::Payload(_))));
         Ok(())
     }
 
