@@ -1,6 +1,6 @@
 //! One cell: a run under load that something befalls, and what the destination says of it afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -119,7 +119,7 @@ async fn one(cell: &Cell, kind: Kind, name: &str, number: u64, site: &mut Site, 
         runs.push(site.ended(&id).await?);
     }
     let seconds = began.elapsed().as_secs_f64();
-    let count = Count::of(site, kind, results.rows, &runs);
+    let count = Count::of(site, kind, results.rows, &runs, &undecided(site)?);
     let Count { lost, duplicated, unknown, wrong } = count;
     ensure!(lost == 0 && wrong == 0, "{count:?}: {runs:?}");
     let twice = match (cell.twice, kind) {
@@ -133,6 +133,12 @@ async fn one(cell: &Cell, kind: Kind, name: &str, number: u64, site: &mut Site, 
     }))
 }
 
+/// The keys of the rows that are unknown, as a user sees them.
+fn undecided(site: &Site) -> Result<BTreeSet<String>> {
+    let output = site.command(&["--output", "json", "unknown", "people"])?;
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))
+}
+
 /// True where another run finds more to do.
 fn is_short(run: &Run) -> bool {
     let total = run.tally.total();
@@ -142,7 +148,7 @@ fn is_short(run: &Run) -> bool {
 /// What the portal says.
 #[derive(Debug)]
 struct Count {
-    /// Rows that are not there, though the ledger says that they succeeded, or says nothing of them.
+    /// Rows that are not there, and that are not said to be unknown.
     lost: u64,
     /// Writes beyond the first of a row.
     duplicated: u64,
@@ -153,18 +159,18 @@ struct Count {
 }
 
 impl Count {
-    fn of(site: &Site, kind: Kind, rows: usize, runs: &[Run]) -> Self {
+    fn of(site: &Site, kind: Kind, rows: usize, runs: &[Run], undecided: &BTreeSet<String>) -> Self {
         let portal = &site.portal.inner;
         let there = portal.records("contacts", "email");
         let unknown: u64 = runs.iter().map(|run| run.tally.total().unknown).sum();
-        let mut absent = 0;
-        let mut wrong = 0;
+        let (mut lost, mut wrong) = (0, 0);
         for n in 0..rows {
-            match there.get(&format!("p{n}@x.io")) {
+            let key = format!("p{n}@x.io");
+            match there.get(&key) {
                 Some(record) => {
                     wrong += u64::from(record.properties.get("firstname") != Some(&format!("Person {n}")));
                 }
-                None => absent += 1,
+                None => lost += u64::from(!undecided.contains(&key)),
             }
         }
         let mut writes: BTreeMap<String, u64> = BTreeMap::new();
@@ -175,10 +181,10 @@ impl Count {
         let succeeded: u64 = runs.iter().map(|run| run.tally.total().succeeded).sum();
         wrong += runs.iter().filter(|run| run.tally.closes().is_err()).count() as u64;
         // Each row was acknowledged once, or is known not to be known.
-        wrong += (succeeded + skipped + unknown).abs_diff(rows as u64);
+        wrong += (succeeded + skipped + unknown).abs_diff(rows as u64) + unknown.abs_diff(undecided.len() as u64);
         let again = writes.values().map(|count| count - 1).sum::<u64>();
         Self {
-            lost: absent - absent.min(unknown),
+            lost,
             // The portal refuses a second create of one record, and the sync skips it.
             duplicated: again + if kind == Kind::Unrepeatable { skipped } else { 0 },
             unknown,

@@ -4,10 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use outflow_model::id::RunId;
+use outflow_model::port::ledger::Runs;
 use outflow_model::run::RunState;
 use outflow_testkit::services::signal;
+use outflow_tests::Weather;
 
 use crate::cell::{BOTH, Cell, REPEATABLE, Site, Twice};
+
+/// An answer of the ledger takes twice as long.
+const FAR: Duration = Duration::from_millis(50);
 
 pub(crate) const CELLS: &[Cell] = &[
     Cell {
@@ -47,9 +52,15 @@ pub(crate) const CELLS: &[Cell] = &[
     },
 ];
 
+/// They die in that phase, and leave the run in it: a ledger that is far away makes each phase last.
 async fn killed(site: &mut Site, run: &RunId, state: RunState) -> Result<()> {
+    site.links.ledger.set(Weather { latency: FAR, ..Weather::default() });
     site.reached(run, state).await?;
-    site.replace_coordinators()
+    site.coordinators.clear();
+    let left = site.ledger.run(run).await?.context("the run is gone")?;
+    ensure!(left.state == state, "it was left {:?}", left.state);
+    site.links.ledger.set(Weather::default());
+    site.start_coordinator()
 }
 
 async fn taken_over(site: &mut Site, run: &RunId) -> Result<()> {

@@ -249,9 +249,10 @@ impl<S: Simulator> Cluster<S> {
         Ok(())
     }
 
-    /// Waits until a run is in a state, or beyond.
+    /// Waits until a run is in a state.
     pub async fn reached(&self, run: &RunId, state: RunState) -> Result<()> {
-        self.until(run, |run| run.state == state || run.state.is_end()).await?;
+        let run = self.until(run, |run| run.state == state || run.state.is_end()).await?;
+        ensure!(run.state == state, "the run was never seen {}", state.name());
         Ok(())
     }
 
