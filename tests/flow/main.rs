@@ -36,6 +36,7 @@ const CASES: &[Case] = &[
     ("refused_rows_are_never_retried_where_asked", Need::Nothing, modes::never_retried),
     ("refused_rows_are_retried_in_every_run_where_asked", Need::Nothing, modes::every_run),
     ("another_key_is_refused_and_removes_nothing", Need::Nothing, modes::other_key),
+    ("another_type_of_destination_is_refused", Need::Nothing, modes::other_destination),
     ("a_removed_row_without_a_key_is_not_guessed", Need::Nothing, modes::keyless),
     ("a_black_hole_takes_every_change_and_sends_nothing", Need::Nothing, modes::blackhole),
     ("a_manifest_of_the_users_own_delivers", Need::Nothing, modes::own_manifest),

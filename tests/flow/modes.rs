@@ -164,6 +164,22 @@ pub(crate) fn other_key() -> Result<()> {
     })
 }
 
+/// What one vendor acknowledged is not taken for what another has, though the account kept its name.
+pub(crate) fn other_destination() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: upsert\nidentity: [email]", NAME)?;
+        lab.rows(&[("a@x.io", "A")])?;
+        lab.run("people").await?;
+        let project =
+            "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm: { type: blackhole }\n";
+        lab.write("outflow.yml", project)?;
+        let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(error.contains("another destination type (hubspot, now blackhole)"), "{error}");
+        Ok(())
+    })
+}
+
 pub(crate) fn keyless() -> Result<()> {
     block(async {
         let lab = Lab::new(Options::default()).await?;

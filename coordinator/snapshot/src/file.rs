@@ -36,6 +36,9 @@ pub struct Header {
     pub run: String,
     /// The destination account.
     pub account: String,
+    /// What kind of destination that is; empty in snapshots that did not tell.
+    #[serde(default)]
+    pub destination: String,
     /// The destination's object.
     pub object: String,
     /// The key's columns.
@@ -228,6 +231,7 @@ mod tests {
             sync: "customers".to_owned(),
             run: "run_1".to_owned(),
             account: "crm".to_owned(),
+            destination: "hubspot".to_owned(),
             object: "contacts".to_owned(),
             key: vec![("email".to_owned(), Kind::Text)],
             fold: vec![true],

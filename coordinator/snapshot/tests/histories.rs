@@ -190,6 +190,7 @@ fn run(
         sync: "s".to_owned(),
         run: number.to_string(),
         account: "a".to_owned(),
+        destination: "d".to_owned(),
         object: "o".to_owned(),
         key: vec![("key".to_owned(), Kind::Text)],
         fold: vec![false],

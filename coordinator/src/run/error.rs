@@ -35,7 +35,7 @@ pub enum EngineError {
     OtherSnapshot {
         /// The sync.
         sync: String,
-        /// Key, account or object.
+        /// Key, account, its type, or object.
         what: &'static str,
         /// As the snapshot has it.
         was: String,

@@ -81,7 +81,7 @@ impl Engine {
         Ok(Finished { run, warnings })
     }
 
-    /// The base snapshot of a sync, checked to be of the same key, account and object.
+    /// The base snapshot of a sync, checked to be of the same key, account, type of destination and object.
     async fn base(&self, key: Option<&str>, header: &Header) -> Result<Option<(LocalCopy, Header)>, EngineError> {
         let Some(key) = key else { return Ok(None) };
         let copy = self.store.local(key).await?;
@@ -100,6 +100,9 @@ impl Engine {
         };
         if found.account != header.account {
             return Err(other("destination account", found.account, header.account.clone()));
+        }
+        if !found.destination.is_empty() && found.destination != header.destination {
+            return Err(other("destination type", found.destination, header.destination.clone()));
         }
         if found.object != header.object {
             return Err(other("object", found.object, header.object.clone()));
@@ -168,6 +171,7 @@ impl Engine {
             sync: sync.name.clone(),
             run: run.to_owned(),
             account: sync.account.name.clone(),
+            destination: sync.account.kind.clone(),
             object: sync.config.object.clone(),
             key: Vec::new(),
             fold: sync.fold.clone(),

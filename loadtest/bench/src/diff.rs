@@ -102,6 +102,7 @@ fn write_base(path: &Path, rows: u64, narrow: bool, folder: &Path) -> Result<()>
         sync: "bench".to_owned(),
         run: "base".to_owned(),
         account: "a".to_owned(),
+        destination: "d".to_owned(),
         object: "o".to_owned(),
         key: Vec::new(),
         fold: Vec::new(),
