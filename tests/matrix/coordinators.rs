@@ -56,6 +56,8 @@ pub(crate) const CELLS: &[Cell] = &[
 async fn killed(site: &mut Site, run: &RunId, state: RunState) -> Result<()> {
     site.links.ledger.set(Weather { latency: FAR, ..Weather::default() });
     site.reached(run, state).await?;
+    // Nothing that is still on its way arrives after their end.
+    site.links.ledger.set(Weather { broken: true, ..Weather::default() });
     site.coordinators.clear();
     let left = site.ledger.run(run).await?.context("the run is gone")?;
     ensure!(left.state == state, "it was left {:?}", left.state);

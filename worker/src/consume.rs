@@ -205,8 +205,12 @@ impl Worker {
         let bytes = chunk.payload.len() as u64 + 2 * unpacked_len(&chunk.payload).min(CHUNK_CAP as u64);
         let lane = Lane(chunk.account.name.clone());
         let _place = tokio::select! {
-            place = self.room.take(&lane, bytes) => place,
-            () = self.tools.drained() => return None,
+            biased;
+            place = self.room.take(&lane, bytes, chunk.urgent) => place,
+            () = self.tools.drained() => {
+                let (parked, class) = (chunk.parked.clone(), ErrorClass::Backoff);
+                return ended(Next::Again { after: 0, counted: false, parked, class });
+            }
         };
         let table = match unpack(&chunk.payload, CHUNK_CAP) {
             Ok(table) => table,

@@ -38,21 +38,21 @@ impl Room {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is room.
-    pub(crate) async fn take(self: &Arc<Self>, lane: &Lane, bytes: u64) -> Place {
+    /// Waits until there is room; what is urgent does not.
+    pub(crate) async fn take(self: &Arc<Self>, lane: &Lane, bytes: u64, urgent: bool) -> Place {
         loop {
             // Whatever is freed from here on is heard of.
             let freed = self.freed.notified();
-            if let Some(place) = self.try_take(lane, bytes) {
+            if let Some(place) = self.try_take(lane, bytes, urgent) {
                 return place;
             }
             freed.await;
         }
     }
 
-    fn try_take(self: &Arc<Self>, lane: &Lane, bytes: u64) -> Option<Place> {
+    fn try_take(self: &Arc<Self>, lane: &Lane, bytes: u64, urgent: bool) -> Option<Place> {
         let mut held = self.held();
-        if held.bytes + bytes > self.bytes && held.chunks.contains_key(lane) {
+        if !urgent && held.bytes + bytes > self.bytes && held.chunks.contains_key(lane) {
             return None;
         }
         held.bytes += bytes;
@@ -89,13 +89,14 @@ mod tests {
     #[tokio::test]
     async fn a_lane_waits_for_room_unless_it_holds_nothing() {
         let room = Arc::new(Room::new(100));
-        let first = room.take(&lane("a"), 80).await;
-        assert!(room.try_take(&lane("a"), 30).is_none(), "it would not fit");
-        let other = room.take(&lane("b"), 500).await;
-        assert!(room.try_take(&lane("b"), 1).is_none(), "it holds one already");
+        let first = room.take(&lane("a"), 80, false).await;
+        assert!(room.try_take(&lane("a"), 30, false).is_none(), "it would not fit");
+        let other = room.take(&lane("b"), 500, false).await;
+        assert!(room.try_take(&lane("b"), 1, false).is_none(), "it holds one already");
+        assert!(room.try_take(&lane("b"), 1, true).is_some(), "what is urgent waits for nothing");
         drop(other);
         let a = lane("a");
-        let (place, ()) = tokio::join!(room.take(&a, 30), async { drop(first) });
+        let (place, ()) = tokio::join!(room.take(&a, 30, false), async { drop(first) });
         assert_eq!(place.bytes, 30);
         drop(place);
         let held = room.held();

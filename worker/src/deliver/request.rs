@@ -43,7 +43,12 @@ impl Slot {
     async fn ask(&mut self, request: &Permit<'_>) -> port::Result<Verdict> {
         self.dropped = Some(Ended::Unsent);
         let verdict = self.limiter.permit(request).await;
-        self.dropped = matches!(verdict, Ok(Verdict::Go)).then_some(Ended::Sent);
+        self.dropped = match verdict {
+            Ok(Verdict::Go) => Some(Ended::Sent),
+            Ok(_) => None,
+            // It may have been given one.
+            Err(_) => Some(Ended::Unsent),
+        };
         verdict
     }
 

@@ -1,5 +1,7 @@
 //! The server that sentinels name as the master, which may be another tomorrow.
 
+use std::time::{Duration, Instant};
+
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{
@@ -10,11 +12,23 @@ use tokio::sync::Mutex;
 
 use super::{ANSWER, CONNECT, each};
 
-/// A master, and what is known of it.
+/// Sentinels that were of no help are asked again after so long.
+const AGAIN: Duration = Duration::from_millis(300);
+
+/// A master.
 pub(crate) struct Master {
-    sentinels: Mutex<SentinelClient>,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    current: Mutex<Current>,
     database: i64,
+}
+
+/// What is known of it.
+struct Current {
+    sentinels: SentinelClient,
+    connection: Option<MultiplexedConnection>,
+    /// How many connections there were.
+    number: u64,
+    /// When the last attempt to connect failed.
+    failed: Option<Instant>,
 }
 
 impl Master {
@@ -38,8 +52,9 @@ impl Master {
         let node = SentinelNodeConnectionInfo::default().set_redis_connection_info(redis.set_db(database));
         let node = if scheme == "rediss" { node.set_tls_mode(TlsMode::Secure) } else { node };
         let addresses: Vec<ConnectionAddr> = all.into_iter().map(|info| info.addr().clone()).collect();
-        let client = SentinelClient::build(addresses, name, Some(node), SentinelServerType::Master)?;
-        Ok(Self { sentinels: Mutex::new(client), connection: Mutex::default(), database })
+        let sentinels = SentinelClient::build(addresses, name, Some(node), SentinelServerType::Master)?;
+        let current = Current { sentinels, connection: None, number: 0, failed: None };
+        Ok(Self { current: Mutex::new(current), database })
     }
 
     pub(super) const fn database(&self) -> i64 {
@@ -51,23 +66,41 @@ impl Master {
         &self,
         question: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> RedisResult<T> {
-        let answer = question(&mut self.connection().await?).await;
+        let (number, mut connection) = self.connection().await?;
+        let answer = question(&mut connection).await;
         if let Err(error) = &answer
             && (error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY"))
         {
-            self.connection.lock().await.take();
+            let mut current = self.current.lock().await;
+            // Another may have found a better one meanwhile.
+            if current.number == number {
+                current.connection = None;
+            }
         }
         answer
     }
 
-    async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        let mut connection = self.connection.lock().await;
-        if let Some(known) = &*connection {
-            return Ok(known.clone());
+    async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+        let mut current = self.current.lock().await;
+        if let Some(known) = &current.connection {
+            return Ok((current.number, known.clone()));
+        }
+        // Who waited for an attempt that failed does not make the next one wait, too.
+        if current.failed.is_some_and(|failed| failed.elapsed() < AGAIN) {
+            return Err(RedisError::from((ErrorKind::Io, "The sentinels named no master that answers")));
         }
         let config =
             AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER)).set_connection_timeout(Some(CONNECT));
-        let opened = self.sentinels.lock().await.get_async_connection_with_config(&config).await?;
-        Ok(connection.insert(opened).clone())
+        match current.sentinels.get_async_connection_with_config(&config).await {
+            Ok(opened) => {
+                current.number += 1;
+                current.connection = Some(opened.clone());
+                Ok((current.number, opened))
+            }
+            Err(error) => {
+                current.failed = Some(Instant::now());
+                Err(error)
+            }
+        }
     }
 }

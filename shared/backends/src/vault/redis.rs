@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use outflow_model::port::vault::{Access, Exchange, Turn, Vault};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::secret::Secret;
-use redis::{FromRedisValue, Script};
+use redis::{FromRedisValue, Script, Value};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -165,8 +165,16 @@ impl Link {
     /// Waits until the server has written what it was told to its disk, where it can say so.
     async fn written(&self) {
         let mut command = redis::cmd("WAITAOF");
-        let written = self.query::<(u64, u64)>(command.arg(1).arg(0).arg(WRITTEN)).await;
-        if !matches!(written, Ok((1.., _))) && !self.warned.swap(true, Ordering::Relaxed) {
+        let told = self.query::<Value>(command.arg(1).arg(0).arg(WRITTEN)).await;
+        let is_written =
+            |told: &Value| matches!(told, Value::Array(all) if matches!(all.first(), Some(Value::Int(1..))));
+        let written = match &told {
+            // Of a cluster's servers, each for itself.
+            Ok(Value::Map(servers)) => servers.iter().all(|(_, told)| is_written(told)),
+            Ok(told) => is_written(told),
+            Err(_) => false,
+        };
+        if !written && !self.warned.swap(true, Ordering::Relaxed) {
             warn!(
                 "Redis does not say that it has written a refresh token to its disk; keep an append-only file (Redis 7.2 or \
                  later, `appendonly yes`), or the token is lost should the server die"

@@ -86,8 +86,8 @@ async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
             weight,
         };
         let expected = told(usage.acquire(&limits, now, &ask), now);
-        let (code, wait, _) = limiter.ask(&request, now).await?;
-        let answer = (code, wait);
+        let told = limiter.ask(&request, now, 0).await?;
+        let answer = (told.code, told.wait);
         ensure!(
             answer == expected,
             "{answer:?} instead of {expected:?} at step {slot} of seed {seed}: {ask:?} {limits:?}"
@@ -108,5 +108,35 @@ pub(crate) async fn same_as_the_model(limiter: &RedisLimiter) -> Result<()> {
         }
     }
     ensure!([0, 3, 4, 6, 7].iter().all(|code| seen[*code] > 20), "some answers were hardly tried: {seen:?}");
+    Ok(())
+}
+
+/// What was sent without asking counts as if it were sent now, once, whatever becomes of the ask that tells of it.
+pub(crate) async fn owed(limiter: &RedisLimiter) -> Result<()> {
+    let window = Window { unit: Unit::Requests, limit: 10, per_ms: 1_000 };
+    let limits = Limits { windows: vec![window], ..Limits::default() };
+    let ask = |slot| Request {
+        account: "owing",
+        limits: &limits,
+        attempt: None,
+        worker: "w",
+        slot,
+        lease: 0,
+        timeout: 2_000_000,
+        records: 1,
+        cost: 1,
+        urgent: false,
+        sync: "a",
+        weight: 1,
+    };
+    limiter.ask(&ask(1), NOON, 0).await?;
+    let (now, owed) = (NOON + 10_000_000, 500_000);
+    let terms = limits.terms(&Ask { records: 1, cost: 1, urgent: false, sync: "a", weight: 1, slot: 2, timeout: 0 });
+    let first = limiter.ask(&ask(2), now, owed).await?;
+    ensure!((first.code, first.wait) == (3, owed - terms.horizon), "{first:?}, {terms:?}");
+    let again = limiter.ask(&ask(2), now, 0).await?;
+    ensure!((again.code, again.wait) == (first.code, first.wait), "{again:?}");
+    let paid = limiter.ask(&ask(2), now + owed, 0).await?;
+    ensure!((paid.code, paid.wait) == (0, 0), "{paid:?}");
     Ok(())
 }

@@ -6,7 +6,7 @@ mod scripts;
 mod share;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use outflow_model::id::{AttemptId, Lane, RunId};
@@ -49,6 +49,20 @@ struct Scripts {
     lanes: Script,
 }
 
+/// What the script answers.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// What becomes of the request.
+    pub code: i64,
+    /// Microseconds: until it may leave, or until it may ask again.
+    pub wait: Micros,
+    /// Milliseconds for which the gate stays open.
+    open: i64,
+    /// 1 where the account's days are counted.
+    counted: i64,
+}
+
 impl RedisLimiter {
     /// A limiter on the server at `url` (`redis://`, `redis-sentinel://` or `redis-cluster://`; with `rediss` over TLS), whose keys begin with `prefix`. It connects when it is
     /// first used, and again whenever the connection is lost.
@@ -67,7 +81,7 @@ impl RedisLimiter {
             lanes: Script::new(scripts::LANES),
         };
         let name = format!("{:x}", SystemClock::default().entropy());
-        Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts, share: LocalShare::default(), name })
+        Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts, share: LocalShare::new(), name })
     }
 
     fn key(&self, account: &str, what: &str) -> String {
@@ -75,9 +89,10 @@ impl RedisLimiter {
     }
 
     fn lanes_key(&self) -> String {
-        format!("{{{}:lanes}}", self.prefix)
+        format!("{}:lanes", self.prefix)
     }
 
+    /// On the same node of a cluster.
     fn workers_key(&self) -> String {
         format!("{{{}:lanes}}:workers", self.prefix)
     }
@@ -105,9 +120,10 @@ impl RedisLimiter {
         command.query_async(&mut self.connection.clone()).await.map_err(unavailable)
     }
 
-    /// Asks for a permit at `now`, or at this moment where that is 0; answers as the script does.
+    /// Asks for a permit at `now`, or at this moment where that is 0, where so many microseconds of the account were used up
+    /// without asking; answers as the script does.
     #[doc(hidden)]
-    pub async fn ask(&self, request: &Request<'_>, now: Micros) -> Result<(i64, Micros, i64)> {
+    pub async fn ask(&self, request: &Request<'_>, now: Micros, owed: Micros) -> Result<Told> {
         let Request { account, limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease, timeout } =
             *request;
         let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, timeout });
@@ -128,11 +144,14 @@ impl RedisLimiter {
             .arg(limits.reserve_percent.min(99));
         call.arg(optional(limits.in_flight.map(u64::from))).arg(i32::from(urgent));
         call.arg(terms.ahead).arg(terms.horizon).arg(terms.share).arg(sync);
-        call.arg(attempt.map_or(0, |attempt| attempt.chunk)).arg(attempt.map_or(0, |attempt| attempt.attempt));
+        call.arg(attempt.map_or(0, |attempt| attempt.chunk))
+            .arg(attempt.map_or(0, |attempt| attempt.attempt))
+            .arg(owed);
         for (name, term) in names(limits).zip(&terms.windows) {
             call.arg(name).arg(term.units).arg(term.interval).arg(term.tolerance);
         }
-        self.invoke(&call).await
+        let (code, wait, open, counted) = self.invoke(&call).await?;
+        Ok(Told { code, wait, open, counted })
     }
 
     /// What has changed while a booked request waited for its moment.
@@ -143,12 +162,15 @@ impl RedisLimiter {
         if let Some(AttemptId { run, chunk, attempt }) = request.attempt {
             call.key(self.gate(account, run)).key(self.claims(account, run)).arg(*chunk).arg(*attempt);
         }
-        Ok(match self.invoke::<i64>(&call).await? {
+        let (code, wait): (i64, Micros) = self.invoke(&call).await?;
+        Ok(match code {
             0 => None,
             1 => Some(Verdict::Closed),
             2 => Some(Verdict::Lost),
-            // How long is told by the next permit.
-            _ => Some(Verdict::Later { wait: 0, cause: Cause::Paused }),
+            _ => {
+                self.share.pause(account, wait);
+                Some(Verdict::Later { wait, cause: Cause::Paused })
+            }
         })
     }
 
@@ -157,6 +179,9 @@ impl RedisLimiter {
         match self.changed(request).await {
             Ok(None) => Ok(Verdict::Go),
             Ok(Some(verdict)) => {
+                if matches!(verdict, Verdict::Closed | Verdict::Lost) {
+                    self.share.let_go(request.attempt);
+                }
                 self.end(request.account, request.slot, Ended::Unsent).await?;
                 Ok(verdict)
             }
@@ -247,21 +272,26 @@ impl Limiter for RedisLimiter {
     }
 
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()> {
-        self.share.let_go(attempt);
+        self.share.let_go(Some(attempt));
         self.invoke(&self.about(&self.scripts.finish, account, attempt)).await
     }
 
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
-        let asked = tokio::time::Instant::now();
-        let (code, wait, open) = match self.ask(request, 0).await {
+        let (asked, owed) = (Instant::now(), self.share.owed(request.account));
+        let Told { code, wait, open, counted } = match self.ask(request, 0, owed).await {
             Ok(told) => told,
             Err(error) => return self.share.permit(request).ok_or(error),
         };
-        if matches!(code, 1 | 2) {
-            request.attempt.inspect(|attempt| self.share.let_go(attempt));
-        } else {
-            let holds = request.lease.min(open.saturating_mul(1_000)).max(0) as u64;
-            self.share.holds(request, (asked + Duration::from_micros(holds)).into_std());
+        self.share.answered(request.account, owed);
+        if counted == 1 {
+            self.share.counts_days(request.account);
+        }
+        match code {
+            1 | 2 => self.share.let_go(request.attempt),
+            _ => {
+                let time = request.lease.min(open.saturating_mul(1_000)).max(0) as u64;
+                self.share.holds(request, asked, Duration::from_micros(time));
+            }
         }
         let cause = match code {
             0 if wait > 0 => {
@@ -273,7 +303,10 @@ impl Limiter for RedisLimiter {
             2 => return Ok(Verdict::Lost),
             3 => Cause::Window,
             4 => Cause::InFlight,
-            5 => Cause::Paused,
+            5 => {
+                self.share.pause(request.account, wait);
+                Cause::Paused
+            }
             6 => Cause::Daily,
             _ => Cause::Share,
         };

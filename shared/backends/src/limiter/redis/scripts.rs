@@ -49,15 +49,17 @@ if claim and tonumber(string.match(claim, '^%d+')) > tonumber(ARGV[2]) then retu
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ')
 redis.call('PEXPIRE', KEYS[1], ARGV[3])";
 
-/// KEYS pause; for requests of a run also gate and claims; ARGV holder, chunk, attempt. 0 nothing has changed, 1 closed, 2
-/// lost, 3 paused.
+/// KEYS pause; for requests of a run also gate and claims; ARGV holder, chunk, attempt. Answers {code, microseconds}:
+/// 0 nothing has changed, 1 closed, 2 lost, 3 paused for so long.
 pub(super) const CHANGED: &str = "
 if KEYS[2] then
-  if redis.call('EXISTS', KEYS[2]) == 0 then return 1 end
+  if redis.call('EXISTS', KEYS[2]) == 0 then return {1, 0} end
   local attempt, holder = string.match(redis.call('HGET', KEYS[3], ARGV[2]) or '', '^(%d+) %d+ (.*)$')
-  if attempt ~= ARGV[3] or holder ~= ARGV[1] then return 2 end
+  if attempt ~= ARGV[3] or holder ~= ARGV[1] then return {2, 0} end
 end
-return redis.call('EXISTS', KEYS[1]) * 3";
+local paused = redis.call('PTTL', KEYS[1])
+if paused < 0 then return {0, 0} end
+return {3, paused * 1000}";
 
 /// KEYS lanes; ARGV account, concurrency, for how long in microseconds.
 pub(super) const ANNOUNCE: &str = "

@@ -1,10 +1,11 @@
 //! A worker's own share of an account while Redis does not answer: half of what an even split among the workers would give
 //! each, for deliveries whose gate and claim are known to hold, and no longer than they do. What only all workers together
-//! can keep (a day's quota, a cap on requests under way) leaves it no share.
+//! can keep (a day's quota, a cap on requests under way) leaves it no share, and neither does a window so short that the
+//! workers, who cannot agree on turns, might use it up by one request each.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::Clock;
@@ -16,12 +17,15 @@ use outflow_model::limit::{Ask, Cause, Micros};
 use outflow_model::port::limiter::{Request, Verdict};
 use tracing::warn;
 
-/// A share is so much less than an even split: what Redis had permitted last still counts in every window.
+/// A share is so much less than an even split: what Redis had permitted last still counts in every window, and the workers'
+/// requests may coincide.
 const MARGIN: u64 = 2;
 
 /// What is known without Redis.
-#[derive(Default)]
-pub(super) struct LocalShare(Mutex<Known>);
+pub(super) struct LocalShare {
+    known: Mutex<Known>,
+    time: Time,
+}
 
 #[derive(Default)]
 struct Known {
@@ -29,50 +33,58 @@ struct Known {
     workers: u64,
     /// Until when an attempt's gate is open and its claim held, and by which delivery.
     holds: HashMap<AttemptId, (String, Instant)>,
-    /// Accounts that have been without Redis since their last request.
-    alone: HashMap<String, Pace>,
+    /// Accounts that have been without Redis since it answered last.
+    alone: HashMap<String, Alone>,
     /// Requests that were permitted here.
     slots: HashSet<u64>,
     paused: HashMap<String, Instant>,
-    /// Accounts whose destination counts days.
-    daily: HashSet<String>,
+    /// Accounts of which days are counted.
+    counted: HashSet<String>,
 }
 
-/// Time that requests take up, in microseconds. It begins used up, for others may have sent until just now.
-struct Pace {
-    limiter: RateLimiter<NotKeyed, InMemoryState, Time>,
-    longest: NonZeroU32,
+/// An account without Redis.
+struct Alone {
+    /// Hands out time, in microseconds. It begins with none, for others may have sent until just now.
+    pace: RateLimiter<NotKeyed, InMemoryState, Time>,
+    /// What each request takes: as much as the largest so far, so that nothing is saved up.
+    takes: NonZeroU32,
+    /// What its requests use up of the account, in microseconds.
+    owed: Micros,
 }
 
-impl Pace {
-    fn new(longest: NonZeroU32) -> Self {
-        let quota = Quota::with_period(Duration::from_micros(1)).map(|quota| quota.allow_burst(longest));
-        let limiter = RateLimiter::direct_with_clock(quota.unwrap_or(Quota::per_second(longest)), Time);
+impl Alone {
+    fn new(takes: NonZeroU32, owed: Micros, time: Time) -> Option<Self> {
+        let quota = Quota::with_period(Duration::from_micros(1))?.allow_burst(takes);
+        let pace = RateLimiter::direct_with_clock(quota, time);
         // All that a new one allows at once.
-        let _ = limiter.check_n(longest);
-        Self { limiter, longest }
+        pace.check_n(takes).ok()?.ok()?;
+        Some(Self { pace, takes, owed })
     }
 }
 
-/// The runtime's clock.
-#[derive(Clone, Debug)]
-struct Time;
+/// What tells the time.
+#[derive(Clone)]
+pub(super) struct Time(Arc<dyn Fn() -> Instant + Send + Sync>);
 
 impl Clock for Time {
     type Instant = Instant;
 
     fn now(&self) -> Instant {
-        tokio::time::Instant::now().into_std()
+        (self.0)()
     }
 }
 
-fn after(wait: Micros) -> Instant {
-    Time.now() + Duration::from_micros(wait.max(0) as u64)
-}
-
 impl LocalShare {
+    pub(super) fn new() -> Self {
+        Self::at(Time(Arc::new(Instant::now)))
+    }
+
+    fn at(time: Time) -> Self {
+        Self { known: Mutex::default(), time }
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// So many workers send.
@@ -80,86 +92,119 @@ impl LocalShare {
         self.known().workers = workers;
     }
 
-    /// Redis has answered for an account: a request of this delivery may have its share until then.
-    pub(super) fn holds(&self, request: &Request<'_>, until: Instant) {
+    /// Microseconds of an account that were used up here, and that Redis is to be told of.
+    pub(super) fn owed(&self, account: &str) -> Micros {
+        self.known().alone.get(account).map_or(0, |alone| alone.owed)
+    }
+
+    /// Redis has answered for an account, and was told what was owed.
+    pub(super) fn answered(&self, account: &str, owed: Micros) {
         let mut known = self.known();
-        if known.alone.remove(request.account).is_some() {
-            warn!(account = request.account, "Redis answers again; the account's budget is shared");
+        if let Some(alone) = known.alone.remove(account) {
+            warn!(account, "Redis answers again; the account's budget is shared");
+            if alone.owed > owed {
+                // Permitted while it was being asked.
+                known.alone.extend(
+                    Alone::new(alone.takes, alone.owed - owed, self.time.clone())
+                        .map(|alone| (account.to_owned(), alone)),
+                );
+            }
         }
+    }
+
+    /// A request of this delivery may have its share from the moment at which Redis was asked, for so long.
+    pub(super) fn holds(&self, request: &Request<'_>, asked: Instant, time: Duration) {
         if let Some(attempt) = request.attempt {
-            known.holds.insert(attempt.clone(), (request.worker.to_owned(), until));
+            self.known().holds.insert(attempt.clone(), (request.worker.to_owned(), asked + time));
         }
     }
 
     /// An attempt has ended here.
-    pub(super) fn let_go(&self, attempt: &AttemptId) {
-        self.known().holds.remove(attempt);
+    pub(super) fn let_go(&self, attempt: Option<&AttemptId>) {
+        if let Some(attempt) = attempt {
+            self.known().holds.remove(attempt);
+        }
     }
 
     /// Forgets what holds no more.
     pub(super) fn sweep(&self) {
-        let (mut known, now) = (self.known(), Time.now());
+        let (mut known, now) = (self.known(), self.time.now());
         known.holds.retain(|_, (_, until)| *until > now);
         known.paused.retain(|_, until| *until > now);
     }
 
-    /// The destination asked for a pause.
+    /// The account is closed for so long.
     pub(super) fn pause(&self, account: &str, wait: Micros) {
-        let until = after(wait);
+        let until = self.time.now() + Duration::from_micros(wait.max(0) as u64);
         let mut known = self.known();
         let paused = known.paused.entry(account.to_owned()).or_insert(until);
         *paused = until.max(*paused);
     }
 
-    /// The destination counts days.
+    /// The account's days are counted.
     pub(super) fn counts_days(&self, account: &str) {
-        self.known().daily.insert(account.to_owned());
+        self.known().counted.insert(account.to_owned());
     }
 
     /// Whether a request that Redis had booked may leave.
     pub(super) fn may_leave(&self, request: &Request<'_>) -> bool {
-        let (known, now) = (self.known(), Time.now());
+        let (known, now) = (self.known(), self.time.now());
         known.is_held(request, now) && known.paused.get(request.account).is_none_or(|until| *until <= now)
     }
 
     /// Whether a request may leave that Redis was not asked for; nothing where it has no share.
     pub(super) fn permit(&self, request: &Request<'_>) -> Option<Verdict> {
-        let Request { account, limits, records, cost, urgent, sync, weight, slot, timeout, .. } = *request;
-        let (mut known, now) = (self.known(), Time.now());
-        let is_shared = limits.daily.is_some() || limits.in_flight.is_some() || known.daily.contains(account);
-        if is_shared || known.workers == 0 || !known.is_held(request, now) {
+        let Request { account, limits, slot, .. } = *request;
+        let (mut known, now) = (self.known(), self.time.now());
+        let is_counted = limits.daily.is_some() || limits.in_flight.is_some() || known.counted.contains(account);
+        if is_counted || known.workers == 0 || !known.is_held(request, now) {
             return None;
         }
         if let Some(until) = known.paused.get(account).filter(|until| **until > now) {
             return Some(Verdict::Later { wait: micros(*until - now), cause: Cause::Paused });
         }
-        let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, timeout });
-        let alone = terms.windows.iter().map(|term| term.units.max(0) as u64 * term.interval.max(0) as u64).max();
-        let takes = alone.unwrap_or(0).saturating_mul(known.workers * MARGIN).max(1);
-        let takes = u32::try_from(takes).ok().and_then(NonZeroU32::new)?;
-        let pace = known.alone.entry(account.to_owned()).or_insert_with(|| {
-            warn!(account, "Redis does not answer; this worker goes on with its own share of the account");
-            Pace::new(takes)
-        });
-        if takes > pace.longest {
-            *pace = Pace::new(takes);
-        }
-        let wait = match pace.limiter.check_n(takes) {
-            Ok(Ok(())) => {
-                known.slots.insert(slot);
-                counter!("outflow_limiter_alone_total", "lane" => account.to_owned()).increment(1);
-                return Some(Verdict::Go);
+        let (takes, uses) = cost(request, known.workers)?;
+        let alone = match known.alone.remove(account) {
+            Some(alone) if alone.takes >= takes => alone,
+            Some(alone) => Alone::new(takes, alone.owed, self.time.clone())?,
+            None => {
+                warn!(account, "Redis does not answer; this worker goes on with its own share of the account");
+                Alone::new(takes, 0, self.time.clone())?
             }
-            Ok(Err(not_yet)) => micros(not_yet.wait_time_from(now)),
-            Err(_) => return None,
         };
-        Some(Verdict::Later { wait: wait.max(1_000), cause: Cause::Window })
+        let alone = known.alone.entry(account.to_owned()).or_insert(alone);
+        let checked = alone.pace.check_n(alone.takes).ok()?;
+        if let Err(not_yet) = checked {
+            let wait = micros(not_yet.wait_time_from(now)).max(1_000);
+            return Some(Verdict::Later { wait, cause: Cause::Window });
+        }
+        alone.owed += uses;
+        known.slots.insert(slot);
+        counter!("outflow_limiter_alone_total", "lane" => account.to_owned()).increment(1);
+        Some(Verdict::Go)
     }
 
     /// Whether it was permitted here; it has ended.
     pub(super) fn ended(&self, slot: u64) -> bool {
         self.known().slots.remove(&slot)
     }
+}
+
+/// What a request takes of its worker's time, and uses up of the account, both in microseconds; nothing where the workers
+/// might use up a window by one such request each.
+fn cost(request: &Request<'_>, workers: u64) -> Option<(NonZeroU32, Micros)> {
+    let Request { limits, records, cost, urgent, sync, weight, slot, timeout, .. } = *request;
+    let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, timeout });
+    let mut uses = 0;
+    for (term, window) in terms.windows.iter().zip(&limits.windows) {
+        let used = term.units.max(0).saturating_mul(term.interval);
+        if (used as u64).saturating_mul(MARGIN * workers) > window.per_ms.saturating_mul(1_000) {
+            return None;
+        }
+        uses = uses.max(used);
+    }
+    let takes = u32::try_from(uses as u64 * MARGIN * workers).ok()?.max(1);
+    Some((NonZeroU32::new(takes)?, uses))
 }
 
 impl Known {
@@ -171,4 +216,97 @@ impl Known {
 
 fn micros(time: Duration) -> Micros {
     Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use outflow_model::id::RunId;
+    use outflow_model::limit::{Limits, Unit, Window};
+
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(15);
+
+    fn limits(unit: Unit, limit: u64, per_ms: u64) -> Limits {
+        Limits { windows: vec![Window { unit, limit, per_ms }], ..Limits::default() }
+    }
+
+    /// The moments, in milliseconds, at which so many workers together send requests, from Redis's end to their leases' end.
+    fn sent(workers: u64, limits: &Limits, records: impl Fn(u64) -> u64) -> Vec<(u64, u64)> {
+        let begin = Instant::now();
+        let now = Arc::new(Mutex::new(begin));
+        let clock = now.clone();
+        let time = Time(Arc::new(move || *clock.lock().unwrap_or_else(PoisonError::into_inner)));
+        let attempt = AttemptId { run: RunId::new(1, 1), chunk: 0, attempt: 1 };
+        let request = |slot| Request {
+            account: "crm",
+            limits,
+            attempt: Some(&attempt),
+            worker: "w",
+            slot,
+            lease: 0,
+            timeout: 0,
+            records: records(slot),
+            cost: 1,
+            urgent: false,
+            sync: "s",
+            weight: 1,
+        };
+        let shares: Vec<LocalShare> = (0..workers).map(|_| LocalShare::at(time.clone())).collect();
+        for share in &shares {
+            share.seen(workers);
+            share.holds(&request(0), begin, LEASE);
+        }
+        let (mut moments, mut slot) = (Vec::new(), 0);
+        for at in 0..20_000 {
+            *now.lock().unwrap() = begin + Duration::from_millis(at);
+            for share in &shares {
+                while share.permit(&request(slot)) == Some(Verdict::Go) {
+                    moments.push((at, records(slot)));
+                    slot += 1;
+                }
+            }
+        }
+        moments
+    }
+
+    /// The most that any window of so many milliseconds sees.
+    fn most(moments: &[(u64, u64)], window: u64) -> u64 {
+        let within =
+            |from: u64| moments.iter().filter(|(at, _)| (from..from + window).contains(at)).map(|(_, n)| n).sum();
+        moments.iter().map(|(from, _)| within(*from)).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn all_workers_together_stay_below_the_limit_and_stop_with_their_leases() {
+        for workers in [1, 2, 4, 16] {
+            let moments = sent(workers, &limits(Unit::Requests, 190, 10_000), |_| 1);
+            assert!((70..=120).contains(&most(&moments, 10_000)), "{workers}: {}", most(&moments, 10_000));
+            assert!(moments.iter().all(|(at, _)| *at < LEASE.as_millis() as u64));
+            // What Redis had permitted evenly until its end, and they since, is no more than the limit.
+            for (at, _) in &moments {
+                let since = moments.iter().filter(|(other, _)| other <= at).count() as u64;
+                assert!(
+                    190 * (10_000 - at.min(&10_000)) / 10_000 + since.min(most(&moments, 10_000)) <= 191,
+                    "at {at}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn small_requests_after_a_large_one_save_nothing_up() {
+        let moments = sent(2, &limits(Unit::Records, 10_000, 10_000), |slot| if slot < 4 { 500 } else { 10 });
+        assert!(moments.len() > 4 && most(&moments, 10_000) <= 5_000, "{moments:?}");
+        let gap = moments.windows(2).filter(|pair| pair[1].0 == pair[0].0).count();
+        assert!(gap <= moments.len() / 2, "no more than one of each worker at a time: {moments:?}");
+    }
+
+    #[test]
+    fn where_one_request_each_might_be_too_much_nothing_leaves() {
+        assert_eq!(sent(4, &limits(Unit::Requests, 1, 1_000), |_| 1), []);
+        assert_eq!(sent(3, &limits(Unit::Records, 1_000, 1_000), |_| 500), []);
+        assert_eq!(sent(1, &Limits { in_flight: Some(8), ..limits(Unit::Requests, 190, 10_000) }, |_| 1), []);
+        assert_eq!(sent(1, &Limits { daily: Some(8), ..limits(Unit::Requests, 190, 10_000) }, |_| 1), []);
+    }
 }
