@@ -27,6 +27,7 @@ const ONLY: &[(&str, &[&str])] = &[
     // A benchmark's bare baseline.
     ("lapin", &["outflow-backends", "outflow-loadtest"]),
     ("redis", &["outflow-backends"]),
+    ("governor", &["outflow-backends"]),
     ("object_store", &["outflow-backends"]),
     // Backends need its features, which `object_store` leaves to others.
     ("reqwest", &["outflow-worker", "outflow-backends"]),
