@@ -108,9 +108,10 @@ pub(crate) fn paused() -> Result<()> {
     })
 }
 
-/// A hundred requests under these limits, to a portal that allows `strict` a second: none is refused.
+/// A hundred requests under these limits, to a portal that allows `strict` in five seconds: none is refused. In a window of that length
+/// a request may be a tenth of a second on its way.
 async fn never_refused(limits: &str, strict: usize) -> Result<()> {
-    let lab = Lab::new(Options { limit: Some((strict, Duration::from_secs(1))), ..Options::default() }).await?;
+    let lab = Lab::new(Options { limit: Some((strict, Duration::from_secs(5))), ..Options::default() }).await?;
     lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;
     let outflow = std::fs::read_to_string(lab.path().join("outflow.yml"))?;
     lab.write("outflow.yml", &outflow.replace("limits: {}", limits))?;
@@ -123,12 +124,12 @@ async fn never_refused(limits: &str, strict: usize) -> Result<()> {
 }
 
 pub(crate) fn limited() -> Result<()> {
-    block(never_refused("limits: { windows: [{ limit: 19, per_ms: 1000 }] }", 19))
+    block(never_refused("limits: { windows: [{ limit: 90, per_ms: 5000 }] }", 90))
 }
 
 pub(crate) fn reserved() -> Result<()> {
-    // Of 50 a second, 20 are left to others.
-    block(never_refused("limits: { windows: [{ limit: 50, per_ms: 1000 }] }\n    reserve: 40%", 30))
+    // Of 100, 40 are left to others.
+    block(never_refused("limits: { windows: [{ limit: 100, per_ms: 5000 }] }\n    reserve: 40%", 60))
 }
 
 pub(crate) fn unauthorized() -> Result<()> {
