@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use outflow_model::id::RunId;
 use outflow_worker::MEMORY;
 
 /// Reverse ETL: sends what changed in a warehouse model to operational tools, accounted to the last row.
@@ -67,9 +68,8 @@ pub(crate) enum Output {
 pub(crate) enum Command {
     /// Makes a new project.
     Init {
-        /// Its folder.
-        #[arg(default_value = ".")]
-        folder: PathBuf,
+        /// Its folder; the project's where none is named.
+        folder: Option<PathBuf>,
         /// With a generated shop database and a sync to the HubSpot simulator.
         #[arg(long)]
         example: bool,
@@ -107,14 +107,16 @@ pub(crate) enum Command {
     /// Delivers a plan that the guard held.
     Approve {
         /// The run.
-        run: String,
+        #[arg(value_parser = run_id)]
+        run: RunId,
         #[command(flatten)]
         detach: Detach,
     },
     /// Stops a run; what is in flight is settled, and the next run finds the rest.
     Cancel {
         /// The run.
-        run: String,
+        #[arg(value_parser = run_id)]
+        run: RunId,
         #[command(flatten)]
         detach: Detach,
     },
@@ -148,12 +150,14 @@ pub(crate) enum Command {
     /// Shows a run's accounting.
     Show {
         /// The run.
-        run: String,
+        #[arg(value_parser = run_id)]
+        run: RunId,
     },
     /// Shows the records that did not succeed, why, and what to do.
     Errors {
         /// The run.
-        run: String,
+        #[arg(value_parser = run_id)]
+        run: RunId,
         /// At most so many.
         #[arg(long, default_value_t = 100)]
         limit: u32,
@@ -276,6 +280,10 @@ pub(crate) enum StateAction {
         /// The sync.
         sync: String,
     },
+}
+
+fn run_id(text: &str) -> Result<RunId, &'static str> {
+    RunId::parse(text).ok_or("this is no run id; `outflow runs` lists them")
 }
 
 /// How a simulator behaves.

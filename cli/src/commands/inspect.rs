@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
-use outflow_coordinator::{Decision, Finished};
+use anyhow::Result;
+use outflow_coordinator::{Decision, EngineError, Finished};
 use outflow_model::change::Change;
 use outflow_model::id::RunId;
-use outflow_model::port::ledger::Run;
+use outflow_model::port::ledger::{Ledger, Run};
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use serde_json::{Value, json};
@@ -93,11 +93,13 @@ pub(super) async fn runs(ui: &Ui, root: &Path, sync: Option<&str>, limit: u32) -
     Ok(Exit::Succeeded)
 }
 
-pub(super) async fn show(ui: &Ui, root: &Path, run: &str) -> Result<Exit> {
+pub(super) async fn known(ledger: &dyn Ledger, run: &RunId) -> Result<Run> {
+    Ok(ledger.run(run).await?.ok_or_else(|| EngineError::Lost(run.clone()))?)
+}
+
+pub(super) async fn show(ui: &Ui, root: &Path, run: &RunId) -> Result<Exit> {
     let project = compose::project(root)?;
-    let id = id(run)?;
-    let run = compose::ledger(&project).await?.run(&id).await?;
-    let run = run.with_context(|| format!("There is no run {id}; `outflow runs` lists them"))?;
+    let run = known(compose::ledger(&project).await?.as_ref(), run).await?;
     if ui.is_json() {
         ui.json(&run_json(&run));
         return Ok(Exit::Succeeded);
@@ -118,16 +120,18 @@ pub(super) async fn show(ui: &Ui, root: &Path, run: &str) -> Result<Exit> {
     Ok(Exit::Succeeded)
 }
 
-pub(super) async fn errors(ui: &Ui, root: &Path, run: &str, limit: u32) -> Result<Exit> {
+pub(super) async fn errors(ui: &Ui, root: &Path, run: &RunId, limit: u32) -> Result<Exit> {
     let project = compose::project(root)?;
-    let problems = compose::ledger(&project).await?.problems(&id(run)?, limit).await?;
+    let ledger = compose::ledger(&project).await?;
+    let run = known(ledger.as_ref(), run).await?;
+    let (problems, trace) = (ledger.problems(&run.id, limit).await?, run.trace_id());
     if ui.is_json() {
         let problem = |problem: &outflow_model::port::ledger::Problem| {
             json!({
                 "key": problem.key, "change": problem.change, "status": problem.status,
                 "class": problem.refusal.class, "code": problem.refusal.class.code(),
                 "destination_code": problem.refusal.code, "message": problem.refusal.message,
-                "remedy": problem.refusal.class.remedy(),
+                "remedy": problem.refusal.class.remedy(), "trace_id": trace,
             })
         };
         ui.json(&problems.iter().map(problem).collect::<Vec<_>>());
@@ -135,6 +139,8 @@ pub(super) async fn errors(ui: &Ui, root: &Path, run: &str, limit: u32) -> Resul
     }
     if problems.is_empty() {
         ui.line("Every record succeeded.");
+    } else if let Some(trace) = trace {
+        ui.line(format!("trace {trace}"));
     }
     for problem in problems {
         let class = problem.refusal.class;
@@ -212,8 +218,4 @@ pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<
         }
     }
     Ok(Exit::Succeeded)
-}
-
-fn id(run: &str) -> Result<RunId> {
-    RunId::parse(run).ok_or_else(|| anyhow!("\"{run}\" is no run id; `outflow runs` lists them"))
 }

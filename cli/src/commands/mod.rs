@@ -22,7 +22,10 @@ use crate::ui::Ui;
 pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
     let root = &args.project;
     match &args.command {
-        Command::Init { folder, example, next_day } => setup::init(ui, folder, *example, *next_day).await,
+        Command::Init { folder, example, next_day } => {
+            let folder = folder.as_ref().map_or_else(|| root.to_owned(), |folder| root.join(folder));
+            setup::init(ui, &folder, *example, *next_day).await
+        }
         Command::Check { syncs, offline } => check::check(ui, root, syncs, *offline).await,
         Command::Plan { sync, options } => {
             let options = RunOptions { full: options.full, ..RunOptions::default() };

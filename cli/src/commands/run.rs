@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, bail};
 use outflow_backends::SystemClock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Finished, Signal, Start, new_run, withdraw};
@@ -11,7 +11,7 @@ use outflow_model::port::ledger::{Run, RunOptions};
 use outflow_model::port::pauses::Pause;
 use tracing::warn;
 
-use super::inspect::{accounting, report, run_json};
+use super::inspect::{accounting, known, report, run_json};
 use super::{before, follow};
 use crate::compose::{self, Embedded};
 use crate::exit::Exit;
@@ -118,7 +118,7 @@ async fn queue(ui: &Ui, project: &Project, starts: &[Start]) -> Result<Exit> {
     Ok(Exit::Succeeded)
 }
 
-pub(super) async fn approve(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
+pub(super) async fn approve(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> Result<Exit> {
     let (project, run) = find(root, run).await?;
     if project.config.state.shared.is_some() {
         return follow::approve(ui, &project, &run, detach).await;
@@ -135,7 +135,7 @@ pub(super) async fn approve(ui: &Ui, root: &Path, run: &str, detach: bool) -> Re
     Ok(Exit::of_state(finished.run.state))
 }
 
-pub(super) async fn cancel(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
+pub(super) async fn cancel(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> Result<Exit> {
     let (project, run) = find(root, run).await?;
     if project.config.state.shared.is_some() {
         return follow::cancel(ui, &project, &run, detach).await;
@@ -153,11 +153,9 @@ pub(super) async fn cancel(ui: &Ui, root: &Path, run: &str, detach: bool) -> Res
 }
 
 /// A run by its id.
-async fn find(root: &Path, run: &str) -> Result<(Project, Run)> {
+async fn find(root: &Path, run: &RunId) -> Result<(Project, Run)> {
     let project = compose::project(root)?;
-    let id = RunId::parse(run).ok_or_else(|| anyhow!("\"{run}\" is no run id; `outflow runs` lists them"))?;
-    let found = compose::ledger(&project).await?.run(&id).await?;
-    let run = found.with_context(|| format!("There is no run {id}; `outflow runs` lists them"))?;
+    let run = known(compose::ledger(&project).await?.as_ref(), run).await?;
     Ok((project, run))
 }
 

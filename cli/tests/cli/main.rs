@@ -30,7 +30,7 @@ fn text(output: &Output) -> String {
 
 fn example() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let made = run(folder.path(), &["init", "--example", &folder.path().to_string_lossy()]);
+    let made = run(folder.path(), &["init", "--example"]);
     assert!(made.status.success(), "{}", text(&made));
     folder
 }

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 
-use super::{outflow, text, with_simulator};
+use super::{MODEL, edit, outflow, text, with_simulator};
 
 /// A collector that takes exports on a port of its own.
 pub(super) fn collector() -> (String, mpsc::Receiver<Vec<u8>>) {
@@ -91,4 +91,31 @@ fn a_run_is_one_trace_from_plan_to_request() {
     // Values never leave by a trace.
     let told = format!("{spans:?}");
     assert!(!told.contains('@') && !told.contains("Bearer"), "a trace holds values");
+}
+
+#[test]
+fn what_did_not_succeed_leads_to_its_trace() {
+    let (project, _simulator) = with_simulator(0);
+    edit(project.path(), MODEL, "SELECT c.email", "SELECT CASE WHEN c.id > 1 THEN c.email END AS email");
+    let (url, _bodies) = collector();
+    let ask = |words: &[&str]| {
+        let words = [&["--output", "json"], words].concat();
+        let output =
+            outflow(project.path(), &words).env("OTEL_EXPORTER_OTLP_ENDPOINT", &url).output().expect("it runs");
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        (output.status.code(), told)
+    };
+    let (code, runs) = ask(&["run"]);
+    let run = runs[0]["id"].as_str().expect("a run");
+    let (_, shown) = ask(&["show", run]);
+    let (_, errors) = ask(&["errors", run]);
+    assert_eq!((code, errors.as_array().map(Vec::len)), (Some(3), Some(1)), "{errors}");
+    let trace = errors[0]["trace_id"].as_str().expect("a trace");
+    assert!(
+        trace.len() == 32 && shown["trace"].as_str().is_some_and(|shown| shown.contains(trace)),
+        "{shown} {errors}"
+    );
+    for wrong in ["run_00000000000ffffffff", "yesterday"] {
+        assert_eq!(ask(&["errors", wrong]).0, Some(2), "there is no run {wrong}");
+    }
 }

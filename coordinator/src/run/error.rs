@@ -46,7 +46,7 @@ pub enum EngineError {
     #[error("The accounting does not close, which is a defect of Outflow: {0}")]
     Accounting(String),
     /// There is no such run.
-    #[error("There is no run {0}")]
+    #[error("There is no run {0}; `outflow runs` lists them")]
     Lost(RunId),
     /// The run is in another state.
     #[error("{run} is {}, not {wanted}", state.name())]
