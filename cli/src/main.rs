@@ -1,5 +1,6 @@
 //! `outflow`: the command line.
 
+mod arenas;
 mod args;
 mod commands;
 mod compose;
@@ -21,6 +22,7 @@ use crate::ui::Ui;
 
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
+    arenas::keep_few(&args.command);
     let ui = Ui::new(args.output, args.no_color);
     // One provider for every TLS connection of the process.
     _ = rustls::crypto::ring::default_provider().install_default();

@@ -23,6 +23,7 @@ const CASES: &[Case] = &[
     ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),
     ("refused_credentials_pause_the_account_until_a_check_gets_through", Need::Nothing, refused),
     ("a_chunk_that_nobody_can_read_stops_its_run_and_is_kept", Need::Nothing, unreadable),
+    ("what_lives_long_keeps_few_arenas", Need::Nothing, arenas),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("a_project_with_a_mistake_fails_its_run_and_says_where", Need::Nothing, mistaken),
 ];
@@ -229,6 +230,20 @@ fn cancelled() -> Result<()> {
         let rest = cluster.ended(&cluster.request().await?).await?;
         ensure!(rest.state == RunState::Succeeded && rest.tally.total().succeeded == total.aborted, "{rest:?}");
         ensure!(cluster.portal.written() == 12_000, "nothing was sent twice");
+        Ok(())
+    })
+}
+
+fn arenas() -> Result<()> {
+    block(async {
+        let cluster = cluster(4_000, "").await?;
+        let id = cluster.request().await?;
+        cluster.under_way(&id, 1).await?;
+        for process in cluster.coordinators.iter().chain(&cluster.workers) {
+            let environment = std::fs::read(format!("/proc/{}/environ", process.pid()))?;
+            let is_set = environment.split(|byte| *byte == 0).any(|setting| setting == b"MALLOC_ARENA_MAX=2");
+            ensure!(is_set, "{} has as many as it likes", process.pid());
+        }
         Ok(())
     })
 }

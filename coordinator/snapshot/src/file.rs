@@ -281,6 +281,14 @@ mod tests {
     }
 
     #[test]
+    fn one_that_does_not_tell_its_kind_of_destination_is_read() -> Result<(), SnapshotError> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/snapshot_without_destination.bin");
+        assert_eq!(read_all(&path)?, entries());
+        assert_eq!(*SnapshotReader::open(&path)?.header(), Header { destination: String::new(), ..header() });
+        Ok(())
+    }
+
+    #[test]
     fn no_damaged_or_cut_byte_goes_unnoticed() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("snapshot");
