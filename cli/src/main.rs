@@ -1,12 +1,12 @@
 //! `outflow`: the command line.
 
-mod arenas;
 mod args;
 mod commands;
 mod compose;
 mod example;
 mod exit;
 mod figures;
+mod memory;
 mod mistakes;
 mod monitor;
 mod progress;
@@ -22,7 +22,7 @@ use crate::ui::Ui;
 
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
-    arenas::keep_few(&args.command);
+    memory::give_back(&args.command);
     let ui = Ui::new(args.output, args.no_color);
     // One provider for every TLS connection of the process.
     _ = rustls::crypto::ring::default_provider().install_default();

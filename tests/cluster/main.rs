@@ -23,7 +23,7 @@ const CASES: &[Case] = &[
     ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),
     ("refused_credentials_pause_the_account_until_a_check_gets_through", Need::Nothing, refused),
     ("a_chunk_that_nobody_can_read_stops_its_run_and_is_kept", Need::Nothing, unreadable),
-    ("what_lives_long_keeps_few_arenas", Need::Nothing, arenas),
+    ("what_lives_long_gives_memory_back", Need::Nothing, memory),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("a_project_with_a_mistake_fails_its_run_and_says_where", Need::Nothing, mistaken),
 ];
@@ -234,15 +234,17 @@ fn cancelled() -> Result<()> {
     })
 }
 
-fn arenas() -> Result<()> {
+fn memory() -> Result<()> {
     block(async {
         let cluster = cluster(4_000, "").await?;
         let id = cluster.request().await?;
         cluster.under_way(&id, 1).await?;
         for process in cluster.coordinators.iter().chain(&cluster.workers) {
             let environment = std::fs::read(format!("/proc/{}/environ", process.pid()))?;
-            let is_set = environment.split(|byte| *byte == 0).any(|setting| setting == b"MALLOC_ARENA_MAX=2");
-            ensure!(is_set, "{} has as many as it likes", process.pid());
+            let environment = String::from_utf8_lossy(&environment);
+            for setting in ["MALLOC_ARENA_MAX=2", "MALLOC_TRIM_THRESHOLD_=131072", "MALLOC_MMAP_THRESHOLD_=131072"] {
+                ensure!(environment.split('\0').any(|set| set == setting), "{setting} is missing in {}", process.pid());
+            }
         }
         Ok(())
     })
