@@ -1,7 +1,7 @@
 //! A connection that is made when it is needed, and made anew when it is lost.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lapin::types::LongString;
 use lapin::uri::AMQPUri;
@@ -21,14 +21,7 @@ const HEARTBEAT: u16 = 10;
 pub(super) struct Link {
     uri: AMQPUri,
     name: LongString,
-    held: Mutex<Held>,
-}
-
-#[derive(Default)]
-struct Held {
-    connection: Option<Arc<Connection>>,
-    /// When it took the place of one that was lost.
-    again: Option<Instant>,
+    connection: Mutex<Option<Arc<Connection>>>,
 }
 
 impl Link {
@@ -41,7 +34,7 @@ impl Link {
             )
         })?;
         uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT));
-        Ok(Self { uri, name: name.into(), held: Mutex::default() })
+        Ok(Self { uri, name: name.into(), connection: Mutex::new(None) })
     }
 
     /// A new channel.
@@ -51,26 +44,18 @@ impl Link {
     }
 
     async fn connection(&self) -> Result<Arc<Connection>> {
-        let mut held = self.held.lock().await;
-        if let Some(connection) = held.connection.as_ref().filter(|connection| connection.status().connected()) {
+        let mut held = self.connection.lock().await;
+        if let Some(connection) = held.as_ref().filter(|connection| connection.status().connected()) {
             return Ok(connection.clone());
         }
         let properties = ConnectionProperties::default().with_connection_name(self.name.clone());
         let made = Arc::new(within(CONNECT, Connection::connect_uri(self.uri.clone(), properties)).await?);
-        if held.connection.replace(made.clone()).is_some() {
-            held.again = Some(Instant::now());
-        }
-        Ok(made)
-    }
-
-    /// True where the broker was lost and has been back for less than this.
-    pub(super) async fn is_back_since(&self, time: Duration) -> bool {
-        self.held.lock().await.again.is_some_and(|again| again.elapsed() < time)
+        Ok(held.insert(made).clone())
     }
 
     /// True while the broker takes nothing from this connection, for want of memory or disk.
     pub(super) async fn is_blocked(&self) -> bool {
-        self.held.lock().await.connection.as_ref().is_some_and(|connection| connection.status().blocked())
+        self.connection.lock().await.as_ref().is_some_and(|connection| connection.status().blocked())
     }
 }
 

@@ -20,9 +20,6 @@ use super::topology::Topology;
 const WINDOW: u32 = 64 * 1024;
 /// A quorum queue confirms within half a second when it is slow; a broker under alarm does not at all.
 const CONFIRM: Duration = Duration::from_secs(30);
-/// A broker that has come back is not asked for counts so long: 3.10, asked while it starts its queues, was seen to leave some without
-/// a leader until its next start.
-const BOOT: Duration = Duration::from_secs(10);
 const PERSISTENT: u8 = 2;
 /// RabbitMQ 4 refuses larger messages, and closes the channel of all others with them.
 pub(in crate::queue) const LARGEST: usize = 16 * 1024 * 1024;
@@ -77,12 +74,6 @@ impl Publisher {
     /// How many messages of a queue wait for a consumer.
     pub(super) async fn waiting(&self, queue: &str) -> Result<u64> {
         let open = self.open().await?;
-        if self.link.is_back_since(BOOT).await {
-            return Err(PortError::new(
-                Trouble::Unavailable,
-                "RabbitMQ has just come back; it is not asked yet what waits there",
-            ));
-        }
         self.declare(&open, queue).await?;
         // Only looked at: it is asked often.
         let looked = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
