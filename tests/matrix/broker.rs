@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 use outflow_model::id::RunId;
 
-use crate::cell::{BOTH, Cell, REPEATABLE, Site, Twice};
+use crate::cell::{BOTH, Cell, KILLED, REPEATABLE, Site, Twice};
 
 pub(crate) const CELLS: &[Cell] = &[
     Cell {
-        what: "rabbitmq_killed",
+        what: KILLED,
         kinds: BOTH,
         twice: Twice::Never,
         alone: true,

@@ -6,8 +6,10 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use outflow_model::id::RunId;
+use outflow_backends::RabbitQueue;
+use outflow_model::id::{Lane, RunId};
 use outflow_model::port::ledger::Run;
+use outflow_model::port::queue::Queue;
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
 use outflow_tests::{Cluster, Plan, Snare, block};
@@ -58,6 +60,12 @@ pub(crate) struct Cell {
 static SERVICES: RwLock<()> = RwLock::new(());
 /// Of a run that ended without some records, the next runs send them; so many may be needed.
 const RUNS: usize = 6;
+
+/// A broker that is killed.
+pub(crate) const KILLED: &str = "rabbitmq_killed";
+/// RabbitMQ 3.10 writes the name of a new queue down some time after it was made. A queue of which it was killed before that has no leader until
+/// its next start, whoever asks for it. Queues are made once and live long.
+const WRITTEN: Duration = Duration::from_secs(5);
 
 /// Keeps the services as they are.
 pub(crate) fn shared() -> RwLockReadGuard<'static, ()> {
@@ -110,6 +118,13 @@ async fn one(cell: &Cell, kind: Kind, name: &str, number: u64, site: &mut Site, 
     site.start_coordinator()?;
     site.start_worker()?;
     site.start_worker()?;
+    if cell.what == KILLED {
+        // Whoever looks at a queue makes it.
+        let queue = RabbitQueue::new(&site.rabbitmq.url, &site.prefix, "matrix")?;
+        let _reports = queue.reports();
+        queue.waiting(&Lane("crm".to_owned())).await?;
+        tokio::time::sleep(WRITTEN).await;
+    }
     let began = Instant::now();
     let id = site.request().await?;
     (cell.work)(site, &id).await?;

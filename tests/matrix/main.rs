@@ -24,10 +24,6 @@ use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, stop_all};
 use crate::cell::Cell;
 use crate::results::Results;
 
-/// RabbitMQ 3.10 that is killed now and then leaves a queue without a leader until it is started once more, whatever its clients do: shown as
-/// ignored, and tried with `--include-ignored`.
-const WEDGES: &str = "rabbitmq_killed";
-
 fn main() -> ExitCode {
     _ = rustls::crypto::ring::default_provider().install_default();
     let mut arguments = Arguments::from_args();
@@ -52,7 +48,7 @@ fn main() -> ExitCode {
             (0..results.repeat).try_for_each(|number| cell::try_once(cell, kind, number, &results))
         };
         let work = move || work().map_err(|error: anyhow::Error| Failed::from(format!("{error:?}")));
-        Trial::test(Cell::name(cell, kind), work).with_ignored_flag(ignored || cell.what == WEDGES)
+        Trial::test(Cell::name(cell, kind), work).with_ignored_flag(ignored)
     });
     let steps = bulk::STEPS.iter().map(|step| {
         let work = move || {
