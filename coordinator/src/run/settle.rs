@@ -185,8 +185,7 @@ impl Engine {
                 continue;
             }
             if !stopped && nothing_waits.is_none() {
-                // Without an answer the run begins to wait anew: RabbitMQ 3.10 is not to be asked while it boots, for that was
-                // seen to leave queues without a leader.
+                // Without an answer the run begins to wait anew.
                 nothing_waits = Some(self.queue.waiting(&lane).await? == 0);
             }
             // While messages wait, it may be one of them, and every further publication waits with them.
