@@ -108,8 +108,8 @@ pub(crate) fn paused() -> Result<()> {
     })
 }
 
-/// A hundred requests under these limits, to a portal that allows `strict` in five seconds: none is refused. In a window of that length
-/// a request may be a tenth of a second on its way.
+/// A hundred requests under these limits, to a portal that allows `strict` in five seconds: none is refused. In a window of that
+/// length a request may be a tenth of a second on its way.
 async fn never_refused(limits: &str, strict: usize) -> Result<()> {
     let lab = Lab::new(Options { limit: Some((strict, Duration::from_secs(5))), ..Options::default() }).await?;
     lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;

@@ -63,8 +63,8 @@ const RUNS: usize = 6;
 
 /// A broker that is killed.
 pub(crate) const KILLED: &str = "rabbitmq_killed";
-/// RabbitMQ 3.10 writes the name of a new queue down some time after it was made. A queue of which it was killed before that has no leader until
-/// its next start, whoever asks for it. Queues are made once and live long.
+/// RabbitMQ 3.10 writes the name of a new queue down some time after it was made. A queue of which it was killed before that has
+/// no leader until its next start, whoever asks for it. Queues are made once and live long.
 const WRITTEN: Duration = Duration::from_secs(5);
 
 /// Keeps the services as they are.

@@ -64,8 +64,8 @@ pub struct Told {
 }
 
 impl RedisLimiter {
-    /// A limiter on the server at `url` (`redis://`, `redis-sentinel://` or `redis-cluster://`; with `rediss` over TLS), whose keys begin with `prefix`. It connects when it is
-    /// first used, and again whenever the connection is lost.
+    /// A limiter on the server at `url` (`redis://`, `redis-sentinel://` or `redis-cluster://`; with `rediss` over TLS), whose
+    /// keys begin with `prefix`. It connects when it is first used, and again whenever the connection is lost.
     pub fn new(url: &str, prefix: &str, quotas: Option<Arc<dyn Quotas>>) -> Result<Self> {
         let connection = Link::to(url)?;
         let scripts = Scripts {
