@@ -1,6 +1,6 @@
 //! What the broker gives up goes to one queue, where coordinators settle it, and from there to another, where people look.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use lapin::message::BasicGetMessage;
@@ -23,23 +23,21 @@ const PREFETCH: u16 = 16;
 pub struct RabbitDeadLetters {
     link: Arc<Link>,
     topology: Topology,
-    inbox: Mutex<Option<Arc<Inbox>>>,
+    inbox: OnceLock<Inbox>,
     arrived: Arc<Notify>,
 }
 
 impl RabbitDeadLetters {
     pub(super) fn new(link: Arc<Link>, topology: Topology) -> Self {
-        Self { link, topology, inbox: Mutex::default(), arrived: Arc::default() }
+        Self { link, topology, inbox: OnceLock::new(), arrived: Arc::default() }
     }
 
     /// Consumed from the first call on.
-    fn inbox(&self) -> Arc<Inbox> {
-        let mut held = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = || {
+    fn inbox(&self) -> &Inbox {
+        self.inbox.get_or_init(|| {
             let (link, topology) = (self.link.clone(), self.topology.clone());
             Inbox::open(link, topology, self.topology.dead(), PREFETCH, self.arrived.clone())
-        };
-        held.get_or_insert_with(open).clone()
+        })
     }
 
     /// A channel that takes kept messages in hand; when it is closed they are back.

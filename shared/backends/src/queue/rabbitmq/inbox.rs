@@ -2,7 +2,7 @@
 //! takes them.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use lapin::{Acker, BasicProperties, Channel, Consumer};
 use outflow_model::port::Result;
 use outflow_model::port::queue::{Delivery, Receipt};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use super::link::{Link, within};
@@ -28,12 +29,21 @@ const TELL: Duration = Duration::from_secs(5);
 /// What was on its way here when a consumer was cancelled has arrived by then.
 const FLUSH: Duration = Duration::from_millis(50);
 
-/// Messages of one queue that this process may take.
+/// Messages of one queue that this process may take. The supervisor lives as long as this.
 pub(super) struct Inbox {
-    waiting: Mutex<VecDeque<lapin::message::Delivery>>,
-    arrived: Arc<Notify>,
-    supervisor: tokio::task::JoinHandle<()>,
+    waiting: Arc<Waiting>,
+    supervisor: JoinHandle<()>,
     stopped: watch::Sender<bool>,
+}
+
+/// Messages that wait to be taken.
+#[derive(Default)]
+struct Waiting(Mutex<VecDeque<lapin::message::Delivery>>);
+
+impl Waiting {
+    fn messages(&self) -> MutexGuard<'_, VecDeque<lapin::message::Delivery>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Inbox {
@@ -44,50 +54,41 @@ impl Inbox {
         queue: String,
         prefetch: u16,
         arrived: Arc<Notify>,
-    ) -> Arc<Self> {
-        Arc::new_cyclic(|inbox: &std::sync::Weak<Self>| {
-            let inbox = inbox.clone();
-            let (stopped, mut stop) = watch::channel(false);
-            let supervisor = tokio::spawn(async move {
-                let mut pause = AGAIN[0];
-                loop {
-                    match consume(&link, &topology, &queue, prefetch).await {
-                        Ok((channel, mut consumer)) => {
-                            pause = AGAIN[0];
-                            // An error or an end: the channel is lost, the queue deleted or the consumer cancelled. Each
-                            // is answered alike, for some of them the library never comes back from.
-                            loop {
-                                let delivery = tokio::select! {
-                                    delivery = consumer.next() => delivery,
-                                    () = async { _ = stop.wait_for(|stop| *stop).await } => {
-                                        hand_over(&channel, consumer, &inbox).await;
-                                        // What was taken is acknowledged over this channel.
-                                        return std::future::pending().await;
-                                    }
-                                };
-                                let (Some(Ok(delivery)), Some(inbox)) = (delivery, inbox.upgrade()) else { break };
-                                inbox.put(delivery);
-                            }
-                            info!(queue, "The broker has ended the delivery of messages; it is asked for anew");
+    ) -> Self {
+        let (waiting, (stopped, mut stop)) = (Arc::<Waiting>::default(), watch::channel(false));
+        let held = waiting.clone();
+        let supervisor = tokio::spawn(async move {
+            let mut pause = AGAIN[0];
+            loop {
+                match consume(&link, &topology, &queue, prefetch).await {
+                    Ok((channel, mut consumer)) => {
+                        pause = AGAIN[0];
+                        // An error or an end: the channel is lost, the queue deleted or the consumer cancelled. Each is
+                        // answered alike, for some of them the library never comes back from.
+                        loop {
+                            let delivery = tokio::select! {
+                                delivery = consumer.next() => delivery,
+                                () = async { _ = stop.wait_for(|stop| *stop).await } => {
+                                    hand_over(&channel, consumer, &held).await;
+                                    // What was taken is acknowledged over this channel.
+                                    return std::future::pending().await;
+                                }
+                            };
+                            let Some(Ok(delivery)) = delivery else { break };
+                            held.messages().push_back(delivery);
+                            arrived.notify_waiters();
                         }
-                        Err(error) => warn!(queue, %error, "Messages cannot be consumed; it is tried again"),
+                        info!(queue, "The broker has ended the delivery of messages; it is asked for anew");
                     }
-                    match inbox.upgrade() {
-                        // What is held here can no longer be acknowledged: the broker delivers it again.
-                        Some(inbox) => inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear(),
-                        None => return,
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(AGAIN[1]);
+                    Err(error) => warn!(queue, %error, "Messages cannot be consumed; it is tried again"),
                 }
-            });
-            Self { waiting: Mutex::default(), arrived, supervisor, stopped }
-        })
-    }
-
-    fn put(&self, delivery: lapin::message::Delivery) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(delivery);
-        self.arrived.notify_waiters();
+                // What is held here can no longer be acknowledged: the broker delivers it again.
+                held.messages().clear();
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(AGAIN[1]);
+            }
+        });
+        Self { waiting, supervisor, stopped }
     }
 
     /// Takes no more from the broker, and gives what waits here back to it.
@@ -102,7 +103,7 @@ impl Inbox {
 
     /// The next message as the broker gave it.
     pub(super) fn take_whole(&self) -> Option<lapin::message::Delivery> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.messages();
         std::iter::from_fn(|| waiting.pop_front()).find(|delivery| delivery.acker.usable())
     }
 }
@@ -114,7 +115,7 @@ impl Drop for Inbox {
 }
 
 /// Ends a consumer; what it was given and nobody has taken goes back to the queue.
-async fn hand_over(channel: &Channel, mut consumer: Consumer, inbox: &std::sync::Weak<Inbox>) {
+async fn hand_over(channel: &Channel, mut consumer: Consumer, waiting: &Waiting) {
     if let Err(error) = within(TELL, channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await {
         debug!(%error, "A consumer could not be cancelled");
     }
@@ -122,9 +123,7 @@ async fn hand_over(channel: &Channel, mut consumer: Consumer, inbox: &std::sync:
     while let Ok(Some(Ok(delivery))) = tokio::time::timeout(FLUSH, consumer.next()).await {
         left.push_back(delivery);
     }
-    if let Some(inbox) = inbox.upgrade() {
-        left.append(&mut inbox.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-    }
+    left.append(&mut waiting.messages());
     for delivery in left {
         Box::new(Held(delivery.acker)).hand_back();
     }

@@ -42,14 +42,14 @@ pub struct RabbitQueue {
 
 /// What this process reads of the reports.
 struct Reader {
-    inbox: Arc<Inbox>,
+    inbox: Inbox,
     arrived: Arc<Notify>,
 }
 
 /// A lane that this process consumes.
 struct Served {
-    urgent: Arc<Inbox>,
-    normal: Arc<Inbox>,
+    urgent: Inbox,
+    normal: Inbox,
     arrived: Arc<Notify>,
 }
 
@@ -78,7 +78,7 @@ impl RabbitQueue {
         RabbitDeadLetters::new(self.link.clone(), self.topology.clone())
     }
 
-    fn inbox(&self, queue: String, prefetch: u16, arrived: &Arc<Notify>) -> Arc<Inbox> {
+    fn inbox(&self, queue: String, prefetch: u16, arrived: &Arc<Notify>) -> Inbox {
         Inbox::open(self.link.clone(), self.topology.clone(), queue, prefetch, arrived.clone())
     }
 }
