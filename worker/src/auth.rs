@@ -36,6 +36,17 @@ pub(crate) struct Current {
     pub(crate) unkept: Option<(String, Secret)>,
 }
 
+impl Current {
+    /// Drops the token of that generation, which was refused; others may have been refused it, too, and dropped it before.
+    fn refuse(&mut self, generation: u64) {
+        if self.generation == generation
+            && let Some(access) = self.token.take()
+        {
+            self.refused = Some(access.token);
+        }
+    }
+}
+
 /// Why there is no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoToken {
@@ -103,14 +114,8 @@ impl Credentials {
 
     /// Drops the token that was refused; false where there is nothing to renew.
     pub(crate) async fn renew(&self, refused: u64) -> bool {
-        let mut current = self.token.lock().await;
-        if refused == 0 {
-            return false;
-        }
-        if current.generation == refused {
-            current.refused = current.token.take().map(|access| access.token);
-        }
-        true
+        self.token.lock().await.refuse(refused);
+        refused > 0
     }
 }
 
@@ -134,6 +139,19 @@ fn sign(key: &str, time: i64, body: &[u8]) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_two_requests_were_refused_at_once_is_known_to_be_refused() {
+        let access = Access { token: Secret::new("old".to_owned()), base: None };
+        let mut current = Current { token: Some(access.clone()), generation: 1, ..Current::default() };
+        current.refuse(1);
+        current.refuse(1);
+        assert_eq!((current.token.take(), current.refused.as_ref()), (None, Some(&access.token)));
+        current.token = Some(access);
+        current.generation = 2;
+        current.refuse(1);
+        assert!(current.token.is_some(), "a newer one stays");
+    }
 
     #[test]
     fn the_signature_is_the_documented_one() {
