@@ -195,7 +195,8 @@ impl Engine {
             }
             // From then on nobody sends it: whoever is given it yet finds it finished.
             let id = AttemptId { run: run.id.clone(), chunk: number, attempt };
-            match self.limiter.revoke(&run.destination, &id).await? {
+            let grace = if stopped { 0 } else { self.silence.as_micros() as Micros };
+            match self.limiter.revoke(&run.destination, &id, grace).await? {
                 Revoked::Held => sent.seen = Instant::now(),
                 // Its report is on its way here; unless somebody took it back and died before that was written down.
                 Revoked::Finished if silent < self.silence * PATIENCE => {}

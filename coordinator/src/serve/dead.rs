@@ -48,7 +48,7 @@ impl Coordinator {
     /// Whether nobody delivers an attempt, nor will.
     async fn nobody_holds(&self, id: &AttemptId) -> port::Result<bool> {
         let Some(run) = self.engine.ledger.run(&id.run).await? else { return Ok(false) };
-        Ok(self.engine.limiter.revoke(&run.destination, id).await? != Revoked::Held)
+        Ok(self.engine.limiter.revoke(&run.destination, id, 0).await? != Revoked::Held)
     }
 }
 

@@ -141,23 +141,25 @@ async fn in_flight(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn revoked(limiter: Arc<dyn Limiter>) -> Result<()> {
     let attempt = attempt();
-    ensure!(limiter.revoke("crm", &attempt).await? == Revoked::Taken);
+    ensure!(limiter.revoke("crm", &attempt, 0).await? == Revoked::Taken);
     ensure!(limiter.claim("crm", &attempt, "w", 60 * SECOND).await? == Claimed::Done, "it was taken back");
     let next = AttemptId { attempt: 2, ..attempt };
     limiter.claim("crm", &next, "w", 60 * SECOND).await?;
-    ensure!(limiter.revoke("crm", &next).await? == Revoked::Held);
+    ensure!(limiter.revoke("crm", &next, 0).await? == Revoked::Held);
     ensure!(limiter.claim("crm", &next, "w", 60 * SECOND).await? == Claimed::Mine, "it stays where it is");
     limiter.finish("crm", &next).await?;
-    ensure!(limiter.revoke("crm", &next).await? == Revoked::Finished);
+    ensure!(limiter.revoke("crm", &next, 0).await? == Revoked::Finished);
     Ok(())
 }
 
 async fn lapsed(limiter: Arc<dyn Limiter>) -> Result<()> {
     let attempt = attempt();
     limiter.claim("crm", &attempt, "dies", 1).await?;
+    let kept = limiter.revoke("crm", &attempt, 60 * SECOND).await?;
+    ensure!(kept == Revoked::Held, "who waits for its end has a chance: {kept:?}");
     let taken = async {
         loop {
-            match limiter.revoke("crm", &attempt).await? {
+            match limiter.revoke("crm", &attempt, 0).await? {
                 Revoked::Held => tokio::task::yield_now().await,
                 revoked => return Ok::<_, anyhow::Error>(revoked),
             }
@@ -178,7 +180,7 @@ async fn newest(limiter: Arc<dyn Limiter>) -> Result<()> {
         ensure!(limiter.permit(&request(&limits, Some(&first), before)).await? == Verdict::Lost);
         ensure!(limiter.claim("crm", &first, before, 60 * SECOND).await? == Claimed::Done);
     }
-    ensure!(limiter.revoke("crm", &first).await? == Revoked::Finished);
+    ensure!(limiter.revoke("crm", &first, 0).await? == Revoked::Finished);
     limiter.finish("crm", &first).await?;
     ensure!(limiter.permit(&request(&limits, Some(&second), "new")).await? == Verdict::Go, "the newest stays held");
     let other = AttemptId { chunk: 1, ..first };

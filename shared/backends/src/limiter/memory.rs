@@ -183,14 +183,14 @@ impl Limiter for MemoryLimiter {
         }))
     }
 
-    async fn revoke(&self, _account: &str, attempt: &AttemptId) -> Result<Revoked> {
+    async fn revoke(&self, _account: &str, attempt: &AttemptId, grace: Micros) -> Result<Revoked> {
         let now = self.clock.now();
         Ok(self.with(|state| {
             let revoked = match state.claims.get(&chunk_of(attempt)) {
                 Some(claim) if claim.attempt > attempt.attempt => return Revoked::Finished,
                 Some(claim) if claim.attempt < attempt.attempt => Revoked::Taken,
                 Some(Claim { holder: None, .. }) => return Revoked::Finished,
-                Some(claim) if claim.until > now => return Revoked::Held,
+                Some(claim) if claim.until + grace > now => return Revoked::Held,
                 Some(_) => Revoked::Lapsed,
                 None => Revoked::Taken,
             };

@@ -60,7 +60,7 @@ pub enum Revoked {
     Taken,
     /// Its holder is gone, and may have sent; nobody else will.
     Lapsed,
-    /// A worker holds it: it stays there.
+    /// A worker holds it, or did a moment ago: it stays there.
     Held,
     /// It was finished before: its report is on its way, or here.
     Finished,
@@ -113,8 +113,9 @@ pub trait Limiter: Send + Sync {
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>>;
     /// Claims an attempt for a delivery.
     async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed>;
-    /// Finishes an attempt unless a worker holds it, in one step.
-    async fn revoke(&self, account: &str, attempt: &AttemptId) -> Result<Revoked>;
+    /// Finishes an attempt unless a worker holds it, or did within `grace`, in one step: whoever is given its message waits for
+    /// the end of a claim before it claims.
+    async fn revoke(&self, account: &str, attempt: &AttemptId, grace: Micros) -> Result<Revoked>;
     /// An attempt was reported on to its end, or another takes its place: nobody delivers it from now on.
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()>;
     /// Asks whether a request may leave.

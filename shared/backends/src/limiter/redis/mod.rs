@@ -262,8 +262,9 @@ impl Limiter for RedisLimiter {
         })
     }
 
-    async fn revoke(&self, account: &str, attempt: &AttemptId) -> Result<Revoked> {
-        Ok(match self.invoke::<i64>(&self.about(&self.scripts.revoke, account, attempt)).await? {
+    async fn revoke(&self, account: &str, attempt: &AttemptId, grace: Micros) -> Result<Revoked> {
+        let mut call = self.about(&self.scripts.revoke, account, attempt);
+        Ok(match self.invoke::<i64>(call.arg(grace)).await? {
             1 => Revoked::Taken,
             2 => Revoked::Lapsed,
             0 => Revoked::Held,

@@ -23,8 +23,8 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %.0f %s', ARGV[2], now + 
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return claimed";
 
-/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds. 1 nobody ever held it, 2 its holder is gone,
-/// 0 held, -1 finished before.
+/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, grace in microseconds. 1 nobody ever held it,
+/// 2 its holder is gone for longer than that, 0 held, -1 finished before.
 pub(super) const REVOKE: &str = "
 local time = redis.call('TIME')
 local now, attempt, revoked = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
@@ -34,7 +34,7 @@ if claim then
   newest = tonumber(newest)
   if newest > attempt or (newest == attempt and holder == '') then return -1 end
   if newest == attempt then
-    if tonumber(until_then) > now then return 0 end
+    if until_then + ARGV[4] > now then return 0 end
     revoked = 2
   end
 end
