@@ -235,10 +235,11 @@ async fn unsent(limiter: Arc<dyn Limiter>) -> Result<()> {
 }
 
 async fn window(limiter: Arc<dyn Limiter>) -> Result<()> {
-    let window = Window { unit: Unit::Requests, limit: 20, per_ms: 500 };
+    // So long that what a busy machine adds on the way from the permit to here is small.
+    let window = Window { unit: Unit::Requests, limit: 20, per_ms: 2_000 };
     let limits = Limits { windows: vec![window], ..Limits::default() };
     let (began, mut sent) = (Instant::now(), Vec::new());
-    while began.elapsed() < Duration::from_millis(1_500) {
+    while began.elapsed() < Duration::from_secs(5) {
         match limiter.permit(&request(&limits, None, "w")).await? {
             Verdict::Go => {
                 sent.push(Instant::now());
@@ -248,9 +249,9 @@ async fn window(limiter: Arc<dyn Limiter>) -> Result<()> {
             other => anyhow::bail!("{other:?}"),
         }
     }
-    let over = sent.windows(21).filter(|span| span[20].duration_since(span[0]) < Duration::from_millis(500)).count();
-    ensure!(over == 0, "{over} stretches of half a second saw more than 20 requests");
-    ensure!(sent.len() >= 45, "only {} of 60 allowed requests left", sent.len());
+    let over = sent.windows(21).filter(|span| span[20].duration_since(span[0]) < Duration::from_secs(2)).count();
+    ensure!(over == 0, "{over} stretches of two seconds saw more than 20 requests");
+    ensure!(sent.len() >= 40, "only {} of 50 allowed requests left", sent.len());
     Ok(())
 }
 
