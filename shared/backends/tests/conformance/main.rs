@@ -1,6 +1,7 @@
 //! Every case of every port, on every backend. Where a service is missing its cases show as ignored, or fail with
 //! `REQUIRE_SERVICES=1`.
 
+mod broker;
 mod stores;
 mod tokens;
 mod vectors;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
-    CLAIM_CHECK, FileVault, KeyRing, MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault,
+    FileVault, KeyRing, MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault,
     SqliteLedger, SystemClock, checked, sealed,
 };
 use outflow_model::id::{Lane, RunId};
@@ -20,7 +21,7 @@ use outflow_model::port::Trouble;
 use outflow_model::port::lease::Leases;
 use outflow_model::port::ledger::{Ledger, Run, RunOptions, Runs};
 use outflow_model::port::limiter::Limiter;
-use outflow_model::port::queue::{Outgoing, Queue, Take};
+use outflow_model::port::queue::Queue;
 use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{AzureBlob, Postgres, RabbitMq, Redis, RedisCluster, S3, Sentinel, Service, stop_all};
 use outflow_testkit::{Case, LEASE, LEDGER, LIMITER, QUEUE, STORE, VAULT};
@@ -94,7 +95,7 @@ async fn rabbitmq(_folder: &TempDir) -> Result<Arc<dyn Queue>> {
     Ok(Arc::new(RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance")?))
 }
 
-fn keys() -> Result<Arc<KeyRing>> {
+pub(crate) fn keys() -> Result<Arc<KeyRing>> {
     Ok(Arc::new(KeyRing::parse(
         "new:YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI=,old:YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=",
     )?))
@@ -115,24 +116,6 @@ async fn checked_queue(folder: &TempDir) -> Result<Arc<dyn Queue>> {
 
 async fn checked_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
     Ok(sealed(checked(rabbitmq(folder).await?, Some(stores::directory(folder).await?), 8), keys()?))
-}
-
-async fn larger_than_the_broker_takes() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let store = stores::directory(&folder).await?;
-    let queue = sealed(checked(rabbitmq(&folder).await?, Some(store.clone()), CLAIM_CHECK), keys()?);
-    let lane = Lane("a".to_owned());
-    let consumer = queue.consume(&lane, 2);
-    for size in [CLAIM_CHECK - 100, CLAIM_CHECK, 40 * CLAIM_CHECK] {
-        queue.publish(&lane, false, Outgoing::new("run_1/1#1", vec![9; size])).await?;
-        let delivery = consumer.next(Take::Any).await?;
-        ensure!(delivery.body == vec![9; size], "{} bytes of {size}", delivery.body.len());
-        // What sealing adds counts.
-        ensure!(store.list("messages").await?.len() == usize::from(size >= CLAIM_CHECK));
-        delivery.ack().await?;
-        ensure!(store.list("messages").await?.is_empty());
-    }
-    Ok(())
 }
 
 async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {
@@ -179,14 +162,6 @@ async fn unprepared() -> Result<()> {
     let (told, most): (i64, i64) =
         sqlx::query_as("SELECT count(*), max(prepared) FROM watched").fetch_one(&mut connection).await?;
     ensure!(told == 20 && most == 0, "{most} statements stay prepared");
-    Ok(())
-}
-
-async fn too_large() -> Result<()> {
-    let queue = RabbitQueue::new(&RabbitMq::shared()?.url, &fresh("queue"), "conformance")?;
-    let message = Outgoing::new("large", vec![0; 17 * 1024 * 1024]);
-    let refused = queue.publish(&Lane("a".to_owned()), false, message).await.err();
-    ensure!(refused.is_some_and(|error| error.trouble == Trouble::Corrupt && error.to_string().contains("17 MiB")));
     Ok(())
 }
 
@@ -258,16 +233,7 @@ fn main() -> ExitCode {
         trials("queue::sealed::rabbitmq", RabbitMq::is_found(), QUEUE, sealed_rabbitmq),
         trials("queue::checked::memory", true, QUEUE, checked_queue),
         trials("queue::checked::rabbitmq", RabbitMq::is_found(), QUEUE, checked_rabbitmq),
-        vec![trial(
-            "queue::checked::rabbitmq::what_is_larger_than_the_broker_takes_arrives".to_owned(),
-            RabbitMq::is_found(),
-            larger_than_the_broker_takes,
-        )],
-        vec![trial(
-            "queue::rabbitmq::a_message_that_is_too_large_is_refused".to_owned(),
-            RabbitMq::is_found(),
-            too_large,
-        )],
+        broker::trials(),
         trials("store::directory", true, STORE, stores::directory),
         trials("store::s3", S3::is_found(), STORE, stores::s3),
         trials("store::google_over_s3", S3::is_found(), STORE, stores::google),

@@ -63,11 +63,13 @@ impl Link {
 pub(super) async fn within<T>(patience: Duration, work: impl Future<Output = lapin::Result<T>>) -> Result<T> {
     match tokio::time::timeout(patience, work).await {
         Ok(done) => done.map_err(unavailable),
-        Err(_) => {
-            count_trouble("rabbitmq");
-            Err(PortError::new(Trouble::Unavailable, "RabbitMQ does not answer"))
-        }
+        Err(_) => Err(unanswered()),
     }
+}
+
+pub(super) fn unanswered() -> PortError {
+    count_trouble("rabbitmq");
+    PortError::new(Trouble::Unavailable, "RabbitMQ does not answer")
 }
 
 pub(super) fn unavailable(error: lapin::Error) -> PortError {

@@ -3,6 +3,7 @@
 mod dead;
 mod inbox;
 mod link;
+mod outbox;
 mod publisher;
 mod topology;
 

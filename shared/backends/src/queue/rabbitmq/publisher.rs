@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::{BasicProperties, Channel};
 use outflow_model::port::queue::Outgoing;
 use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
 
-use super::link::{Link, within};
+use crate::count_trouble;
+
+use super::link::{Link, unanswered, within};
+use super::outbox::{Fate, Outbox};
 use super::topology::Topology;
 
 /// Unconfirmed bytes, in KiB.
@@ -37,9 +39,8 @@ pub(super) struct Publisher {
 /// A channel, and the queues that it knows to be there.
 struct Open {
     channel: Channel,
+    outbox: Outbox,
     declared: Mutex<BTreeSet<String>>,
-    /// Messages that came back for want of a queue.
-    returned: AtomicU64,
 }
 
 impl Publisher {
@@ -84,42 +85,23 @@ impl Publisher {
     async fn try_publish(&self, queue: &str, kind: &str, message: &Outgoing) -> Result<()> {
         // What is published now would wait in the library, once per try.
         if self.link.is_blocked().await {
-            return Err(PortError::new(
-                Trouble::Unavailable,
-                "RabbitMQ takes no messages: it is short of memory or disk",
-            ));
+            return Err(blocked());
         }
         let open = self.open().await?;
         self.declare(&open, queue).await?;
-        let returned = open.returned.load(Ordering::Relaxed);
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let sending = async {
-            open.channel
-                .basic_publish("".into(), queue.into(), options, &message.body, properties(kind, message))
-                .await?
-                .await
-        };
-        match within(CONFIRM, sending).await {
-            Ok(Confirmation::Ack(None)) if open.returned.load(Ordering::Relaxed) == returned => Ok(()),
-            // Somebody's message had no queue. Whose cannot be told: a return may come with another message's confirm. All
-            // queues are declared anew, and all that was on its way is published again.
-            Ok(confirmation @ (Confirmation::Ack(_) | Confirmation::Nack(Some(_)))) => {
-                if confirmation.take_message().is_some() {
-                    open.returned.fetch_add(1, Ordering::Relaxed);
-                }
-                open.declared.lock().await.clear();
+        let sending = open.outbox.send(queue, properties(kind, message), message.body.clone());
+        match tokio::time::timeout(CONFIRM, sending).await {
+            Ok(Ok(Fate::Taken)) => Ok(()),
+            Ok(Ok(Fate::Returned)) => {
+                open.declared.lock().await.remove(queue);
                 Err(PortError::new(Trouble::Unavailable, format!("RabbitMQ has lost the queue {queue}")))
             }
-            Ok(Confirmation::Nack(None)) => {
+            Ok(Ok(Fate::Refused)) => {
                 Err(PortError::new(Trouble::Unavailable, format!("RabbitMQ has no room in the queue {queue}")))
             }
-            Ok(Confirmation::NotRequested) => {
-                Err(PortError::new(Trouble::Unavailable, "RabbitMQ does not confirm what is published"))
-            }
-            Err(_) if self.link.is_blocked().await => {
-                Err(PortError::new(Trouble::Unavailable, "RabbitMQ takes no messages: it is short of memory or disk"))
-            }
-            Err(error) => Err(error),
+            Ok(Err(_)) | Err(_) if self.link.is_blocked().await => Err(blocked()),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(unanswered()),
         }
     }
 
@@ -130,7 +112,8 @@ impl Publisher {
         }
         let channel = self.link.channel().await?;
         within(CONFIRM, channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(held.insert(Arc::new(Open { channel, declared: Mutex::default(), returned: AtomicU64::new(0) })).clone())
+        let outbox = Outbox::new(channel.clone());
+        Ok(held.insert(Arc::new(Open { channel, outbox, declared: Mutex::default() })).clone())
     }
 
     async fn declare(&self, open: &Open, queue: &str) -> Result<()> {
@@ -141,6 +124,11 @@ impl Publisher {
         }
         Ok(())
     }
+}
+
+fn blocked() -> PortError {
+    count_trouble("rabbitmq");
+    PortError::new(Trouble::Unavailable, "RabbitMQ takes no messages: it is short of memory or disk")
 }
 
 fn properties(kind: &str, message: &Outgoing) -> BasicProperties {
