@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use outflow_backends::RabbitQueue;
 use outflow_model::id::{Lane, RunId};
-use outflow_model::port::ledger::Runs;
+use outflow_model::port::ledger::{Runs, Times};
 use outflow_model::port::pauses::Pauses;
 use outflow_model::port::queue::{Queue, Take};
 use outflow_model::run::RunState;
@@ -25,6 +25,7 @@ const CASES: &[Case] = &[
     ("a_chunk_that_nobody_can_read_stops_its_run_and_is_kept", Need::Nothing, unreadable),
     ("what_lives_long_gives_memory_back", Need::Nothing, memory),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
+    ("machines_whose_clocks_are_days_apart_go_by_one", Need::Skew, skewed),
     ("a_project_with_a_mistake_fails_its_run_and_says_where", Need::Nothing, mistaken),
 ];
 
@@ -269,6 +270,43 @@ fn scheduled() -> Result<()> {
         asked.sort_unstable();
         ensure!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 1_000_000), "more often than every second: {asked:?}");
         ensure!(cluster.portal.written() == 100);
+        Ok(())
+    })
+}
+
+/// No machine's own clock decides anything: not when a sync is due, nor whether a plan is too old, nor when a chunk that waits
+/// is tried again.
+fn skewed() -> Result<()> {
+    block(async {
+        let portal = HubSpot::new(Options { latency: Duration::from_millis(20), ..Options::default() });
+        let mut cluster = Cluster::new(portal, &plan(3_000, "schedule: { every: 2s }\n")).await?;
+        cluster.clock = Some("-2d");
+        cluster.start_coordinator()?;
+        cluster.clock = Some("+3d");
+        cluster.start_worker()?;
+        let asked = cluster.command(&["--output", "json", "run", "people", "--detach"])?;
+        let runs: Vec<RunId> = serde_json::from_slice(&asked.stdout)?;
+        let first = runs.first().context("a run")?;
+        cluster.under_way(first, 5).await?;
+        // Another machine goes on with what the one before has planned.
+        cluster.coordinators.clear();
+        cluster.clock = Some("+9d");
+        cluster.start_coordinator()?;
+        let run = cluster.ended(first).await?;
+        ensure!(run.state == RunState::Succeeded, "{run:?}");
+        let now = cluster.ledger.clock().await?.now();
+        for moment in [Some(run.requested), run.started, run.planned, run.ended] {
+            let ago = now - moment.context("a moment")?;
+            ensure!((0..3_600_000_000).contains(&ago), "{} s ago: {run:?}", ago / 1_000_000);
+        }
+        let next = async {
+            while cluster.ledger.runs(Some("people"), 10).await?.len() < 3 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        tokio::time::timeout(Duration::from_mins(1), next).await.context(cluster.logs())??;
+        ensure!(cluster.portal.written() == 3_000);
         Ok(())
     })
 }

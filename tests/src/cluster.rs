@@ -12,7 +12,7 @@ use outflow_model::id::RunId;
 use outflow_model::port::ledger::Run;
 use outflow_model::run::RunState;
 use outflow_simulators::{Running, Simulator, start};
-use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service};
+use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, skewed};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
@@ -80,6 +80,8 @@ pub struct Cluster<S> {
     pub program: Option<PathBuf>,
     /// After so many seconds of silence a worker's claims lapse.
     pub lease: u32,
+    /// How far the clock is off of the machine that processes are started on from now on, such as `-2d`.
+    pub clock: Option<&'static str>,
     started: u32,
 }
 
@@ -129,6 +131,7 @@ impl<S: Simulator> Cluster<S> {
             workers: Vec::new(),
             program: None,
             lease: 3,
+            clock: None,
             started: 0,
         };
         cluster.write(plan)?;
@@ -176,18 +179,28 @@ impl<S: Simulator> Cluster<S> {
         self.program.clone().map_or_else(program, Ok)
     }
 
+    /// The program, about to be started in the project.
+    fn on_the_machine(&self) -> Result<Command> {
+        let mut command = Command::new(self.program()?);
+        command.arg("-C").arg(self.path());
+        if let Some(off) = self.clock {
+            command.envs(skewed(off).context("libfaketime is not installed; apt-get install faketime")?);
+        }
+        Ok(command)
+    }
+
     fn process(&mut self, words: &[&str], settings: &[(&str, String)]) -> Result<Process> {
         self.started += 1;
         let log = self.path().join(format!("{}-{}.log", words[0], self.started));
-        let mut command = Command::new(self.program()?);
-        command.arg("-C").arg(self.path()).args(["--log", "info"]).args(words);
+        let mut command = self.on_the_machine()?;
+        command.args(["--log", "info"]).args(words);
         command.envs(settings.iter().map(|(name, value)| (*name, value)));
         Process::start(&mut command, log)
     }
 
     /// Has the command line do something, to its end.
     pub fn command(&self, words: &[&str]) -> Result<Output> {
-        Ok(Command::new(self.program()?).arg("-C").arg(self.path()).args(words).output()?)
+        Ok(self.on_the_machine()?.args(words).output()?)
     }
 
     /// Starts a coordinator.

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
-use outflow_model::port::ledger::{Chunk, Chunks, Closing, Ledger, Problem, Quotas, Requested, Run, RunPatch, Runs};
+use outflow_model::port::clock::Clock;
+use outflow_model::port::ledger::{
+    Chunk, Chunks, Closing, Ledger, Problem, Quotas, Requested, Run, RunPatch, Runs, Times,
+};
 use outflow_model::port::pauses::{Pause, Pauses};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::run::RunState;
@@ -157,6 +160,13 @@ impl Pauses for FatedLedger {
 
     async fn pauses(&self) -> Result<Vec<Pause>> {
         self.inner.pauses().await
+    }
+}
+
+#[async_trait]
+impl Times for FatedLedger {
+    async fn clock(&self) -> Result<Arc<dyn Clock>> {
+        self.inner.clock().await
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use outflow_testkit::services::{Postgres, Redis, S3, Service, stop_all};
+use outflow_testkit::services::{Postgres, Redis, S3, Service, skewed, stop_all};
 
 use crate::house::Mode;
 
@@ -19,6 +19,8 @@ pub enum Need {
     Chinook,
     /// A Redis server.
     Redis,
+    /// Machines whose clocks are wrong.
+    Skew,
     /// The public requests of Salesforce.
     SalesforceSpecs,
     /// An S3 server, beside the services that many machines share.
@@ -53,12 +55,13 @@ fn trial((name, need, case): Case, mode: Mode) -> Trial {
         Need::Postgres => Postgres::is_found(),
         Need::Redis => Redis::is_found(),
         Need::S3 => S3::is_found(),
+        Need::Skew => skewed("").is_some(),
         Need::Nothing | Need::Chinook | Need::SalesforceSpecs => true,
     };
     let services = mode.is_found() && found;
     // Sample data is never required.
     let data = match need {
-        Need::Nothing | Need::Postgres | Need::Redis | Need::S3 => true,
+        Need::Nothing | Need::Postgres | Need::Redis | Need::Skew | Need::S3 => true,
         Need::SalesforceSpecs => super::Lab::salesforce_specs().is_some(),
         Need::Chinook => Postgres::is_found() && super::Lab::chinook().is_some(),
     };

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use outflow_backends::SystemClock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{EngineError, Finished, Start, new_run, withdraw};
 use outflow_model::id::RunId;
@@ -28,10 +27,10 @@ const WONDER: u32 = 100;
 /// Asks for a run of each sync.
 pub(super) async fn run(ui: &Ui, project: &Project, starts: &[Start], detach: bool) -> Result<Exit> {
     let ledger = compose::ledger(project).await?;
-    let clock = SystemClock::default();
+    let clock = ledger.clock().await?;
     let mut runs = Vec::new();
     for start in starts {
-        let run = ledger.request(&new_run(start, &clock)).await?.run;
+        let run = ledger.request(&new_run(start, clock.as_ref())).await?.run;
         if detach && !ui.is_json() {
             ui.line(format!("{}: queued as {run}", start.sync.name));
         }
@@ -62,7 +61,7 @@ pub(super) async fn cancel(ui: &Ui, project: &Project, run: &Run, detach: bool) 
         return Err(EngineError::State { run: run.id.clone(), state: run.state, wanted: "under way" }.into());
     }
     let ledger = compose::ledger(project).await?;
-    withdraw(ledger.as_ref(), &run.id, &SystemClock::default()).await?;
+    withdraw(ledger.as_ref(), &run.id, ledger.clock().await?.as_ref()).await?;
     let exit = end(ui, ledger.as_ref(), &run.id, detach, "being cancelled").await?;
     let ended = ledger.run(&run.id).await?;
     // That it was cancelled is what was asked for.

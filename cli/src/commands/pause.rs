@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use outflow_backends::SystemClock;
 use outflow_coordinator::project::{Problem, Project};
-use outflow_model::port::clock::Clock;
 use outflow_model::port::pauses::Pause;
 use outflow_model::suggest::did_you_mean;
 
@@ -19,8 +17,10 @@ pub(super) async fn pause(ui: &Ui, root: &Path, account: &str, reason: Option<&s
     let project = compose::project(root)?;
     must_be_there(&project, account)?;
     let reason = reason.unwrap_or("Paused by a user").to_owned();
-    let pause = Pause { account: account.to_owned(), reason, by_user: true, since: SystemClock::default().now() };
-    compose::ledger(&project).await?.pause(&pause).await?;
+    let ledger = compose::ledger(&project).await?;
+    let since = ledger.clock().await?.now();
+    let pause = Pause { account: account.to_owned(), reason, by_user: true, since };
+    ledger.pause(&pause).await?;
     if ui.is_json() {
         ui.json(&pause);
     } else {

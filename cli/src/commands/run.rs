@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use outflow_backends::SystemClock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Finished, Signal, Start, new_run, withdraw};
 use outflow_model::id::RunId;
@@ -110,9 +109,9 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
 /// Queues follow-ups for the process that holds the state directory.
 async fn queue(ui: &Ui, project: &Project, starts: &[Start]) -> Result<Exit> {
     let ledger = compose::ledger(project).await?;
-    let clock = SystemClock::default();
+    let clock = ledger.clock().await?;
     for start in starts {
-        let run = ledger.request(&new_run(start, &clock)).await?.run;
+        let run = ledger.request(&new_run(start, clock.as_ref())).await?.run;
         ui.line(format!("{}: queued as {run}", start.sync.name));
     }
     Ok(Exit::Succeeded)
@@ -141,7 +140,8 @@ pub(super) async fn cancel(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> R
         return follow::cancel(ui, &project, &run, detach).await;
     }
     let Some(_lock) = compose::try_lock(&project)? else {
-        withdraw(compose::ledger(&project).await?.as_ref(), &run.id, &SystemClock::default()).await?;
+        let ledger = compose::ledger(&project).await?;
+        withdraw(ledger.as_ref(), &run.id, ledger.clock().await?.as_ref()).await?;
         ui.line(format!("{} is being cancelled by the process that runs it.", run.id));
         return Ok(Exit::Succeeded);
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use outflow_backends::{DirectoryStore, MemoryLimiter, MemoryQueue, StateLock, SystemClock};
+use outflow_backends::{DirectoryStore, MemoryLimiter, MemoryQueue, StateLock};
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Engine, Progress, Start};
 use outflow_model::id::Lane;
@@ -36,8 +36,8 @@ pub(crate) async fn embed(project: &Project) -> Result<Embedded> {
 }
 
 pub(super) async fn engine(project: &Project) -> Result<Engine> {
-    let clock = Arc::new(SystemClock::default());
     let ledger = ledger(project).await?;
+    let clock = ledger.clock().await?;
     let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
     let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), ledger.clone()));
     let folder = workplace::only(project)?;

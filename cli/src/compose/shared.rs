@@ -12,6 +12,7 @@ use outflow_backends::{
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
 use outflow_model::port::clock::Clock;
+use outflow_model::port::ledger::Times;
 use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
@@ -138,7 +139,7 @@ async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Resul
         queue: layered(queue, Some(store.clone()), ring_of(root, places)?),
         store,
         limiter: Arc::new(limiter),
-        clock: Arc::new(SystemClock::default()),
+        clock: ledger.clock().await?,
         folder,
         silence: SILENCE,
         pauses_refused: true,
@@ -212,8 +213,9 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     let name = process("worker");
     let queue = RabbitQueue::new(&queue, &prefix, &name)?;
     let vault = vault_at(&root.join(".outflow/tokens"), &limiter, &prefix, &keys)?;
-    let limiter = Arc::new(RedisLimiter::new(&limiter, &prefix, None)?);
+    let limiter = RedisLimiter::new(&limiter, &prefix, None)?;
+    let clock = limiter.clock();
     let accounts = Accounts::new(Keyring { secrets: secrets(root), vault });
     let queue = layered(queue, store, keys);
-    Ok(Worker::new(name, accounts, queue, limiter, Arc::new(SystemClock::default())))
+    Ok(Worker::new(name, accounts, queue, Arc::new(limiter), clock))
 }

@@ -30,6 +30,7 @@ pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("who_asks_at_once_gets_the_same_run", |ledger| Box::pin(asked_at_once(ledger))),
     ("planning_again_replaces_the_plan", |ledger| Box::pin(replanning(ledger))),
     ("problems_read_back", |ledger| Box::pin(problems(ledger))),
+    ("its_clock_goes_on", |ledger| Box::pin(clock(ledger))),
     ("a_pause_is_kept_until_it_is_lifted", |ledger| Box::pin(pauses(ledger))),
     ("the_daily_use_never_shrinks", |ledger| Box::pin(quotas(ledger))),
     ("old_runs_expire_but_for_the_snapshots_own", |ledger| Box::pin(expiry(ledger))),
@@ -253,6 +254,22 @@ async fn quotas(ledger: Arc<dyn Ledger>) -> Result<()> {
     ledger.set_daily("crm", 5, 7).await?;
     ensure!(ledger.daily("crm", 5).await? == 10);
     ensure!(ledger.daily("crm", 6).await? == 0 && ledger.daily("erp", 5).await? == 0);
+    Ok(())
+}
+
+/// Whoever asks for it, whenever, has the same time.
+async fn clock(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let clocks = [ledger.clock().await?, ledger.clock().await?];
+    let mut latest = 0;
+    for clock in clocks.iter().cycle().take(1_000) {
+        let now = clock.now();
+        ensure!(now > latest - 1_000_000, "one is {} us behind the other", latest - now);
+        latest = latest.max(now);
+    }
+    let own = clocks.map(|clock| (clock.now(), clock.now()));
+    ensure!(own.iter().all(|(before, after)| after >= before), "{own:?}");
+    // The 1st of January 2024, and of 2100.
+    ensure!((1_704_067_200_000_000..4_102_444_800_000_000).contains(&latest), "{latest} is no moment in microseconds");
     Ok(())
 }
 

@@ -1,9 +1,12 @@
 //! The database that accounts for runs, chunks and outcomes.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::Result;
+use super::clock::Clock;
 use super::pauses::Pauses;
 use crate::change::{Change, Operation};
 use crate::id::{Attempt, ChunkNo, RunId};
@@ -267,7 +270,14 @@ pub trait Quotas: Send + Sync {
     async fn set_daily(&self, account: &str, day: i64, used: u64) -> Result<()>;
 }
 
-/// Everything the ledger keeps.
-pub trait Ledger: Runs + Chunks + Quotas + Pauses {}
+/// The time that everybody who shares a ledger goes by: the clocks of their machines may differ.
+#[async_trait]
+pub trait Times: Send + Sync {
+    /// A clock that tells it.
+    async fn clock(&self) -> Result<Arc<dyn Clock>>;
+}
 
-impl<T: Runs + Chunks + Quotas + Pauses> Ledger for T {}
+/// Everything the ledger keeps.
+pub trait Ledger: Runs + Chunks + Quotas + Pauses + Times {}
+
+impl<T: Runs + Chunks + Quotas + Pauses + Times> Ledger for T {}

@@ -6,6 +6,7 @@ mod postgres;
 mod rabbitmq;
 mod redis;
 mod redis_group;
+mod skew;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -20,6 +21,7 @@ pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 pub use redis_group::{RedisCluster, Sentinel};
+pub use skew::skewed;
 
 /// The user that services run as where the tests run as root.
 const NOBODY: &str = "65534";

@@ -10,13 +10,20 @@ mod pauses;
 mod quotas;
 mod runs;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use outflow_model::limit::Micros;
+use outflow_model::port::clock::Clock;
 use outflow_model::port::lease::Epoch;
+use outflow_model::port::ledger::Times;
 use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
 use sqlx::query::{Query, QueryAs};
 use sqlx::{ConnectOptions, FromRow, SqlSafeStr};
+
+use crate::clock::SharedClock;
 
 /// Connections of one process: settling, and what a user asks for meanwhile.
 const CONNECTIONS: u32 = 8;
@@ -53,6 +60,29 @@ impl PostgresLedger {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// The database's time.
+#[async_trait]
+impl Times for PostgresLedger {
+    async fn clock(&self) -> Result<Arc<dyn Clock>> {
+        let now = time(&self.pool).await?;
+        let pool = self.pool.clone();
+        let clock = SharedClock::new(move || {
+            let pool = pool.clone();
+            async move { time(&pool).await }
+        });
+        clock.set(now);
+        Ok(clock)
+    }
+}
+
+async fn time(pool: &PgPool) -> Result<Micros> {
+    let now: (Micros,) = query_as("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+        .fetch_one(pool)
+        .await
+        .map_err(doing("Cannot ask for the time"))?;
+    Ok(now.0)
 }
 
 /// What an SQLSTATE means (<https://www.postgresql.org/docs/15/errcodes-appendix.html>).

@@ -7,11 +7,17 @@ mod quotas;
 mod runs;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use outflow_model::port::clock::Clock;
+use outflow_model::port::ledger::Times;
 use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
+
+use crate::SystemClock;
 
 /// The ledger of one state directory.
 pub struct SqliteLedger {
@@ -43,6 +49,14 @@ impl SqliteLedger {
     /// Closes the ledger.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// Whoever shares it is on the same machine.
+#[async_trait]
+impl Times for SqliteLedger {
+    async fn clock(&self) -> Result<Arc<dyn Clock>> {
+        Ok(Arc::new(SystemClock::default()))
     }
 }
 

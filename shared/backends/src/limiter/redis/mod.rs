@@ -18,6 +18,7 @@ use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Ve
 use redis::{FromRedisValue, Script, ScriptInvocation};
 
 use crate::SystemClock;
+use crate::clock::SharedClock;
 use crate::redis_link::{Link, unavailable};
 use share::LocalShare;
 
@@ -82,6 +83,19 @@ impl RedisLimiter {
         };
         let name = format!("{:x}", SystemClock::default().entropy());
         Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts, share: LocalShare::new(), name })
+    }
+
+    /// The server's time, which everybody who shares it goes by.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        let connection = self.connection.clone();
+        SharedClock::new(move || {
+            let mut connection = connection.clone();
+            async move {
+                let (seconds, micros): (Micros, Micros) =
+                    redis::cmd("TIME").query_async(&mut connection).await.map_err(unavailable)?;
+                Ok(seconds * 1_000_000 + micros)
+            }
+        })
     }
 
     fn key(&self, account: &str, what: &str) -> String {
