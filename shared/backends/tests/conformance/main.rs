@@ -2,6 +2,7 @@
 //! `REQUIRE_SERVICES=1`.
 
 mod broker;
+mod postgres;
 mod stores;
 mod tokens;
 mod vectors;
@@ -13,20 +14,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
-    FileVault, KeyRing, MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter, RedisVault,
-    SqliteLedger, SystemClock, checked, sealed,
+    FileVault, KeyRing, MemoryLimiter, MemoryQueue, RabbitQueue, RedisLimiter, RedisVault, SqliteLedger, SystemClock,
+    checked, sealed,
 };
 use outflow_model::id::{Lane, RunId};
 use outflow_model::port::Trouble;
-use outflow_model::port::lease::Leases;
-use outflow_model::port::ledger::{Ledger, Run, RunOptions, Runs};
+use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::port::vault::Vault;
-use outflow_testkit::services::{AzureBlob, Postgres, RabbitMq, Redis, RedisCluster, S3, Sentinel, Service, stop_all};
-use outflow_testkit::{Case, LEASE, LEDGER, LIMITER, QUEUE, STORE, VAULT};
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor};
+use outflow_testkit::services::{AzureBlob, RabbitMq, Redis, RedisCluster, S3, Sentinel, Service, stop_all};
+use outflow_testkit::{Case, LEDGER, LIMITER, QUEUE, STORE, VAULT};
 use tempfile::TempDir;
 
 async fn sqlite(folder: &TempDir) -> Result<Arc<SqliteLedger>> {
@@ -35,26 +33,6 @@ async fn sqlite(folder: &TempDir) -> Result<Arc<SqliteLedger>> {
 
 async fn ledger(folder: &TempDir) -> Result<Arc<dyn Ledger>> {
     Ok(sqlite(folder).await?)
-}
-
-/// A database of a case's own.
-async fn database() -> Result<PgConnectOptions> {
-    let (server, name) = (Postgres::shared()?, fresh("ledger").replace('-', "_"));
-    let mut connection = sqlx::PgConnection::connect(&server.url).await?;
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
-    Ok(server.url.parse::<PgConnectOptions>()?.database(&name))
-}
-
-async fn postgres(_folder: &TempDir) -> Result<Arc<PostgresLedger>> {
-    Ok(Arc::new(PostgresLedger::open(database().await?.to_url_lossy().as_str()).await?))
-}
-
-async fn postgres_ledger(folder: &TempDir) -> Result<Arc<dyn Ledger>> {
-    Ok(postgres(folder).await?)
-}
-
-async fn postgres_leases(folder: &TempDir) -> Result<Arc<dyn Leases>> {
-    Ok(postgres(folder).await?)
 }
 
 async fn limiter(folder: &TempDir) -> Result<Arc<dyn Limiter>> {
@@ -130,41 +108,6 @@ async fn redis_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
     Ok(Arc::new(RedisVault::new(&Redis::shared()?.url, &fresh("vault"), keys()?, None)?))
 }
 
-/// A process that hangs in a transaction holds up nobody for long.
-async fn locked() -> Result<()> {
-    let url = database().await?;
-    let ledger = PostgresLedger::open(url.to_url_lossy().as_str()).await?;
-    ledger.take("sync/a", "hangs", 1).await?;
-    let mut hangs = sqlx::PgConnection::connect_with(&url).await?;
-    hangs.execute("BEGIN; SELECT * FROM leases FOR SHARE").await?;
-    let taken = tokio::time::timeout(std::time::Duration::from_mins(1), ledger.take("sync/a", "other", 1)).await?;
-    ensure!(taken.is_err_and(|error| error.trouble == Trouble::Unavailable));
-    hangs.execute("ROLLBACK").await?;
-    ensure!(ledger.take("sync/a", "other", 1).await?.is_some());
-    Ok(())
-}
-
-/// What a session prepares and keeps grows with each statement, and belongs to nobody behind a pooler.
-async fn unprepared() -> Result<()> {
-    let url = database().await?;
-    let ledger = PostgresLedger::open(url.to_url_lossy().as_str()).await?;
-    let mut connection = sqlx::PgConnection::connect_with(&url).await?;
-    // A session tells what it has prepared to nobody but itself.
-    let watch = "CREATE TABLE watched (prepared bigint); CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS \
-                 $$BEGIN INSERT INTO watched SELECT count(*) FROM pg_prepared_statements; RETURN NULL; END$$; \
-                 CREATE TRIGGER watch AFTER INSERT ON runs EXECUTE FUNCTION watch()";
-    connection.execute(watch).await?;
-    for number in 0..20 {
-        let run = Run::queued(RunId::new(1, number), &format!("s{number}"), "d", RunOptions::default(), 1);
-        ledger.request(&run).await?;
-        ensure!(ledger.run(&run.id).await?.is_some());
-    }
-    let (told, most): (i64, i64) =
-        sqlx::query_as("SELECT count(*), max(prepared) FROM watched").fetch_one(&mut connection).await?;
-    ensure!(told == 20 && most == 0, "{most} statements stay prepared");
-    Ok(())
-}
-
 async fn script() -> Result<()> {
     vectors::same_as_the_model(&RedisLimiter::new(&Redis::shared()?.url, &fresh("vectors"), None)?).await
 }
@@ -192,7 +135,7 @@ pub(crate) fn trial(name: String, found: bool, case: impl AsyncFnOnce() -> Resul
 }
 
 /// The cases of one port on one backend, each with a fresh one.
-fn trials<P: ?Sized + Send + Sync + 'static>(
+pub(crate) fn trials<P: ?Sized + Send + Sync + 'static>(
     backend: &str,
     found: bool,
     cases: &'static [Case<P>],
@@ -212,12 +155,7 @@ fn main() -> ExitCode {
     _ = rustls::crypto::ring::default_provider().install_default();
     let trials = [
         trials("ledger::sqlite", true, LEDGER, ledger),
-        trials("ledger::postgres", Postgres::is_found(), LEDGER, postgres_ledger),
-        vec![
-            trial("ledger::postgres::no_statement_stays_prepared".to_owned(), Postgres::is_found(), unprepared),
-            trial("leases::postgres::whoever_hangs_holds_up_nobody_for_long".to_owned(), Postgres::is_found(), locked),
-        ],
-        trials("leases::postgres", Postgres::is_found(), LEASE, postgres_leases),
+        postgres::trials(),
         trials("limiter::memory", true, LIMITER, limiter),
         trials("limiter::redis", Redis::is_found(), LIMITER, redis),
         vec![

@@ -2,6 +2,7 @@
 //! Who has one running points an environment variable at it instead.
 
 mod emulators;
+mod pgbouncer;
 mod postgres;
 mod rabbitmq;
 mod redis;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 pub use emulators::{AzureBlob, S3};
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
@@ -50,6 +52,7 @@ pub fn stop_all() {
     fn stop<S: Service>() {
         drop(S::slot().lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+    stop::<PgBouncer>();
     stop::<Postgres>();
     stop::<RabbitMq>();
     stop::<Redis>();

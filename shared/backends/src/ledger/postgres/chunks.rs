@@ -153,11 +153,8 @@ impl Chunks for PostgresLedger {
 
     async fn chunks(&self, run: &RunId) -> Result<Vec<Chunk>> {
         let sql = format!("SELECT {COLUMNS} FROM chunks WHERE run = $1 ORDER BY number");
-        let rows: Vec<ChunkRow> = query_as(AssertSqlSafe(sql))
-            .bind(run.as_str())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(doing("Cannot read the chunks"))?;
+        let statement = query_as(AssertSqlSafe(sql)).bind(run.as_str());
+        let rows: Vec<ChunkRow> = self.rows("Cannot read the chunks", statement).await?;
         rows.into_iter().map(records::chunk).collect()
     }
 
@@ -167,12 +164,8 @@ impl Chunks for PostgresLedger {
         }
         let numbers: Vec<i64> = numbers.iter().map(|number| i64::from(*number)).collect();
         let sql = format!("SELECT {COLUMNS} FROM chunks WHERE run = $1 AND number = ANY ($2) ORDER BY number");
-        let rows: Vec<ChunkRow> = query_as(AssertSqlSafe(sql))
-            .bind(run.as_str())
-            .bind(numbers)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(doing("Cannot read the chunks"))?;
+        let statement = query_as(AssertSqlSafe(sql)).bind(run.as_str()).bind(numbers);
+        let rows: Vec<ChunkRow> = self.rows("Cannot read the chunks", statement).await?;
         rows.into_iter().map(records::chunk).collect()
     }
 
@@ -229,12 +222,10 @@ impl Chunks for PostgresLedger {
     }
 
     async fn problems(&self, run: &RunId, limit: u32) -> Result<Vec<Problem>> {
-        let rows: Vec<(String,)> = query_as("SELECT problem FROM problems WHERE run = $1 ORDER BY number LIMIT $2")
+        let statement = query_as("SELECT problem FROM problems WHERE run = $1 ORDER BY number LIMIT $2")
             .bind(run.as_str())
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(doing("Cannot read the problems"))?;
+            .bind(i64::from(limit));
+        let rows: Vec<(String,)> = self.rows("Cannot read the problems", statement).await?;
         rows.into_iter().map(|(text,)| records::problem(&text)).collect()
     }
 
@@ -242,15 +233,13 @@ impl Chunks for PostgresLedger {
         let mut plans = Vec::new();
         // A few at a time: their chunks go with them, and others wait for what a transaction has locked.
         loop {
-            let rows: Vec<(Option<String>,)> = query_as(
+            let statement = query_as(
                 "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE ended < $1 AND id NOT IN (SELECT run FROM snapshots) \
                  ORDER BY ended LIMIT $2) RETURNING document::json ->> 'plan'",
             )
             .bind(before)
-            .bind(EXPIRED)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(doing("Cannot expire old runs"))?;
+            .bind(EXPIRED);
+            let rows: Vec<(Option<String>,)> = self.rows("Cannot expire old runs", statement).await?;
             let last = (rows.len() as i64) < EXPIRED;
             plans.extend(rows.into_iter().filter_map(|(plan,)| plan));
             if last {

@@ -56,12 +56,10 @@ impl Leases for PostgresLedger {
     }
 
     async fn release(&self, name: &str, holder: &str) -> Result<()> {
-        query("UPDATE leases SET until = clock_timestamp() WHERE name = $1 AND holder = $2")
+        let statement = query("UPDATE leases SET until = clock_timestamp() WHERE name = $1 AND holder = $2")
             .bind(name)
-            .bind(holder)
-            .execute(&self.pool)
-            .await
-            .map_err(doing("Cannot give a lease back"))?;
+            .bind(holder);
+        self.execute("Cannot give a lease back", statement).await?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The ledger's schema, brought up to date step by step, by one process at a time.
 //!
-//! Processes of the version before go on while a step is taken, so a step adds; what nobody uses any more is taken away by
-//! a later version.
+//! Processes of the version before go on while a step is taken, and begin again after it, so a step adds; what nobody uses any
+//! more is taken away by a later version, whose step says which version can still work with what is left.
 
 use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::Executor;
@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_ledger.sql"),
     include_str!("../../../migrations/postgres/0002_leases.sql"),
     include_str!("../../../migrations/postgres/0003_pauses.sql"),
+    include_str!("../../../migrations/postgres/0004_least.sql"),
 ];
 /// The advisory lock of whoever changes the schema: "outflow" in ASCII.
 const LOCK: i64 = 0x6f_7574_666c_6f77;
@@ -35,8 +36,17 @@ pub(super) async fn migrate(pool: &PgPool) -> Result<()> {
         .map_err(doing("Cannot read the ledger's version"))?;
     let known = STEPS.len() as i64;
     if version > known {
-        let text = format!("The ledger has version {version}, but this Outflow knows version {known}; upgrade Outflow");
-        return Err(PortError::new(Trouble::Newer, text));
+        let (least,): (i64,) = query_as("SELECT max(least) FROM outflow_version")
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(doing("Cannot read the ledger's version"))?;
+        if known < least {
+            let text = format!(
+                "The ledger has version {version}, which needs an Outflow that knows version {least}; this one knows {known}: \
+                 upgrade Outflow"
+            );
+            return Err(PortError::new(Trouble::Newer, text));
+        }
     }
     for (number, step) in STEPS.iter().enumerate().skip(version as usize) {
         transaction.execute(*step).await.map_err(doing("Cannot update the ledger"))?;

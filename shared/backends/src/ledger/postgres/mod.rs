@@ -1,7 +1,7 @@
 //! The ledger that several processes share, in PostgreSQL.
 //!
 //! It works behind a pooler that changes the server's session with each transaction: no statement is prepared for later,
-//! no lock and no setting outlives its transaction.
+//! none is outside of a transaction, no lock and no setting outlives its transaction.
 
 mod chunks;
 mod leases;
@@ -9,6 +9,7 @@ mod migrate;
 mod pauses;
 mod quotas;
 mod runs;
+mod single;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,12 +49,23 @@ impl PostgresLedger {
         let options: PgConnectOptions = url
             .parse()
             .map_err(|error| PortError::caused(Trouble::Missing, "The URL of the ledger cannot be used", error))?;
-        let options = options.statement_cache_capacity(0).application_name("outflow").disable_statement_logging();
+        // Poolers refuse settings of a session that they do not know; numbers travel in binary.
+        let options = options
+            .extra_float_digits(None)
+            .statement_cache_capacity(0)
+            .application_name("outflow")
+            .disable_statement_logging();
         let pool =
             PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).connect_with(options).await;
         let pool = pool.map_err(doing("Cannot reach the ledger"))?;
         migrate::migrate(&pool).await?;
         Ok(Self { pool, fence: None })
+    }
+
+    async fn now(&self) -> Result<Micros> {
+        let now = query_as("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
+        let row: Option<(Micros,)> = self.row("Cannot ask for the time", now).await?;
+        row.map(|(now,)| now).ok_or_else(|| PortError::new(Trouble::Corrupt, "The ledger has no time"))
     }
 
     /// Closes the ledger.
@@ -66,23 +78,14 @@ impl PostgresLedger {
 #[async_trait]
 impl Times for PostgresLedger {
     async fn clock(&self) -> Result<Arc<dyn Clock>> {
-        let now = time(&self.pool).await?;
-        let pool = self.pool.clone();
+        let (now, ledger) = (self.now().await?, self.clone());
         let clock = SharedClock::new(move || {
-            let pool = pool.clone();
-            async move { time(&pool).await }
+            let ledger = ledger.clone();
+            async move { ledger.now().await }
         });
         clock.set(now);
         Ok(clock)
     }
-}
-
-async fn time(pool: &PgPool) -> Result<Micros> {
-    let now: (Micros,) = query_as("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-        .fetch_one(pool)
-        .await
-        .map_err(doing("Cannot ask for the time"))?;
-    Ok(now.0)
 }
 
 /// What an SQLSTATE means (<https://www.postgresql.org/docs/15/errcodes-appendix.html>).

@@ -45,18 +45,16 @@ async fn store(connection: &mut PgConnection, run: &Run, from: RunState) -> Resu
 impl PostgresLedger {
     /// Queues `run` where none of its sync is queued.
     async fn insert(&self, run: &Run) -> Result<bool> {
-        let inserted = query(
+        let statement = query(
             "INSERT INTO runs (id, sync, state, requested, document) VALUES ($1, $2, 'queued', $3, $4) \
              ON CONFLICT (sync) WHERE state = 'queued' DO NOTHING",
         )
         .bind(run.id.as_str())
         .bind(&run.sync)
         .bind(run.requested)
-        .bind(records::document(run)?)
-        .execute(&self.pool)
-        .await
-        .map_err(doing("Cannot queue a run"))?;
-        Ok(inserted.rows_affected() == 1)
+        .bind(records::document(run)?);
+        let inserted = self.execute("Cannot queue a run", statement).await?;
+        Ok(inserted == 1)
     }
 
     /// Lets the queued run of the same sync stand for `run` too; nothing where none is queued any more.
@@ -92,30 +90,21 @@ impl Runs for PostgresLedger {
     }
 
     async fn run(&self, id: &RunId) -> Result<Option<Run>> {
-        let row: Option<RunRow> = query_as(AssertSqlSafe(format!("{COLUMNS} WHERE id = $1")))
-            .bind(id.as_str())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(doing("Cannot read a run"))?;
+        let statement = query_as(AssertSqlSafe(format!("{COLUMNS} WHERE id = $1"))).bind(id.as_str());
+        let row: Option<RunRow> = self.row("Cannot read a run", statement).await?;
         row.map(records::run).transpose()
     }
 
     async fn runs(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Run>> {
         let sql = format!("{COLUMNS} WHERE $1::text IS NULL OR sync = $1 ORDER BY requested DESC, id DESC LIMIT $2");
-        let rows: Vec<RunRow> = query_as(AssertSqlSafe(sql))
-            .bind(sync)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(doing("Cannot read the runs"))?;
+        let statement = query_as(AssertSqlSafe(sql)).bind(sync).bind(i64::from(limit));
+        let rows: Vec<RunRow> = self.rows("Cannot read the runs", statement).await?;
         rows.into_iter().map(records::run).collect()
     }
 
     async fn unended(&self) -> Result<Vec<Run>> {
-        let rows: Vec<RunRow> = query_as(AssertSqlSafe(format!("{COLUMNS} WHERE ended IS NULL ORDER BY requested")))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(doing("Cannot read the runs"))?;
+        let statement = query_as(AssertSqlSafe(format!("{COLUMNS} WHERE ended IS NULL ORDER BY requested")));
+        let rows: Vec<RunRow> = self.rows("Cannot read the runs", statement).await?;
         rows.into_iter().map(records::run).collect()
     }
 
@@ -146,11 +135,8 @@ impl Runs for PostgresLedger {
     }
 
     async fn snapshot(&self, sync: &str) -> Result<Option<String>> {
-        let row: Option<(String,)> = query_as("SELECT key FROM snapshots WHERE sync = $1")
-            .bind(sync)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(doing("Cannot read the snapshot's place"))?;
+        let statement = query_as("SELECT key FROM snapshots WHERE sync = $1").bind(sync);
+        let row: Option<(String,)> = self.row("Cannot read the snapshot's place", statement).await?;
         Ok(row.map(|(key,)| key))
     }
 

@@ -1,0 +1,50 @@
+//! Single statements. Each has a transaction of its own: a pooler may give what follows outside of one to another session, and a
+//! statement comes in several parts.
+
+use outflow_model::port::Result;
+use sqlx::FromRow;
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
+use sqlx::query::{Query, QueryAs};
+
+use super::{BEGIN, PostgresLedger, doing};
+
+impl PostgresLedger {
+    /// Does `statement`; how many rows it has touched.
+    pub(super) async fn execute(
+        &self,
+        context: &'static str,
+        statement: Query<'_, Postgres, PgArguments>,
+    ) -> Result<u64> {
+        let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing(context))?;
+        let done = statement.execute(&mut *transaction).await.map_err(doing(context))?;
+        transaction.commit().await.map_err(doing(context))?;
+        Ok(done.rows_affected())
+    }
+
+    /// The rows that `statement` returns.
+    pub(super) async fn rows<O>(
+        &self,
+        context: &'static str,
+        statement: QueryAs<'_, Postgres, O, PgArguments>,
+    ) -> Result<Vec<O>>
+    where
+        O: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing(context))?;
+        let rows = statement.fetch_all(&mut *transaction).await.map_err(doing(context))?;
+        transaction.commit().await.map_err(doing(context))?;
+        Ok(rows)
+    }
+
+    /// The one row that `statement` returns, if it returns any.
+    pub(super) async fn row<O>(
+        &self,
+        context: &'static str,
+        statement: QueryAs<'_, Postgres, O, PgArguments>,
+    ) -> Result<Option<O>>
+    where
+        O: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        Ok(self.rows(context, statement).await?.pop())
+    }
+}

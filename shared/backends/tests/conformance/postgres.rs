@@ -1,0 +1,137 @@
+//! Cases of the ledger in PostgreSQL alone: its sessions, its locks and its schema.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures::future::try_join_all;
+use libtest_mimic::Trial;
+use outflow_backends::PostgresLedger;
+use outflow_model::id::RunId;
+use outflow_model::port::Trouble;
+use outflow_model::port::lease::Leases;
+use outflow_model::port::ledger::{Ledger, Run, RunOptions, Runs};
+use outflow_testkit::services::{PgBouncer, Postgres, Service};
+use outflow_testkit::{LEASE, LEDGER};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
+use tempfile::TempDir;
+
+use crate::{fresh, trial, trials as cases};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let (found, pooled) = (Postgres::is_found(), PgBouncer::is_found());
+    let own = vec![
+        trial("ledger::postgres::no_statement_stays_prepared".to_owned(), found, unprepared),
+        trial("ledger::postgres::who_opens_it_at_once_brings_it_up_to_date_once".to_owned(), found, together),
+        trial("ledger::postgres::a_schema_that_only_has_more_is_worked_with".to_owned(), found, newer),
+        trial("leases::postgres::whoever_hangs_holds_up_nobody_for_long".to_owned(), found, locked),
+    ];
+    [
+        cases("ledger::postgres", found, LEDGER, ledger),
+        cases("leases::postgres", found, LEASE, leases),
+        cases("ledger::postgres_behind_a_pooler", pooled, LEDGER, pooled_ledger),
+        cases("leases::postgres_behind_a_pooler", pooled, LEASE, pooled_leases),
+        own,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A database of a case's own.
+async fn database() -> Result<PgConnectOptions> {
+    let (server, name) = (Postgres::shared()?, fresh("ledger").replace('-', "_"));
+    let mut connection = PgConnection::connect(&server.url).await?;
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
+    Ok(server.url.parse::<PgConnectOptions>()?.database(&name))
+}
+
+async fn open(database: &PgConnectOptions) -> outflow_model::port::Result<PostgresLedger> {
+    PostgresLedger::open(database.to_url_lossy().as_str()).await
+}
+
+async fn ledger(_folder: &TempDir) -> Result<Arc<dyn Ledger>> {
+    Ok(Arc::new(open(&database().await?).await?))
+}
+
+async fn leases(_folder: &TempDir) -> Result<Arc<dyn Leases>> {
+    Ok(Arc::new(open(&database().await?).await?))
+}
+
+/// In front of a database of a case's own, a pooler that changes the server's session with each transaction.
+async fn pooled() -> Result<Arc<PostgresLedger>> {
+    let database = database().await?;
+    let url = PgBouncer::shared()?.url(database.get_database().unwrap_or_default());
+    Ok(Arc::new(PostgresLedger::open(&url).await?))
+}
+
+async fn pooled_ledger(_folder: &TempDir) -> Result<Arc<dyn Ledger>> {
+    Ok(pooled().await?)
+}
+
+async fn pooled_leases(_folder: &TempDir) -> Result<Arc<dyn Leases>> {
+    Ok(pooled().await?)
+}
+
+async fn together() -> Result<()> {
+    let database = database().await?;
+    let opened = try_join_all((0..8).map(|_| open(&database))).await?;
+    let mut connection = PgConnection::connect_with(&database).await?;
+    let (steps, versions): (i64, i64) = sqlx::query_as("SELECT count(*), count(DISTINCT version) FROM outflow_version")
+        .fetch_one(&mut connection)
+        .await?;
+    ensure!(opened.len() == 8 && steps == versions, "{steps} steps were taken to {versions} versions");
+    Ok(())
+}
+
+/// A newer program has added to the schema: this one goes on, and begins again, until something is taken away that it uses.
+async fn newer() -> Result<()> {
+    let database = database().await?;
+    open(&database).await?;
+    let mut connection = PgConnection::connect_with(&database).await?;
+    connection
+        .execute("ALTER TABLE runs ADD COLUMN more text; INSERT INTO outflow_version (version) VALUES (1000)")
+        .await?;
+    let run = Run::queued(RunId::new(1, 1), "s", "d", RunOptions::default(), 1);
+    open(&database).await?.request(&run).await?;
+    connection.execute("UPDATE outflow_version SET least = 1000").await?;
+    let refused = open(&database).await.err();
+    ensure!(refused.is_some_and(|error| error.trouble == Trouble::Newer && error.to_string().contains("upgrade")));
+    Ok(())
+}
+
+/// A process that hangs in a transaction holds up nobody for long.
+async fn locked() -> Result<()> {
+    let url = database().await?;
+    let ledger = open(&url).await?;
+    ledger.take("sync/a", "hangs", 1).await?;
+    let mut hangs = PgConnection::connect_with(&url).await?;
+    hangs.execute("BEGIN; SELECT * FROM leases FOR SHARE").await?;
+    let taken = tokio::time::timeout(Duration::from_mins(1), ledger.take("sync/a", "other", 1)).await?;
+    ensure!(taken.is_err_and(|error| error.trouble == Trouble::Unavailable));
+    hangs.execute("ROLLBACK").await?;
+    ensure!(ledger.take("sync/a", "other", 1).await?.is_some());
+    Ok(())
+}
+
+/// What a session prepares and keeps grows with each statement, and belongs to nobody behind a pooler.
+async fn unprepared() -> Result<()> {
+    let url = database().await?;
+    let ledger = open(&url).await?;
+    let mut connection = PgConnection::connect_with(&url).await?;
+    // A session tells what it has prepared to nobody but itself.
+    let watch = "CREATE TABLE watched (prepared bigint); CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$BEGIN INSERT INTO watched SELECT count(*) FROM pg_prepared_statements; RETURN NULL; END$$; \
+                 CREATE TRIGGER watch AFTER INSERT ON runs EXECUTE FUNCTION watch()";
+    connection.execute(watch).await?;
+    for number in 0..20 {
+        let run = Run::queued(RunId::new(1, number), &format!("s{number}"), "d", RunOptions::default(), 1);
+        ledger.request(&run).await?;
+        ensure!(ledger.run(&run.id).await?.is_some());
+    }
+    let (told, most): (i64, i64) =
+        sqlx::query_as("SELECT count(*), max(prepared) FROM watched").fetch_one(&mut connection).await?;
+    ensure!(told == 20 && most == 0, "{most} statements stay prepared");
+    Ok(())
+}
