@@ -7,7 +7,7 @@ use outflow_backends::RabbitQueue;
 use outflow_model::id::{Lane, RunId};
 use outflow_model::port::ledger::{Runs, Times};
 use outflow_model::port::pauses::Pauses;
-use outflow_model::port::queue::{Queue, Take};
+use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, block};
@@ -23,6 +23,7 @@ const CASES: &[Case] = &[
     ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),
     ("refused_credentials_pause_the_account_until_a_check_gets_through", Need::Nothing, refused),
     ("a_chunk_that_nobody_can_read_stops_its_run_and_is_kept", Need::Nothing, unreadable),
+    ("a_forged_message_of_a_chunk_changes_nothing", Need::Nothing, forged),
     ("what_lives_long_gives_memory_back", Need::Nothing, memory),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("machines_whose_clocks_are_days_apart_go_by_one", Need::Skew, skewed),
@@ -137,9 +138,13 @@ fn unreadable() -> Result<()> {
         cluster.reached(&run, RunState::Delivering).await?;
         // A worker that cannot read what it gets.
         let queue = RabbitQueue::new(&cluster.rabbitmq.url, &cluster.prefix, "worker")?;
-        let message = queue.consume(&Lane("crm".to_owned()), 1).next(Take::Any).await?;
+        let consumer = queue.consume(&Lane("crm".to_owned()), 1);
+        let message = consumer.next(Take::Any).await?;
         let id = message.id.clone();
         message.put_aside().await?;
+        let again = consumer.next(Take::Any).await?;
+        ensure!(again.id == id.replace("#1", "#2"), "{id} came again as {}", again.id);
+        again.put_aside().await?;
         let ended = cluster.ended(&run).await?;
         ensure!(ended.state == RunState::Failed && ended.tally.total().aborted == 100, "{ended:?}");
         ensure!(ended.reason.as_ref().is_some_and(|reason| reason.contains("could not be read")), "{ended:?}");
@@ -154,8 +159,30 @@ fn unreadable() -> Result<()> {
         tokio::time::timeout(Duration::from_mins(1), kept).await.context("the message is not kept")??;
         ensure!(listed()?.contains("cannot be used"), "{}", listed()?);
         ensure!(cluster.command(&["dead", "discard", "another"])?.status.success() && listed()?.contains(&id));
-        ensure!(cluster.command(&["dead", "discard", &id])?.status.success());
+        ensure!(cluster.command(&["dead", "discard", &id])?.status.success() && !listed()?.contains(&id));
+        ensure!(cluster.command(&["dead", "discard", "--all"])?.status.success());
         ensure!(listed()?.contains("No message was given up"), "{}", listed()?);
+        Ok(())
+    })
+}
+
+/// Whoever can write to the broker can put a message there under a chunk's id; no worker takes it for one.
+fn forged() -> Result<()> {
+    block(async {
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan(100, "")).await?;
+        cluster.start_coordinator()?;
+        let run = cluster.request().await?;
+        cluster.reached(&run, RunState::Delivering).await?;
+        let forger = RabbitQueue::new(&cluster.rabbitmq.url, &cluster.prefix, "forger")?;
+        let lane = Lane("crm".to_owned());
+        let id = forger.consume(&lane, 1).next(Take::Any).await?.id.clone();
+        forger.publish(&lane, true, Outgoing::new(id.as_str(), "nothing that is a chunk")).await?;
+        cluster.start_worker()?;
+        let ended = cluster.ended(&run).await?;
+        ensure!(ended.state == RunState::Succeeded && ended.tally.total().succeeded == 100, "{ended:?}");
+        ensure!(cluster.portal.written() == 100);
+        let kept = cluster.command(&["dead", "list"])?;
+        ensure!(String::from_utf8_lossy(&kept.stdout).contains(&id), "the forged message was taken for one: {kept:?}");
         Ok(())
     })
 }

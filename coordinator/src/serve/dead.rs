@@ -29,9 +29,15 @@ impl Coordinator {
         // What a report said is lost with it: its chunk is taken back when nobody is seen to have it.
         if let (true, Some(id)) = (is_chunk, AttemptId::parse(&delivery.id)) {
             let next = match why {
+                // Of an attempt that a worker has, or had, this is a copy. Else it was damaged on its way, and another is not; one
+                // that cannot be read either is written in a way that nobody here reads.
+                Why::PutAside if self.revoke(&id).await? != Some(Revoked::Taken) => None,
+                Why::PutAside if id.attempt == 1 => Some(Next::Returned),
                 Why::PutAside => Some(Next::Stop { refusal: unusable(&id) }),
                 // A copy of a message that somebody delivers tells nothing.
-                Why::TooOften | Why::Other => self.nobody_holds(&id).await?.then_some(Next::Poison),
+                Why::TooOften | Why::Other => {
+                    self.revoke(&id).await?.is_some_and(|revoked| revoked != Revoked::Held).then_some(Next::Poison)
+                }
             };
             if let Some(next) = next {
                 // Of an attempt that has ended it says nothing new.
@@ -45,17 +51,17 @@ impl Coordinator {
         delivery.put_aside().await
     }
 
-    /// Whether nobody delivers an attempt, nor will.
-    async fn nobody_holds(&self, id: &AttemptId) -> port::Result<bool> {
-        let Some(run) = self.engine.ledger.run(&id.run).await? else { return Ok(false) };
-        Ok(self.engine.limiter.revoke(&run.destination, id, 0).await? != Revoked::Held)
+    /// Has nobody deliver an attempt, unless somebody does; nothing where there is no such run.
+    async fn revoke(&self, id: &AttemptId) -> port::Result<Option<Revoked>> {
+        let Some(run) = self.engine.ledger.run(&id.run).await? else { return Ok(None) };
+        self.engine.limiter.revoke(&run.destination, id, 0).await.map(Some)
     }
 }
 
 fn unusable(id: &AttemptId) -> Refusal {
     let message = format!(
-        "The message of chunk {} could not be read by the worker that got it: is it an older Outflow than the coordinator, or was the \
-         message damaged? `outflow dead list` shows it",
+        "The message of chunk {} could not be read by the worker that got it, nor could one before: is it an older Outflow than the \
+         coordinator, or has it other keys under the same ids? `outflow dead list` shows it",
         id.chunk
     );
     Refusal { class: ErrorClass::FatalConfig, code: "UNREADABLE".to_owned(), message }
