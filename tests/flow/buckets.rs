@@ -88,12 +88,17 @@ pub(crate) fn away() -> Result<()> {
             lab.portal.wait_for(20).await;
             link.set(Weather { broken: true, ..Weather::default() });
             tokio::time::sleep(Duration::from_secs(6)).await;
-            let written = lab.portal.written();
+            let (written, run) = (lab.portal.written(), lab.newest("people").await?.id);
+            let chunks = life.engine.ledger.chunks(&run).await?;
+            let published: u32 = chunks.iter().filter(|chunk| chunk.attempt > 0).map(|chunk| chunk.rows).sum();
+            let most = chunks.iter().map(|chunk| chunk.attempt).max();
             link.set(Weather::default());
-            written
+            Ok::<_, anyhow::Error>((written, published, most))
         };
-        let (ended, written) = tokio::join!(life.execute(&start), weather);
-        let run = ended?.run;
+        let (ended, seen) = tokio::join!(life.execute(&start), weather);
+        let (run, (written, published, most)) = (ended?.run, seen?);
+        ensure!(written == u64::from(published), "{written} of {published} published records were written meanwhile");
+        ensure!(most == Some(1), "a chunk was counted {most:?} times, and never left");
         ensure!(written < 2_000, "the bucket was not needed while it was away");
         ensure!(run.state == RunState::Succeeded && run.tally.add.succeeded == 2_000, "{run:?}");
         ensure!(lab.portal.written() == 2_000, "{} records were written, 2,000 are due", lab.portal.written());

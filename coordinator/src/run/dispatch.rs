@@ -56,19 +56,18 @@ impl Engine {
                 }
                 Err(error) => Err(error.into()),
             };
-            let closed = self.limiter.close_gate(&run.destination, &run.id).await;
             match dispatched {
-                // What is under way goes on without this process, and the ledger knows it: as good as a new start.
+                // What is under way goes on without this process, and the ledger knows it: as good as a new start. The gate stays
+                // as it is, so that what is published is delivered meanwhile.
                 Err(error) if error.is_away() && self.queue.outlives_processes() && *signal.borrow() == Signal::Run => {
                     warn!(run = %run.id, %error, "A service is away; the run waits for it");
                     tokio::time::sleep(AWAY).await;
                 }
-                Err(error) => return Err(error),
-                Ok(stopped) => {
-                    if let Err(error) = closed {
+                ended => {
+                    if let Err(error) = self.limiter.close_gate(&run.destination, &run.id).await {
                         warn!(run = %run.id, %error, "The run's gate could not be closed; it closes by itself");
                     }
-                    break stopped;
+                    break ended?;
                 }
             }
         };

@@ -33,19 +33,24 @@ impl Engine {
         numbers: &[ChunkNo],
     ) -> Result<(), EngineError> {
         let Some(plan) = run.plan.as_deref().filter(|_| !numbers.is_empty()) else { return Ok(()) };
-        // Counted before it leaves: a chunk that was never published is known to be unsent.
-        self.ledger.published(&run.id, numbers).await?;
-        let lane = Lane(start.sync.account.name.clone());
-        let mut leaving = FuturesUnordered::new();
+        // What may be away is asked first: a chunk that is counted and does not leave is taken for one under way.
+        let mut frames = Vec::new();
         for number in numbers {
-            let Some(chunk) = board.chunks.get_mut(number) else { continue };
+            let Some(chunk) = board.chunks.get(number) else { continue };
             if chunk.attempt > 0 {
                 // Whoever still has the attempt before, or is given it again, sends no more.
                 let before = AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt };
                 self.limiter.finish(&run.destination, &before).await?;
             }
+            frames.push((number, self.store.read(plan, chunk.offset, chunk.length).await?));
+        }
+        // Counted before it leaves: a chunk that was never published is known to be unsent.
+        self.ledger.published(&run.id, numbers).await?;
+        let lane = Lane(start.sync.account.name.clone());
+        let mut leaving = FuturesUnordered::new();
+        for (number, frame) in frames {
+            let Some(chunk) = board.chunks.get_mut(number) else { continue };
             chunk.attempt += 1;
-            let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
             let (payload, _) = read_frame(&frame)?;
             let remaining = board.memory.poisoned.cut(*number, chunk.merged.remaining());
             let (span, traceparent) = publishing_span(chunk, &lane);
