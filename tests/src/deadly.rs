@@ -66,6 +66,10 @@ impl Queue for DeadlyQueue {
         self.inner.outlives_processes()
     }
 
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
     async fn report(&self, message: Outgoing) -> Result<()> {
         self.inner.report(message).await
     }

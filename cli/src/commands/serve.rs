@@ -24,10 +24,10 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
     coordinator.engine.silence = Duration::from_secs(u64::from(flags.silence.max(1)));
     let coordinator = Arc::new(coordinator);
     if let Some(address) = flags.monitor {
-        let ledger = coordinator.engine.ledger.clone();
+        let asked = coordinator.clone();
         let ready: Ready = Arc::new(move || {
-            let ledger = ledger.clone();
-            Box::pin(async move { ledger.runs(None, 1).await.is_ok() })
+            let coordinator = asked.clone();
+            Box::pin(async move { coordinator.is_ready().await })
         });
         monitor::start(address, &figures, ready).await?;
     }

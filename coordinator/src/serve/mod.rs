@@ -52,6 +52,12 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
+    /// True where ledger, limiter and queue can be used.
+    pub async fn is_ready(&self) -> bool {
+        let Engine { ledger, limiter, queue, .. } = &self.engine;
+        ledger.runs(None, 1).await.is_ok() && limiter.lanes().await.is_ok() && queue.check().await.is_ok()
+    }
+
     /// Executes whatever there is to do until told to stop; others go on with what is under way then.
     pub async fn serve(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let schedules = self.keep_schedules();

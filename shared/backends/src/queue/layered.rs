@@ -105,6 +105,10 @@ impl<L: Layer> Queue for Layered<L> {
         self.inner.outlives_processes()
     }
 
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
     async fn report(&self, message: Outgoing) -> Result<()> {
         let body = self.layer.out(Kind::Report, &message.id, message.body).await?;
         self.inner.report(Outgoing { body, ..message }).await

@@ -126,6 +126,10 @@ impl Queue for MemoryQueue {
         Ok((waiting.urgent.len() + waiting.normal.len()) as u64)
     }
 
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn outlives_processes(&self) -> bool {
         false
     }

@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(of("checked::rabbitmq::what_is_larger_than_the_broker_takes_arrives"), found, larger),
         trial(of("rabbitmq::a_message_that_is_too_large_is_refused"), found, too_large),
         trial(of("rabbitmq::what_comes_back_among_many_is_published_again"), found, returned),
+        trial(of("rabbitmq::one_that_takes_no_messages_is_seen_to"), RabbitMq::is_installed(), blocked),
         trial(of("rabbitmq::a_queue_of_another_kind_holds_up_only_its_own_lane"), found, another_kind),
     ]
 }
@@ -91,6 +92,43 @@ async fn returned() -> Result<()> {
                 delivery.ack().await?;
             }
         }
+    }
+    Ok(())
+}
+
+/// A broker that is short of memory takes nothing: who publishes is told so, not kept waiting, and goes on when it has room.
+async fn blocked() -> Result<()> {
+    let server = RabbitMq::start_own()?;
+    let (queue, lane) =
+        (Arc::new(RabbitQueue::new(&server.url, &fresh("queue"), "conformance")?), Lane("a".to_owned()));
+    queue.publish(&lane, false, Outgoing::new("1", "1")).await?;
+    queue.check().await?;
+    server.control(&["set_vm_memory_high_watermark", "0"])?;
+    // What is published now goes nowhere; with it the broker says that it takes nothing.
+    let waits = tokio::spawn({
+        let (queue, lane) = (queue.clone(), lane.clone());
+        async move { queue.publish(&lane, false, Outgoing::new("2", "2")).await }
+    });
+    let told = async {
+        loop {
+            match queue.check().await {
+                Ok(()) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => return error,
+            }
+        }
+    };
+    let told = tokio::time::timeout(LONG, told).await.context("the broker is taken for one that takes messages")?;
+    ensure!(told.to_string().contains("short of memory or disk"), "{told}");
+    ensure!(!waits.is_finished());
+    server.control(&["set_vm_memory_high_watermark", "0.4"])?;
+    waits.await??;
+    queue.check().await?;
+    let consumer = queue.consume(&lane, 2);
+    let mut ids = BTreeSet::new();
+    while ids.len() < 2 {
+        let delivery = tokio::time::timeout(LONG, consumer.next(Take::Any)).await.context("a message is lost")??;
+        ids.insert(delivery.id.clone());
+        delivery.ack().await?;
     }
     Ok(())
 }

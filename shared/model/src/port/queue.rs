@@ -57,6 +57,8 @@ pub trait Queue: Send + Sync {
     fn outlives_processes(&self) -> bool;
     /// Sends a report to the coordinators.
     async fn report(&self, message: Outgoing) -> Result<()>;
+    /// An error where messages can neither be sent nor taken right now.
+    async fn check(&self) -> Result<()>;
     /// Takes part in reading reports, until the answer is dropped: what it holds then goes to other readers.
     fn reports(&self) -> Arc<dyn Reports>;
 }

@@ -37,6 +37,28 @@ struct Ports {
 }
 
 impl RabbitMq {
+    /// True where [`Self::start_own`] can.
+    pub fn is_installed() -> bool {
+        program().is_some()
+    }
+
+    /// Starts one that nobody else uses, whatever the environment names.
+    pub fn start_own() -> Result<Self> {
+        let (folder, port) = (folder("rabbitmq")?, free_port()?);
+        let ports = Ports { clients: port, between: free_port()?, names: free_port()? };
+        let at = |name: &str| folder.path().join(name);
+        // Small logs: a test's machine has little memory, and a quorum queue's log begins at 512 MiB.
+        let text = format!("listeners.tcp.1 = 127.0.0.1:{port}\nraft.wal_max_size_bytes = 64000000\n");
+        std::fs::write(at("rabbitmq.conf"), text)?;
+        std::fs::write(at("enabled_plugins"), "[].\n")?;
+        if is_root() {
+            done(Command::new("chmod").args(["-R", "a+rX"]).arg(folder.path()))?;
+        }
+        let child = Mutex::new(launch(ports, folder.path())?);
+        let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
+        Ok(Self { url, own: Some(Own { child, ports, folder }) })
+    }
+
     /// Its process, where it is the test's own.
     pub fn pid(&self) -> Result<u32> {
         Ok(self.own()?.child.lock().unwrap_or_else(PoisonError::into_inner).id())
@@ -111,22 +133,10 @@ impl Service for RabbitMq {
 
     #[expect(clippy::disallowed_methods, reason = "tests take the server's place from the environment")]
     fn start() -> Result<Self> {
-        if let Ok(url) = std::env::var(URL) {
-            return Ok(Self { url, own: None });
+        match std::env::var(URL) {
+            Ok(url) => Ok(Self { url, own: None }),
+            Err(_) => Self::start_own(),
         }
-        let (folder, port) = (folder("rabbitmq")?, free_port()?);
-        let ports = Ports { clients: port, between: free_port()?, names: free_port()? };
-        let at = |name: &str| folder.path().join(name);
-        // Small logs: a test's machine has little memory, and a quorum queue's log begins at 512 MiB.
-        let text = format!("listeners.tcp.1 = 127.0.0.1:{port}\nraft.wal_max_size_bytes = 64000000\n");
-        std::fs::write(at("rabbitmq.conf"), text)?;
-        std::fs::write(at("enabled_plugins"), "[].\n")?;
-        if is_root() {
-            done(Command::new("chmod").args(["-R", "a+rX"]).arg(folder.path()))?;
-        }
-        let child = Mutex::new(launch(ports, folder.path())?);
-        let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
-        Ok(Self { url, own: Some(Own { child, ports, folder }) })
     }
 
     fn slot() -> &'static Mutex<Option<Arc<Self>>> {

@@ -43,6 +43,11 @@ impl Link {
         within(CONNECT, connection.create_channel()).await
     }
 
+    /// An error where there is no connection, nor can one be made.
+    pub(super) async fn check(&self) -> Result<()> {
+        self.connection().await.map(drop)
+    }
+
     async fn connection(&self) -> Result<Arc<Connection>> {
         let mut held = self.connection.lock().await;
         if let Some(connection) = held.as_ref().filter(|connection| connection.status().connected()) {

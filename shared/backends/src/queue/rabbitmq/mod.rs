@@ -114,6 +114,12 @@ impl Queue for RabbitQueue {
         Ok(self.publisher.waiting(&queues[0]).await? + self.publisher.waiting(&queues[1]).await?)
     }
 
+    /// What is blocked sends nothing, and delivers no more than what is on its way.
+    async fn check(&self) -> Result<()> {
+        self.publisher.check().await?;
+        self.link.check().await
+    }
+
     fn outlives_processes(&self) -> bool {
         true
     }

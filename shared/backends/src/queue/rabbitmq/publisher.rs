@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
+use metrics::gauge;
 use outflow_model::port::queue::Outgoing;
 use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::{Mutex, Semaphore};
@@ -70,6 +71,14 @@ impl Publisher {
                 done => return done,
             }
         }
+    }
+
+    /// An error where nothing can be published right now.
+    pub(super) async fn check(&self) -> Result<()> {
+        self.link.check().await?;
+        let is_blocked = self.link.is_blocked().await;
+        gauge!("outflow_queue_blocked").set(f64::from(is_blocked));
+        if is_blocked { Err(blocked()) } else { Ok(()) }
     }
 
     /// How many messages of a queue wait for a consumer.
