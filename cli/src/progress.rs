@@ -20,21 +20,28 @@ pub(crate) async fn show(mut progress: watch::Receiver<Progress>) {
         let now = progress.borrow_and_update().clone();
         bar.set_prefix(now.state.map_or("", RunState::name));
         match now.state {
-            Some(RunState::Planning) => {
+            Some(RunState::Planning) if now.extracted > 0 => {
                 bar.set_length(now.extracted);
                 bar.set_position(now.extracted);
                 bar.set_message("rows read (limited by: source)");
             }
-            _ => {
+            _ if now.planned > 0 => {
                 let (since, at) = *began.get_or_insert_with(|| (Instant::now(), now.settled));
                 let rate = (now.settled - at.min(now.settled)) as f64 / since.elapsed().as_secs_f64().max(0.1);
                 let left = now.planned.saturating_sub(now.settled) as f64 / rate.max(0.1);
-                let limiter = now.held_back > 0.5 || (now.in_flight == 0 && now.waiting > 0);
-                let limited = if limiter { "limiter" } else { "destination" };
+                let limited = match now.held_back {
+                    Some(held_back) if held_back > 0.5 || (now.in_flight == 0 && now.waiting > 0) => {
+                        " (limited by: limiter)"
+                    }
+                    Some(_) => " (limited by: destination)",
+                    // Others deliver, and they know.
+                    None => "",
+                };
                 bar.set_length(now.planned);
                 bar.set_position(now.settled);
-                bar.set_message(format!("records · {rate:.0}/s · {left:.0} s left (limited by: {limited})"));
+                bar.set_message(format!("records · {rate:.0}/s · {left:.0} s left{limited}"));
             }
+            _ => bar.set_message(""),
         }
     }
     bar.finish_and_clear();

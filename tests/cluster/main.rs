@@ -14,6 +14,7 @@ use outflow_tests::{Case, Cluster, Mode, Need, Plan, block};
 
 const CASES: &[Case] = &[
     ("a_run_is_asked_for_and_followed", Need::Nothing, followed),
+    ("a_person_sees_how_far_a_run_has_come", Need::Nothing, seen),
     ("a_detached_run_goes_on_by_itself", Need::Nothing, detached),
     ("a_held_run_waits_for_its_approval", Need::Nothing, approved),
     ("a_cancelled_run_stops_and_the_next_finds_the_rest", Need::Nothing, cancelled),
@@ -66,6 +67,16 @@ fn followed() -> Result<()> {
         ensure!(again.status.success() && cluster.portal.written() == 1_000, "what is unchanged was sent again");
         let shown = cluster.command(&["state", "show", "people"])?;
         ensure!(String::from_utf8_lossy(&shown.stdout).contains("1000 acknowledged"));
+        Ok(())
+    })
+}
+
+fn seen() -> Result<()> {
+    block(async {
+        let cluster = cluster(6_000, "").await?;
+        let shown = cluster.terminal("run")?;
+        ensure!(shown.contains("delivering") && shown.contains("/6000 records") && shown.contains("s left"), "{shown}");
+        ensure!(shown.contains("60 request(s) sent"), "{shown}");
         Ok(())
     })
 }

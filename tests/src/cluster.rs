@@ -203,6 +203,13 @@ impl<S: Simulator> Cluster<S> {
         Ok(self.on_the_machine()?.args(words).output()?)
     }
 
+    /// As [`Self::command`], where a person watches: what a terminal shows meanwhile.
+    pub fn terminal(&self, words: &str) -> Result<String> {
+        let line = format!("{} -C {} {words}", self.program()?.display(), self.path().display());
+        let output = Command::new("script").args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Starts a coordinator.
     pub fn start_coordinator(&mut self) -> Result<()> {
         let process = self.process(&["coordinator", "--lease", "3", "--silence", "3"], &[])?;

@@ -1,24 +1,29 @@
 //! `outflow run`, `approve` and `cancel` where coordinators execute: what is wanted is written to the ledger, and followed.
 
-use std::time::Duration;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use outflow_coordinator::project::Project;
-use outflow_coordinator::{EngineError, Finished, Start, new_run, withdraw};
+use outflow_coordinator::{EngineError, Finished, Progress, Start, new_run, withdraw};
 use outflow_model::id::RunId;
 use outflow_model::port::Trouble;
 use outflow_model::port::ledger::{Ledger, Run, RunPatch};
 use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
+use tokio::sync::watch;
 
 use super::inspect::{report, run_json};
 use crate::compose;
 use crate::exit::Exit;
+use crate::progress;
 use crate::signals::interrupted;
 use crate::ui::Ui;
 
 /// The ledger is asked this often.
 const LOOK: Duration = Duration::from_millis(100);
+/// Where a person watches, the chunks are asked for this often at most.
+const LOOK_ON: Duration = Duration::from_millis(500);
 /// A ledger that is away is asked again after so long.
 const AWAY: Duration = Duration::from_secs(1);
 /// A run that nobody begins for so long is wondered about.
@@ -119,8 +124,34 @@ async fn wonder(ui: &Ui, ledger: &dyn Ledger, run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// Follows a run to its end, or to where it waits for a decision; with a bar where a person watches.
 async fn follow(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
-    let (mut told, mut looks, mut away) = (None, 0, false);
+    if !ui.is_watched() {
+        return wait_for(ui, ledger, id).await;
+    }
+    ui.note(format!("{id} goes on though you leave; `outflow cancel {id}` stops it."));
+    let (progress, shown) = watch::channel(Progress::default());
+    tokio::select! {
+        ended = wait_for(ui, ledger, id) => ended,
+        never = look_on(ledger, id, &progress) => match never {},
+        () = progress::show(shown) => bail!("The bar has ended before the run"),
+    }
+}
+
+/// Looks how far a run has come, and at a large one less often.
+async fn look_on(ledger: &dyn Ledger, id: &RunId, progress: &watch::Sender<Progress>) -> Infallible {
+    loop {
+        let began = Instant::now();
+        // A ledger that is away is told of by whoever waits for the run's end.
+        if let (Ok(Some(run)), Ok(chunks)) = (ledger.run(id).await, ledger.chunks(id).await) {
+            progress.send_replace(Progress::of(&run, &chunks));
+        }
+        tokio::time::sleep(LOOK_ON.max(began.elapsed() * 20)).await;
+    }
+}
+
+async fn wait_for(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
+    let (mut looks, mut away) = (0, false);
     loop {
         let run = match ledger.run(id).await {
             Ok(run) => run.with_context(|| format!("There is no run {id} any more"))?,
@@ -137,10 +168,6 @@ async fn follow(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
         away = false;
         if run.state.is_end() || (run.state == RunState::Held && !run.approved && !run.cancel) {
             return Ok(run);
-        }
-        if ui.is_watched() && told != Some(run.state) {
-            ui.note(format!("{} {} {id}", run.sync, run.state.name()));
-            told = Some(run.state);
         }
         looks += 1;
         if looks == WONDER {

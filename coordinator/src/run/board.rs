@@ -120,7 +120,8 @@ impl Board {
     }
 }
 
-fn settled(chunk: &Chunk) -> u64 {
+/// Records of a chunk that have a final outcome.
+pub(super) fn settled(chunk: &Chunk) -> u64 {
     u64::from(chunk.rows) - chunk.merged.remaining().len() as u64
 }
 

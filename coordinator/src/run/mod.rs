@@ -12,6 +12,7 @@ mod news;
 mod partition;
 mod plan_file;
 mod poison;
+mod progress;
 mod publish;
 mod request;
 mod settle;
@@ -42,6 +43,7 @@ use crate::project::{ResolvedSync, Sync};
 pub use error::EngineError;
 pub use news::News;
 pub use partition::Sample;
+pub use progress::Progress;
 pub use request::{new_run, withdraw};
 pub use upkeep::{Decision, SnapshotCounts, count_snapshot};
 
@@ -56,25 +58,6 @@ pub enum Signal {
     Run,
     /// Settle what is in flight, then stop; the next start goes on.
     Interrupt,
-}
-
-/// What a run is doing right now.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Progress {
-    /// Where it stands.
-    pub state: Option<RunState>,
-    /// Rows read from the source.
-    pub extracted: u64,
-    /// Records in the plan.
-    pub planned: u64,
-    /// Records with a final outcome.
-    pub settled: u64,
-    /// Chunks published and not yet reported on.
-    pub in_flight: usize,
-    /// Chunks that wait for a limit or for their next try.
-    pub waiting: usize,
-    /// How much of the time of late deliveries went into waiting for the limiter, from 0 to 1.
-    pub held_back: f64,
 }
 
 /// How a start ended.

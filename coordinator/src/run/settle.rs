@@ -58,7 +58,10 @@ impl Engine {
         let time = |of: fn(&ReportV1) -> Micros| reports.iter().map(of).sum::<Micros>() as f64;
         let (took, waited) = (time(|report| report.took), time(|report| report.waited));
         if took > 0.0 {
-            self.show(|progress| progress.held_back = f64::midpoint(progress.held_back, waited / took));
+            self.show(|progress| {
+                let before = progress.held_back.unwrap_or_default();
+                progress.held_back = Some(f64::midpoint(before, waited / took));
+            });
         }
         let mut ended = Vec::new();
         for (of, chunk) in self.ledger.settle(&reports, self.clock.now()).await? {
