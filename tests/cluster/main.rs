@@ -10,11 +10,15 @@ use outflow_model::port::pauses::Pauses;
 use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
+use outflow_testkit::services;
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, block};
+
+mod trace;
 
 const CASES: &[Case] = &[
     ("a_run_is_asked_for_and_followed", Need::Nothing, followed),
     ("a_person_sees_how_far_a_run_has_come", Need::Nothing, seen),
+    ("a_run_is_one_trace_over_all_processes", Need::Nothing, trace::whole),
     ("a_detached_run_goes_on_by_itself", Need::Nothing, detached),
     ("a_held_run_waits_for_its_approval", Need::Nothing, approved),
     ("a_cancelled_run_stops_and_the_next_finds_the_rest", Need::Nothing, cancelled),
@@ -315,12 +319,13 @@ fn scheduled() -> Result<()> {
 /// No machine's own clock decides anything: not when a sync is due, nor whether a plan is too old, nor when a chunk that waits
 /// is tried again.
 fn skewed() -> Result<()> {
+    let off = |time| services::skewed(time).context("libfaketime is not installed; apt-get install faketime");
     block(async {
         let portal = HubSpot::new(Options { latency: Duration::from_millis(20), ..Options::default() });
         let mut cluster = Cluster::new(portal, &plan(3_000, "schedule: { every: 2s }\n")).await?;
-        cluster.clock = Some("-2d");
+        cluster.environment = off("-2d")?;
         cluster.start_coordinator()?;
-        cluster.clock = Some("+3d");
+        cluster.environment = off("+3d")?;
         cluster.start_worker()?;
         let asked = cluster.command(&["--output", "json", "run", "people", "--detach"])?;
         let runs: Vec<RunId> = serde_json::from_slice(&asked.stdout)?;
@@ -328,7 +333,7 @@ fn skewed() -> Result<()> {
         cluster.under_way(first, 5).await?;
         // Another machine goes on with what the one before has planned.
         cluster.coordinators.clear();
-        cluster.clock = Some("+9d");
+        cluster.environment = off("+9d")?;
         cluster.start_coordinator()?;
         let run = cluster.ended(first).await?;
         ensure!(run.state == RunState::Succeeded, "{run:?}");

@@ -12,7 +12,7 @@ use outflow_model::id::RunId;
 use outflow_model::port::ledger::Run;
 use outflow_model::run::RunState;
 use outflow_simulators::{Running, Simulator, start};
-use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service, skewed};
+use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
@@ -80,8 +80,8 @@ pub struct Cluster<S> {
     pub program: Option<PathBuf>,
     /// After so many seconds of silence a worker's claims lapse.
     pub lease: u32,
-    /// How far the clock is off of the machine that processes are started on from now on, such as `-2d`.
-    pub clock: Option<&'static str>,
+    /// What the environment of processes that are started from now on has beside this one's.
+    pub environment: Vec<(&'static str, String)>,
     started: u32,
 }
 
@@ -131,7 +131,7 @@ impl<S: Simulator> Cluster<S> {
             workers: Vec::new(),
             program: None,
             lease: 3,
-            clock: None,
+            environment: Vec::new(),
             started: 0,
         };
         cluster.write(plan)?;
@@ -180,19 +180,16 @@ impl<S: Simulator> Cluster<S> {
     }
 
     /// The program, about to be started in the project.
-    fn on_the_machine(&self) -> Result<Command> {
+    fn in_the_project(&self) -> Result<Command> {
         let mut command = Command::new(self.program()?);
-        command.arg("-C").arg(self.path());
-        if let Some(off) = self.clock {
-            command.envs(skewed(off).context("libfaketime is not installed; apt-get install faketime")?);
-        }
+        command.arg("-C").arg(self.path()).envs(self.environment.iter().map(|(name, value)| (*name, value)));
         Ok(command)
     }
 
     fn process(&mut self, words: &[&str], settings: &[(&str, String)]) -> Result<Process> {
         self.started += 1;
         let log = self.path().join(format!("{}-{}.log", words[0], self.started));
-        let mut command = self.on_the_machine()?;
+        let mut command = self.in_the_project()?;
         command.args(["--log", "info"]).args(words);
         command.envs(settings.iter().map(|(name, value)| (*name, value)));
         Process::start(&mut command, log)
@@ -200,7 +197,7 @@ impl<S: Simulator> Cluster<S> {
 
     /// Has the command line do something, to its end.
     pub fn command(&self, words: &[&str]) -> Result<Output> {
-        Ok(self.on_the_machine()?.args(words).output()?)
+        Ok(self.in_the_project()?.args(words).output()?)
     }
 
     /// As [`Self::command`], where a person watches: what a terminal shows meanwhile.

@@ -62,6 +62,11 @@ impl Transport {
         Ok(Self { client, base, allow_private })
     }
 
+    /// The host of its base address.
+    pub(crate) fn host(&self) -> &str {
+        self.base.host_str().unwrap_or_default()
+    }
+
     /// Where requests go unless a login says otherwise.
     pub(crate) fn base(&self) -> &str {
         self.base.as_str()

@@ -128,7 +128,7 @@ pub(super) async fn errors(ui: &Ui, root: &Path, run: &RunId, limit: u32) -> Res
     if ui.is_json() {
         let problem = |problem: &outflow_model::port::ledger::Problem| {
             json!({
-                "key": problem.key, "change": problem.change, "status": problem.status,
+                "key": problem.key, "chunk": problem.chunk, "change": problem.change, "status": problem.status,
                 "class": problem.refusal.class, "code": problem.refusal.class.code(),
                 "destination_code": problem.refusal.code, "message": problem.refusal.message,
                 "remedy": problem.refusal.class.remedy(), "trace_id": trace,
@@ -146,8 +146,9 @@ pub(super) async fn errors(ui: &Ui, root: &Path, run: &RunId, limit: u32) -> Res
         let class = problem.refusal.class;
         let what = problem.change.map_or("invalid", Change::name);
         ui.line(format!(
-            "{what} {}  {} {}: {}",
+            "{what} {}{}  {} {}: {}",
             problem.key,
+            problem.chunk.map_or_else(String::new, |chunk| format!(" (chunk {chunk})")),
             class.code(),
             problem.refusal.code,
             problem.refusal.message

@@ -5,10 +5,10 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use outflow_testkit::collector;
 use prost::Message;
 
 use super::outflow;
-use super::traces::collector;
 
 /// What is shown at `path`.
 fn shown(address: &str, path: &str) -> String {
@@ -22,7 +22,7 @@ fn shown(address: &str, path: &str) -> String {
 #[test]
 fn figures_go_to_a_collector_and_are_shown() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (url, bodies) = collector();
+    let (url, exports) = collector().expect("a collector");
     // Nobody listens there: the services are away.
     let free = || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
     let (queue, limiter, monitor) = (format!("amqp://{}", free()), format!("redis://{}", free()), free());
@@ -35,8 +35,8 @@ fn figures_go_to_a_collector_and_are_shown() {
             .spawn()
             .expect("it runs");
     let name = "outflow_service_errors_total";
-    let sent = bodies.iter().any(|body| {
-        let export = ExportMetricsServiceRequest::decode(body.as_slice()).unwrap_or_default();
+    let sent = exports.iter().any(|export| {
+        let export = ExportMetricsServiceRequest::decode(export.body.as_slice()).unwrap_or_default();
         let scopes = export.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
         scopes.flat_map(|scope| &scope.metrics).any(|metric| metric.name == name)
     });

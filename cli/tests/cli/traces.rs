@@ -1,57 +1,25 @@
 //! A run as one trace: what a collector gets.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::sync::mpsc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use outflow_testkit::collector;
 use prost::Message;
 
 use super::{MODEL, edit, outflow, text, with_simulator};
 
-/// A collector that takes exports on a port of its own.
-pub(super) fn collector() -> (String, mpsc::Receiver<Vec<u8>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let (sender, bodies) = mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let sender = sender.clone();
-            std::thread::spawn(move || {
-                let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
-                loop {
-                    let (mut length, mut line) = (0, String::new());
-                    while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
-                        if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                            length = value.trim().parse().expect("a number");
-                        }
-                        line.clear();
-                    }
-                    let mut body = vec![0; length];
-                    if length == 0 || reader.read_exact(&mut body).is_err() || sender.send(body).is_err() {
-                        return;
-                    }
-                    let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
-                    reader.get_mut().write_all(answer.as_bytes()).expect("an answer");
-                }
-            });
-        }
-    });
-    (url, bodies)
-}
-
 #[test]
 fn a_run_is_one_trace_from_plan_to_request() {
     let (project, _simulator) = with_simulator(0);
-    let (url, bodies) = collector();
+    let (url, exports) = collector().expect("a collector");
     let output = outflow(project.path(), &["run"]).env("OTEL_EXPORTER_OTLP_ENDPOINT", &url).output().expect("it runs");
     assert!(output.status.success(), "{}", text(&output));
-    let spans: Vec<Span> = bodies
+    let spans: Vec<Span> = exports
         .try_iter()
-        .flat_map(|body| ExportTraceServiceRequest::decode(body.as_slice()).expect("an export").resource_spans)
+        .filter(|export| export.path == "/v1/traces")
+        .flat_map(|export| ExportTraceServiceRequest::decode(export.body.as_slice()).expect("an export").resource_spans)
         .flat_map(|resource| resource.scope_spans)
         .flat_map(|scope| scope.spans)
         .collect();
@@ -97,7 +65,7 @@ fn a_run_is_one_trace_from_plan_to_request() {
 fn what_did_not_succeed_leads_to_its_trace() {
     let (project, _simulator) = with_simulator(0);
     edit(project.path(), MODEL, "SELECT c.email", "SELECT CASE WHEN c.id > 1 THEN c.email END AS email");
-    let (url, _bodies) = collector();
+    let (url, _exports) = collector().expect("a collector");
     let ask = |words: &[&str]| {
         let words = [&["--output", "json"], words].concat();
         let output =

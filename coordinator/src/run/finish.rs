@@ -161,7 +161,13 @@ fn problem(chunk: &Chunk, row: u32, status: Status, table: &Table, aborted: bool
         code: if aborted { "ABORTED" } else { "NOT_SENT" }.to_owned(),
         message: "The run ended before this record had an outcome".to_owned(),
     });
-    Problem { change: Some(chunk.change), key: table.identity_text(row as usize), status: Some(status), refusal }
+    Problem {
+        change: Some(chunk.change),
+        key: table.identity_text(row as usize),
+        status: Some(status),
+        chunk: Some(chunk.number),
+        refusal,
+    }
 }
 
 fn end_state(run: &Run, tally: &Tally) -> RunState {

@@ -162,7 +162,7 @@ impl<'a> Partition<'a> {
                 let message =
                     "The snapshot does not have this removed row's key, since the mode kept none when it was sent";
                 let refusal = Refusal::rejected("OF-5004", message);
-                self.problems.push(Problem { change: None, key: String::new(), status: None, refusal });
+                self.problems.push(Problem { change: None, key: String::new(), status: None, chunk: None, refusal });
             }
             return Ok(());
         };
@@ -198,7 +198,7 @@ impl<'a> Partition<'a> {
                 if self.problems.len() < NAMED {
                     let refusal = Refusal::rejected("OF-5001", refused.message.clone());
                     let key = self.key_of(&columns, refused.row as usize);
-                    self.problems.push(Problem { change: None, key, status: None, refusal });
+                    self.problems.push(Problem { change: None, key, status: None, chunk: None, refusal });
                 }
             }
             let bad: std::collections::BTreeSet<u32> = invalid.iter().map(|invalid| invalid.row).collect();
@@ -288,7 +288,7 @@ pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
         outflow_snapshot::Reason::NullKey => ("OF-5002", "A key column is null"),
         outflow_snapshot::Reason::DuplicateKey => ("OF-5003", "Another row has the same key; no copy is sent"),
     };
-    Problem { change: None, key: row.key.clone(), status: None, refusal: Refusal::rejected(code, message) }
+    Problem { change: None, key: row.key.clone(), status: None, chunk: None, refusal: Refusal::rejected(code, message) }
 }
 
 /// A duplicate's problem.

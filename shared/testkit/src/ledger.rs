@@ -240,6 +240,7 @@ async fn problems(ledger: Arc<dyn Ledger>) -> Result<()> {
         change: Some(Change::Remove),
         key: key.to_owned(),
         status: Some(Status::Rejected),
+        chunk: Some(7),
         refusal: Refusal::rejected("NO", "O'Brien says \"no\""),
     };
     ledger.add_problems(&run.id, &[problem("old")]).await?;

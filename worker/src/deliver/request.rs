@@ -135,7 +135,10 @@ impl Delivery<'_> {
             "request",
             otel.kind = "client",
             http.request.method = request.method,
+            server.address = self.account.transport.host(),
             account = self.account.name,
+            chunk = self.chunk.id.chunk,
+            attempt = self.chunk.id.attempt,
             http.response.status_code = tracing::field::Empty
         );
         let began = Instant::now();

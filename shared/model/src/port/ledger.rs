@@ -202,6 +202,9 @@ pub struct Problem {
     pub key: String,
     /// Where the record stands; nothing where Outflow refused the row itself.
     pub status: Option<Status>,
+    /// The chunk that it was in; rows refused before planning are in none.
+    #[serde(default)]
+    pub chunk: Option<ChunkNo>,
     /// Why.
     pub refusal: Refusal,
 }
