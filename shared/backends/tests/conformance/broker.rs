@@ -13,6 +13,7 @@ use libtest_mimic::Trial;
 use outflow_backends::{CLAIM_CHECK, RabbitQueue, checked, sealed};
 use outflow_model::id::Lane;
 use outflow_model::port::Trouble;
+use outflow_model::port::dead_letters::{Dead, DeadLetters, Kept, Why};
 use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_testkit::services::{RabbitMq, Service};
 
@@ -28,6 +29,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(of("checked::rabbitmq::what_is_larger_than_the_broker_takes_arrives"), found, larger),
         trial(of("rabbitmq::a_message_that_is_too_large_is_refused"), found, too_large),
         trial(of("rabbitmq::what_comes_back_among_many_is_published_again"), found, returned),
+        trial(of("rabbitmq::what_is_put_aside_is_settled_and_then_kept_for_people"), found, put_aside),
+        trial(
+            of("rabbitmq::what_is_delivered_as_often_as_its_policy_allows_is_given_up"),
+            RabbitMq::is_installed(),
+            too_often,
+        ),
         trial(of("rabbitmq::one_that_takes_no_messages_is_seen_to"), RabbitMq::is_installed(), blocked),
         trial(of("rabbitmq::a_queue_of_another_kind_holds_up_only_its_own_lane"), found, another_kind),
     ]
@@ -157,4 +164,77 @@ async fn another_kind() -> Result<()> {
     let served = tokio::time::timeout(LONG, held_up.next(Take::Any)).await;
     ensure!(served.context("the lane is held up for good")??.body == "1");
     Ok(())
+}
+
+/// The next message that was given up.
+async fn dead(letters: &dyn DeadLetters) -> Result<Dead> {
+    Ok(tokio::time::timeout(LONG, letters.next()).await.context("nothing was given up")??)
+}
+
+/// What is kept, once it is so many.
+async fn kept(letters: &dyn DeadLetters, count: usize) -> Result<Vec<Kept>> {
+    let kept = async {
+        loop {
+            let kept = letters.kept(100).await?;
+            if kept.len() == count {
+                return Ok(kept);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LONG, kept).await.with_context(|| format!("not {count} are kept"))?
+}
+
+async fn put_aside() -> Result<()> {
+    let (queue, lane) = (open(&fresh("queue"))?, Lane("a".to_owned()));
+    let letters = queue.dead_letters();
+    let consumer = queue.consume(&lane, 4);
+    for id in ["run_1/1#1", "run_1/2#1"] {
+        queue.publish(&lane, false, Outgoing::new(id, "body")).await?;
+        consumer.next(Take::Any).await?.put_aside().await?;
+    }
+    queue.report(Outgoing::new("run_1/3#1", "report")).await?;
+    queue.reports().next().await?.put_aside().await?;
+    let mut found = Vec::new();
+    while found.len() < 3 {
+        let first = dead(&letters).await?;
+        let id = first.delivery.id.clone();
+        // Whoever dies over it leaves it to others.
+        drop(first);
+        let again = dead(&letters).await?;
+        ensure!(again.why == Why::PutAside, "{id} is dead of {:?}", again.why);
+        found.push((again.delivery.id.clone(), again.is_chunk));
+        again.delivery.put_aside().await?;
+    }
+    found.sort();
+    let all = [("run_1/1#1", true), ("run_1/2#1", true), ("run_1/3#1", false)];
+    ensure!(found.iter().map(|(id, is_chunk)| (id.as_str(), *is_chunk)).eq(all), "{found:?}");
+    let listed = kept(&letters, 3).await?;
+    ensure!(listed.iter().all(|kept| kept.why == Why::PutAside && kept.since > 1_704_067_200), "{listed:?}");
+    ensure!(letters.discard(Some("run_1/9#1")).await? == 0 && letters.discard(Some("run_1/2#1")).await? == 1);
+    ensure!(kept(&letters, 2).await?.iter().all(|kept| kept.id != "run_1/2#1"));
+    ensure!(letters.discard(None).await? == 2 && kept(&letters, 0).await?.is_empty());
+    Ok(())
+}
+
+async fn too_often() -> Result<()> {
+    let server = RabbitMq::start_own()?;
+    let (prefix, lane) = (fresh("queue"), Lane("a".to_owned()));
+    let limit = ["set_policy", "limit", r"\.work\.", r#"{"delivery-limit":2}"#, "--apply-to", "queues"];
+    server.control(&limit)?;
+    let queue = RabbitQueue::new(&server.url, &prefix, "conformance")?;
+    queue.publish(&lane, false, Outgoing::new("run_1/1#1", "body")).await?;
+    let consumer = queue.consume(&lane, 4);
+    for before in 0..=2 {
+        let delivery =
+            tokio::time::timeout(LONG, consumer.next(Take::Any)).await.context("it was given up before")??;
+        ensure!(delivery.redelivered == before, "it came for the {}th time, not the {before}th", delivery.redelivered);
+    }
+    let given_up = dead(&queue.dead_letters()).await?;
+    ensure!(
+        given_up.why == Why::TooOften && given_up.is_chunk && given_up.delivery.id == "run_1/1#1",
+        "{:?}",
+        given_up.why
+    );
+    Ok(given_up.delivery.ack().await?)
 }
