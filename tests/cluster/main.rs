@@ -19,6 +19,7 @@ const CASES: &[Case] = &[
     ("a_run_is_asked_for_and_followed", Need::Nothing, followed),
     ("a_person_sees_how_far_a_run_has_come", Need::Nothing, seen),
     ("a_run_is_one_trace_over_all_processes", Need::Nothing, trace::whole),
+    ("everything_goes_over_tls", Need::Nothing, secured),
     ("a_detached_run_goes_on_by_itself", Need::Nothing, detached),
     ("a_held_run_waits_for_its_approval", Need::Nothing, approved),
     ("a_cancelled_run_stops_and_the_next_finds_the_rest", Need::Nothing, cancelled),
@@ -81,6 +82,27 @@ fn seen() -> Result<()> {
         let shown = cluster.terminal("run")?;
         ensure!(shown.contains("delivering") && shown.contains("/6000 records") && shown.contains("s left"), "{shown}");
         ensure!(shown.contains("60 request(s) sent"), "{shown}");
+        Ok(())
+    })
+}
+
+/// Every service is reached sealed, by whose certificate a known authority has signed, and by no other.
+fn secured() -> Result<()> {
+    block(async {
+        let plan = plan(1_000, "");
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan).await?;
+        cluster.secure().await?;
+        cluster.write(&plan)?;
+        cluster.start_coordinator()?;
+        cluster.start_worker()?;
+        let followed = cluster.command(&["run"])?;
+        ensure!(followed.status.success(), "{followed:?}");
+        ensure!(cluster.portal.written() == 1_000);
+        cluster.environment.clear();
+        let unknown = cluster.command(&["runs"])?;
+        ensure!(unknown.status.code() == Some(6), "a certificate by anybody will do: {unknown:?}");
+        let told = String::from_utf8_lossy(&unknown.stderr);
+        ensure!(told.contains("certificate"), "{told}");
         Ok(())
     })
 }

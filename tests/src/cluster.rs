@@ -19,6 +19,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use crate::client::Client;
 use crate::process::{Process, program};
 use crate::proxy::{Proxy, Weather};
+use crate::secured::Secured;
 
 /// Numbers the clusters of this process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -82,6 +83,7 @@ pub struct Cluster<S> {
     pub lease: u32,
     /// What the environment of processes that are started from now on has beside this one's.
     pub environment: Vec<(&'static str, String)>,
+    secured: Option<Secured>,
     started: u32,
 }
 
@@ -90,10 +92,6 @@ pub fn port_of(url: &str) -> Result<u16> {
     let after = url.rsplit_once('@').map_or(url, |(_, after)| after).trim_start_matches("redis://");
     let port = after.split(['/', '?']).next().and_then(|host| host.rsplit_once(':')).context("a port")?.1;
     Ok(port.parse()?)
-}
-
-fn through(url: &str, proxy: &Proxy) -> Result<String> {
-    Ok(url.replacen(&format!(":{}", port_of(url)?), &format!(":{}", proxy.port), 1))
 }
 
 impl<S: Simulator> Cluster<S> {
@@ -132,6 +130,7 @@ impl<S: Simulator> Cluster<S> {
             program: None,
             lease: 3,
             environment: Vec::new(),
+            secured: None,
             started: 0,
         };
         cluster.write(plan)?;
@@ -141,6 +140,22 @@ impl<S: Simulator> Cluster<S> {
     /// The project's folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// A service's URL over a link.
+    fn through(&self, url: &str, link: &Proxy) -> Result<String> {
+        let url = url.replacen(&format!(":{}", port_of(url)?), &format!(":{}", link.port), 1);
+        self.secured.as_ref().map_or(Ok(url.clone()), |secured| secured.url(&url))
+    }
+
+    /// From now on processes reach every service over TLS; the project is to be written again.
+    pub async fn secure(&mut self) -> Result<()> {
+        let Links { ledger, coordinator_queue, coordinator_limiter, worker_queue, worker_limiter, .. } = &self.links;
+        let links = [ledger, coordinator_queue, coordinator_limiter, worker_queue, worker_limiter];
+        let secured = Secured::new(self.path(), &links.map(|link| link.port)).await?;
+        self.environment.push(("SSL_CERT_FILE", secured.authority.display().to_string()));
+        self.secured = Some(secured);
+        Ok(())
     }
 
     /// Writes the project.
@@ -155,9 +170,9 @@ impl<S: Simulator> Cluster<S> {
             self.database,
             self.links.destination.port,
             plan.destination,
-            through(&self.database, &self.links.ledger)?,
-            through(&self.rabbitmq.url, &self.links.coordinator_queue)?,
-            through(&self.redis.url, &self.links.coordinator_limiter)?,
+            self.through(&self.database, &self.links.ledger)?,
+            self.through(&self.rabbitmq.url, &self.links.coordinator_queue)?,
+            self.through(&self.redis.url, &self.links.coordinator_limiter)?,
             self.path().join("store").display(),
             self.prefix,
         );
@@ -217,8 +232,8 @@ impl<S: Simulator> Cluster<S> {
     /// Starts a worker.
     pub fn start_worker(&mut self) -> Result<()> {
         let settings = [
-            ("OUTFLOW_QUEUE", through(&self.rabbitmq.url, &self.links.worker_queue)?),
-            ("OUTFLOW_LIMITER", through(&self.redis.url, &self.links.worker_limiter)?),
+            ("OUTFLOW_QUEUE", self.through(&self.rabbitmq.url, &self.links.worker_queue)?),
+            ("OUTFLOW_LIMITER", self.through(&self.redis.url, &self.links.worker_limiter)?),
         ];
         let process = self.process(&["worker", "--lease", &self.lease.to_string(), "--grace", "10"], &settings)?;
         self.workers.push(process);

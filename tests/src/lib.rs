@@ -10,6 +10,7 @@ mod lab;
 mod process;
 mod proxy;
 mod recorder;
+mod secured;
 mod snare;
 mod trials;
 
