@@ -43,6 +43,8 @@ const CASES: &[Case] = &[
     ("a_manifest_sends_ndjson_signed_and_named", Need::Nothing, manifests::ndjson),
     ("a_manifest_sends_records_one_by_one", Need::Nothing, manifests::one_by_one),
     ("a_manifest_reads_answers_by_position", Need::Nothing, manifests::by_position),
+    ("what_is_answered_elsewhere_is_not_sent_twice", Need::Nothing, manifests::elsewhere),
+    ("a_refusal_that_repeats_what_is_sensitive_is_masked", Need::Nothing, manifests::discreet),
     ("parquet_files_keep_every_type", Need::Nothing, files::parquet),
     ("csv_files_keep_every_type", Need::Nothing, files::csv),
     ("a_column_of_another_type_is_noticed", Need::Nothing, files::retyped),

@@ -19,14 +19,13 @@ async fn lab(manifest: &str, settings: &str) -> Result<Lab<Recorder>> {
         ),
     )?;
     lab.write("models/people.yml", "source: files\nkey: email\nfiles: people.csv\n")?;
-    lab.write(
-        "syncs/people.yml",
-        "model: people\ndestination: own\nobject: people\nmode: upsert\nmapping: { email: email, address.city: city, age: age }\n",
-    )?;
+    lab.write("syncs/people.yml", SYNC)?;
     lab.write("own.toml", manifest)?;
     lab.write("data/people.csv", "email,city,age\na@x.io,Graz,30\nb@x.io,\"St. \"\"P\"\"\",\n")?;
     Ok(lab)
 }
+
+const SYNC: &str = "model: people\ndestination: own\nobject: people\nmode: upsert\nmapping: { email: email, address.city: city, age: age }\n";
 
 const HEAD: &str =
     "name = \"own\"\ntitle = \"Our own\"\n[objects.people]\nidentity = [\"email\"]\nmodes = [\"upsert\"]\n";
@@ -104,6 +103,41 @@ pub(crate) fn by_position() -> Result<()> {
         ensure!(run.state == RunState::Partial, "{:?}", run.state);
         ensure!((run.tally.add.succeeded, run.tally.add.rejected) == (1, 1), "{:?}", run.tally);
         ensure!(run.requests == 2, "{} requests", run.requests);
+        Ok(())
+    })
+}
+
+/// An append webhook that takes a request and then tells where its answer is: the request is not sent again.
+pub(crate) fn elsewhere() -> Result<()> {
+    block(async {
+        let manifest = HEAD.replace("upsert", "append")
+            + "[operations.append]\nmethod = \"POST\"\npath = \"/in\"\nrecords = 10\nbody = \"$records\"\nrepeatable = false\n";
+        let lab = lab(&manifest, "").await?;
+        lab.write("syncs/people.yml", &SYNC.replace("upsert", "append"))?;
+        let told = Answer { headers: vec![("location", "/answers/1".to_owned())], ..Answer::plain(303, String::new()) };
+        lab.portal.answer([told]);
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.add.unknown == 2, "{:?} {:?}", run.tally, run.reason);
+        ensure!(lab.portal.seen().len() == 1, "{:?}", lab.portal.seen());
+        Ok(())
+    })
+}
+
+/// A refusal that repeats what it was sent: what is sensitive of it is kept by nobody.
+pub(crate) fn discreet() -> Result<()> {
+    block(async {
+        let manifest = format!(
+            "{HEAD}[error]\nmessage = \"/why\"\n[operations.upsert]\nmethod = \"POST\"\npath = \"/in\"\nrecords = 10\nbody = \"$records\"\n"
+        );
+        let lab = lab(&manifest, "").await?;
+        lab.write(
+            "syncs/people.yml",
+            &SYNC.replace("address.city: city", "address.city: { column: city, sensitive: true }"),
+        )?;
+        lab.portal.answer([Answer::plain(403, "{\"why\":\"nobody may write to Graz\"}".to_owned())]);
+        let run = lab.run("people").await?.run;
+        let reason = run.reason.unwrap_or_default();
+        ensure!(run.state == RunState::Failed && reason.ends_with("nobody may write to ***"), "{reason}");
         Ok(())
     })
 }

@@ -17,9 +17,9 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// Ports of this machine, each with another before it that takes nothing but TLS.
-pub struct Secured {
+pub(crate) struct Secured {
     /// Who has signed for the ports, in PEM.
-    pub authority: PathBuf,
+    pub(crate) authority: PathBuf,
     fronts: HashMap<u16, u16>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -34,7 +34,7 @@ impl Drop for Secured {
 
 impl Secured {
     /// Secures these ports; the authority's certificate lies in `folder`.
-    pub async fn new(folder: &Path, ports: &[u16]) -> Result<Self> {
+    pub(crate) async fn new(folder: &Path, ports: &[u16]) -> Result<Self> {
         let mut ours = CertificateParams::new(Vec::new())?;
         ours.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(ours, KeyPair::generate()?)?;
@@ -56,7 +56,7 @@ impl Secured {
     }
 
     /// The URL of a service over TLS, by its URL without.
-    pub fn url(&self, plain: &str) -> Result<String> {
+    pub(crate) fn url(&self, plain: &str) -> Result<String> {
         let known = |(behind, before): (&u16, &u16)| {
             plain
                 .contains(&format!(":{behind}"))

@@ -77,7 +77,7 @@ impl Worker {
 
     /// True where it takes chunks, and limiter and queue can be used.
     pub async fn is_ready(&self) -> bool {
-        !self.tools.is_draining() && self.tools.limiter.lanes().await.is_ok() && self.tools.queue.check().await.is_ok()
+        !self.tools.is_draining() && self.tools.limiter.check().await.is_ok() && self.tools.queue.check().await.is_ok()
     }
 
     /// Takes no more: each delivery ends with the request that is under way, reports what it has done, and hands the rest

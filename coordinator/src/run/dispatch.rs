@@ -63,6 +63,8 @@ impl Engine {
                     warn!(run = %run.id, %error, "A service is away; the run waits for it");
                     tokio::time::sleep(AWAY).await;
                 }
+                // It is another coordinator's run by now, and so is its gate.
+                Err(error) if error.is_conflict() => return Err(error),
                 ended => {
                     if let Err(error) = self.limiter.close_gate(&run.destination, &run.id).await {
                         warn!(run = %run.id, %error, "The run's gate could not be closed; it closes by itself");
@@ -109,7 +111,12 @@ impl Engine {
     async fn pause_refused(&self, account: &str, refusal: &Refusal) -> Result<(), EngineError> {
         let Refusal { code, message, .. } = refusal;
         let reason = format!("its credentials were refused ({code}): {message}");
-        warn!(account, reason, "The account is paused until `outflow resume`, or until `outflow check` gets through");
+        // What a destination says may name people: it is for the ledger alone.
+        warn!(
+            account,
+            code,
+            "Its credentials were refused; the account is paused until `outflow resume`, or until `outflow check` gets through"
+        );
         let pause = Pause { account: account.to_owned(), reason, by_user: false, since: self.clock.now() };
         Ok(self.ledger.pause(&pause).await?)
     }
@@ -197,7 +204,7 @@ impl Engine {
         board.paused = pause.is_some();
         match pause {
             Some(pause) => {
-                info!(run = %run.id, account = pause.account, reason = pause.reason, "The account is paused; the run waits");
+                info!(run = %run.id, account = pause.account, "The account is paused; the run waits");
             }
             None => info!(run = %run.id, "The account is resumed; the run goes on"),
         }
@@ -207,7 +214,7 @@ impl Engine {
     /// Closes the gate; what is in flight is settled, nothing more is published.
     pub(super) async fn stop(&self, run: &Run, board: &mut Board, why: Stopped) -> Result<(), EngineError> {
         if board.stopped.is_none() {
-            info!(run = %run.id, why = ?why, "The run stops; what is in flight is settled");
+            info!(run = %run.id, why = why.name(), "The run stops; what is in flight is settled");
             board.stopped = Some(why);
             self.limiter.close_gate(&run.destination, &run.id).await?;
         }

@@ -69,6 +69,11 @@ impl EngineError {
         matches!(self, Self::Port(error) if error.trouble == Trouble::Unavailable)
     }
 
+    /// True where somebody else has gone on with the run.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Port(error) if error.trouble == Trouble::Conflict)
+    }
+
     /// True where the project or its sources must be corrected; else the state or the machine.
     pub fn is_configuration(&self) -> bool {
         match self {

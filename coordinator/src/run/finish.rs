@@ -105,14 +105,10 @@ impl Engine {
             .as_deref()
             .and_then(|header| serde_json::from_str(header).ok())
             .ok_or_else(|| EngineError::Accounting(format!("{} has a plan without a header", run.id)))?;
-        std::fs::create_dir_all(&self.folder).map_err(|source| outflow_snapshot::SnapshotError::Io {
-            action: "make",
-            path: self.folder.clone(),
-            source,
-        })?;
+        let folder = self.own_folder("fold-")?;
         // Of this folding alone: one that was given up may still be writing, here or elsewhere.
         let folding = format!("{}-{:016x}", run.id, self.clock.entropy());
-        let path = self.folder.join(format!("{folding}.snapshot"));
+        let path = folder.path().join("snapshot");
         let target = path.clone();
         let written = tokio::task::spawn_blocking(move || fold.write(reader, &target, &header));
         written.await.map_err(|error| EngineError::Task(error.to_string()))??;

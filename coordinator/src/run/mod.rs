@@ -33,6 +33,7 @@ use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
+use outflow_snapshot::SnapshotError;
 use outflow_sources::Source;
 use tokio::sync::watch;
 use tracing::field::Empty;
@@ -278,6 +279,13 @@ impl Engine {
         }
     }
 
+    /// A folder for temporary files, gone when it is dropped.
+    fn own_folder(&self, name: &str) -> Result<tempfile::TempDir, EngineError> {
+        let failed = |action| move |source| SnapshotError::Io { action, path: self.folder.clone(), source };
+        std::fs::create_dir_all(&self.folder).map_err(failed("make"))?;
+        Ok(tempfile::Builder::new().prefix(name).tempdir_in(&self.folder).map_err(failed("make a folder in"))?)
+    }
+
     fn show(&self, change: impl FnOnce(&mut Progress)) {
         self.progress.send_modify(change);
     }
@@ -289,7 +297,7 @@ fn fingerprint(start: &Start) -> String {
 }
 
 /// Why a run stopped before its plan was done.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Stopped {
     /// A user cancelled it.
     Cancelled,
@@ -297,4 +305,15 @@ enum Stopped {
     Interrupted,
     /// The destination made it impossible to go on.
     Fatal(Refusal),
+}
+
+impl Stopped {
+    /// For logs and traces, which hold nothing that a destination has said.
+    fn name(&self) -> &str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+            Self::Fatal(refusal) => &refusal.code,
+        }
+    }
 }

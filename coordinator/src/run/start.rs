@@ -125,14 +125,7 @@ impl Engine {
         name: &str,
     ) -> Result<(Drafted, tempfile::TempDir), EngineError> {
         let sync = &start.sync;
-        std::fs::create_dir_all(&self.folder).map_err(|source| outflow_snapshot::SnapshotError::Io {
-            action: "make",
-            path: self.folder.clone(),
-            source,
-        })?;
-        let folder = tempfile::Builder::new().prefix(name).tempdir_in(&self.folder).map_err(|source| {
-            outflow_snapshot::SnapshotError::Io { action: "make a folder in", path: self.folder.clone(), source }
-        })?;
+        let folder = self.own_folder(name)?;
         // Checked before anything is read, so that a wrong name is told with its place in the sync's file.
         let columns = start.source.columns(&sync.query).await?;
         sync.mapper(&columns, &start.written).map_err(EngineError::Project)?;

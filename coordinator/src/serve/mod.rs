@@ -55,7 +55,7 @@ impl Coordinator {
     /// True where ledger, limiter and queue can be used.
     pub async fn is_ready(&self) -> bool {
         let Engine { ledger, limiter, queue, .. } = &self.engine;
-        ledger.runs(None, 1).await.is_ok() && limiter.lanes().await.is_ok() && queue.check().await.is_ok()
+        ledger.runs(None, 1).await.is_ok() && limiter.check().await.is_ok() && queue.check().await.is_ok()
     }
 
     /// Executes whatever there is to do until told to stop; others go on with what is under way then.

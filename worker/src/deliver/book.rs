@@ -119,6 +119,12 @@ impl<'a> Book<'a> {
         }
     }
 
+    /// What stops a delivery of these records, with their sensitive values masked.
+    pub(super) fn discreet(&self, rows: &[u32], refusal: Refusal) -> Refusal {
+        let message = rows.iter().fold(refusal.message, |message, row| self.masked(*row, &message));
+        Refusal { message, ..refusal }
+    }
+
     fn masked(&self, row: u32, message: &str) -> String {
         let sensitive = self.table.fields.iter().filter(|field| field.sensitive);
         sensitive

@@ -26,9 +26,10 @@ fn token(chunk: &ChunkV1, rows: &[u32]) -> String {
     format!("{}-{}-{digest:016x}", chunk.id.run, chunk.id.chunk)
 }
 
-/// True where a request that got this status may have been carried out, in part or whole.
+/// True where a request that got this status may have been carried out, in part or whole: whoever is told to look elsewhere for
+/// an answer has often been heard.
 const fn may_be_done(status: u16) -> bool {
-    matches!(status, 200..=299 | 500..=502 | 504..=599)
+    matches!(status, 200..=399 | 500..=502 | 504..=599)
 }
 
 impl Delivery<'_> {
@@ -154,6 +155,7 @@ impl Delivery<'_> {
                     destination.resume(&batch, &held.state, Event::Elapsed)
                 }
                 Err(Failure::Unauthorized(refusal) | Failure::Config(refusal)) => {
+                    let refusal = self.book.discreet(&rows, refusal);
                     return Err(Stop::Next(Next::Stop { refusal }));
                 }
                 Err(Failure::Split(refusal)) => {

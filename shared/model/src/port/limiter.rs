@@ -109,7 +109,9 @@ pub trait Limiter: Send + Sync {
     async fn open_gate(&self, account: &str, run: &RunId, concurrency: u32, ttl: Micros) -> Result<()>;
     /// Closes a run's gate; what is known of its claims is kept as when it is renewed.
     async fn close_gate(&self, account: &str, run: &RunId) -> Result<()>;
-    /// The lanes that have chunks, and how many of them a worker delivers at a time.
+    /// An error where the limiter cannot be asked right now.
+    async fn check(&self) -> Result<()>;
+    /// The lanes that have chunks, and how many of them a worker delivers at a time; whoever asks is a worker.
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>>;
     /// Claims an attempt for a delivery.
     async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed>;

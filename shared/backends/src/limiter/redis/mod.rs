@@ -256,6 +256,10 @@ impl Limiter for RedisLimiter {
         self.query(redis::cmd("PEXPIRE").arg(self.claims(account, run)).arg(REMEMBERED)).await
     }
 
+    async fn check(&self) -> Result<()> {
+        self.query(&redis::cmd("PING")).await
+    }
+
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>> {
         let mut call = self.scripts.lanes.prepare_invoke();
         call.key(self.lanes_key()).key(self.workers_key()).arg(&self.name);
