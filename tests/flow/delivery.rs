@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use outflow_backends::MemoryQueue;
+use outflow_coordinator::Engine;
+use outflow_model::id::AttemptId;
+use outflow_model::limit::Limits;
 use outflow_model::outcome::Status;
-use outflow_model::port::ledger::RunOptions;
+use outflow_model::port::ledger::{RunOptions, RunPatch};
+use outflow_model::port::limiter::{Request, Verdict};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults, Options};
-use outflow_tests::{DeadlyQueue, Lab, block};
+use outflow_tests::{DeadlyQueue, HeldQueue, Lab, block};
 
 const UPSERT: &str = "mode: upsert";
 const NAME: &str = "  name: name\n";
@@ -166,6 +170,55 @@ pub(crate) fn unknown() -> Result<()> {
         ensure!(keys == ["a@x.io"], "{keys:?}");
         let run = lab.run("people").await?.run;
         ensure!(run.tally.unchanged == 1 && lab.portal.requests().0 == asked, "{:?}", run.tally);
+        Ok(())
+    })
+}
+
+/// A request of nobody's: it asks whether the run's gate is open.
+fn asked<'a>(attempt: &'a AttemptId, account: &'a str, limits: &'a Limits) -> Request<'a> {
+    Request {
+        account,
+        limits,
+        attempt: Some(attempt),
+        worker: "nobody",
+        slot: 0,
+        lease: 0,
+        timeout: 0,
+        records: 0,
+        cost: 0,
+        urgent: false,
+        sync: "people",
+        weight: 1,
+    }
+}
+
+/// The broker takes announcements late, and by then the run is cancelled: what was permitted before does not leave.
+pub(crate) fn stale() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: create", NAME)?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B")])?;
+        let (start, queue) = (lab.start("people", RunOptions::default())?, Arc::new(HeldQueue::new()));
+        let engines = lab.engines_over(&start, None, queue.clone()).await?;
+        let (Engine { ledger, limiter, .. }, account) = (engines.engine.as_ref(), &start.sync.account);
+        let cancel = async {
+            queue.come.subscribe().wait_for(|come| *come > 0).await?;
+            let run = lab.newest("people").await?;
+            ledger.patch(&run.id, run.state, RunPatch { cancel: true, ..RunPatch::default() }).await?;
+            let attempt = AttemptId { run: run.id, chunk: 0, attempt: 1 };
+            while limiter.permit(&asked(&attempt, &account.name, &account.limits)).await? != Verdict::Closed {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // By then the permit is an old one.
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            queue.release();
+            Ok::<_, anyhow::Error>(())
+        };
+        let (ended, cancelled) = tokio::join!(engines.execute(&start), cancel);
+        cancelled?;
+        let run = ended?.run;
+        ensure!(lab.portal.requests().0 == 0, "it left though the run was cancelled");
+        ensure!(run.state == RunState::Cancelled && run.tally.add.aborted == 2, "{:?}", run.tally);
         Ok(())
     })
 }

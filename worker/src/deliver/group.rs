@@ -1,20 +1,25 @@
 //! One group of records: a destination's steps, one after the other, until each record has its outcome.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use outflow_destinations::{Batch, Event, Failure, Step};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
-use outflow_model::port::limiter::Claimed;
+use outflow_model::port::limiter::{Claimed, Ended};
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
 use tracing::debug;
 
+use super::request::Slot;
 use super::{BACKOFF, Delivery, Group, PASSES, Stop};
 use crate::auth::NoToken;
 
 /// A pause where the destination names none.
 const DEFAULT_PAUSE: Micros = 1_000_000;
+
+/// A permit is as good as when it was given for so long.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Names a request's records; the same when they are sent again, another for any other set of records.
 fn token(chunk: &ChunkV1, rows: &[u32]) -> String {
@@ -86,11 +91,15 @@ impl Delivery<'_> {
                             return Err(Stop::Next(Next::Stop { refusal }));
                         }
                     };
-                    let slot = self.permit(rows.len(), request.cost).await?;
+                    let mut slot = self.permit(rows.len(), request.cost).await?;
                     // Announced last: what was announced either leaves or is unknown.
                     if checkpoint {
+                        let permitted = Instant::now();
                         self.announce(&rows, &state).await?;
                         self.held = chunk.repeatable.then(|| parked(state.clone()));
+                        if permitted.elapsed() > FRESH {
+                            slot = self.permit_anew(slot, rows.len(), request.cost).await?;
+                        }
                     }
                     let answer = self.send(&request, &added, slot).await?;
                     match answer {
@@ -192,6 +201,19 @@ impl Delivery<'_> {
             self.resolve(true);
         }
         if claim? == Claimed::Mine { Ok(()) } else { Err(Stop::Next(Next::Continue)) }
+    }
+
+    /// Another permit for a request that was announced for long: by now the account may be paused, the run stopped, or what was
+    /// permitted meanwhile too much.
+    async fn permit_anew(&mut self, stale: Slot, records: usize, cost: u64) -> Result<Slot, Stop> {
+        // Its place lapses by itself where it cannot be given back.
+        _ = stale.end(Ended::Unsent).await;
+        let slot = self.permit(records, cost).await;
+        if slot.is_err() {
+            // It does not leave.
+            self.resolve(true);
+        }
+        slot
     }
 
     /// The answer to the last announced request is known.

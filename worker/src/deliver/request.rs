@@ -52,7 +52,7 @@ impl Slot {
         verdict
     }
 
-    async fn end(mut self, ended: Ended) -> port::Result<()> {
+    pub(super) async fn end(mut self, ended: Ended) -> port::Result<()> {
         self.dropped = None;
         self.limiter.end(&self.account, self.number, ended).await
     }
