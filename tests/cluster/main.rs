@@ -11,7 +11,7 @@ use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
 use outflow_testkit::services;
-use outflow_tests::{Case, Cluster, Mode, Need, Plan, block};
+use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block};
 
 mod trace;
 
@@ -33,6 +33,7 @@ const CASES: &[Case] = &[
     ("what_lives_long_gives_memory_back", Need::Nothing, memory),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("machines_whose_clocks_are_days_apart_go_by_one", Need::Skew, skewed),
+    ("a_coordinator_stops_though_the_ledger_has_vanished", Need::Nothing, vanished),
     ("a_project_with_a_mistake_fails_its_run_and_says_where", Need::Nothing, mistaken),
 ];
 
@@ -372,6 +373,25 @@ fn skewed() -> Result<()> {
         };
         tokio::time::timeout(Duration::from_mins(1), next).await.context(cluster.logs())??;
         ensure!(cluster.portal.written() == 3_000);
+        Ok(())
+    })
+}
+
+/// The machine of the ledger is gone, and nothing says so.
+fn vanished() -> Result<()> {
+    block(async {
+        let mut cluster = cluster(3_000, "").await?;
+        let run = cluster.request().await?;
+        cluster.under_way(&run, 2).await?;
+        cluster.links.ledger.set(Weather { silent: true, ..Weather::default() });
+        // By then it has asked, and waits.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let coordinator = cluster.coordinators.pop().context("a coordinator")?;
+        coordinator.terminate(Duration::from_secs(15))?;
+        cluster.links.ledger.set(Weather::default());
+        cluster.start_coordinator()?;
+        let run = cluster.ended(&run).await?;
+        ensure!(run.state == RunState::Succeeded && cluster.portal.written() == 3_000, "{run:?}");
         Ok(())
     })
 }

@@ -8,12 +8,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use metrics::{counter, gauge};
 use outflow_model::limit::Micros;
-use outflow_model::port;
 use outflow_model::port::dead_letters::DeadLetters;
 use outflow_model::port::lease::{Epoch, Leases};
 use outflow_model::port::ledger::{Run, RunOptions};
+use outflow_model::port::{self, PortError, Trouble};
 use outflow_model::run::RunState;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
@@ -74,7 +75,11 @@ impl Coordinator {
         let mut later: HashMap<String, Instant> = HashMap::new();
         let mut paused = BTreeSet::new();
         loop {
-            match self.work(&mut paused).await {
+            let found = tokio::select! {
+                found = self.work(&mut paused) => found,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            match found {
                 Ok(runs) => {
                     later.retain(|_, until| *until > Instant::now());
                     for run in runs {
@@ -105,9 +110,7 @@ impl Coordinator {
             }
         }
         under_way.shutdown().await;
-        for sync in syncs.values() {
-            self.release(sync).await;
-        }
+        join_all(syncs.values().map(|sync| self.release(sync))).await;
     }
 
     /// The runs that can go on, as far as the ledger tells.
@@ -185,7 +188,14 @@ impl Coordinator {
     }
 
     async fn take(&self, sync: &str) -> port::Result<Option<Epoch>> {
-        self.leases.take(&lease_of(sync), &self.name, self.lease.as_micros() as Micros).await
+        self.in_time(self.leases.take(&lease_of(sync), &self.name, self.lease.as_micros() as Micros)).await
+    }
+
+    /// What is done about a lease is done while it lasts, or not at all.
+    async fn in_time<T>(&self, work: impl Future<Output = port::Result<T>>) -> port::Result<T> {
+        tokio::time::timeout(self.lease / 2, work)
+            .await
+            .unwrap_or_else(|_| Err(PortError::new(Trouble::Unavailable, "The ledger does not answer")))
     }
 
     /// Renews the lease as long as that can be done.
@@ -206,7 +216,7 @@ impl Coordinator {
     }
 
     async fn release(&self, sync: &str) {
-        if let Err(error) = self.leases.release(&lease_of(sync), &self.name).await {
+        if let Err(error) = self.in_time(self.leases.release(&lease_of(sync), &self.name)).await {
             warn!(sync, %error, "A lease could not be given back; it lapses by itself");
         }
     }
