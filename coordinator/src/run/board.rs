@@ -12,6 +12,7 @@ use outflow_model::wire::{Next, ParkedV1, ReportV1, RowRefusal};
 
 use super::Stopped;
 use super::poison::Poisoned;
+use crate::project::DeliveryConfig;
 
 /// Chunks in flight hold no more than this of the plan, in bytes.
 const IN_FLIGHT: u64 = 64 * 1024 * 1024;
@@ -47,11 +48,27 @@ pub(super) struct Board {
 }
 
 impl Board {
-    /// The board of a run that begins, or goes on; with `outlived`, what an earlier process has published is still on its
-    /// way.
-    pub(super) fn new(chunks: Vec<Chunk>, outlived: bool, memory: Memory) -> Self {
+    /// The board of a run that begins, or goes on at `now`; with `outlived`, what an earlier process has published is still on
+    /// its way.
+    pub(super) fn new(
+        chunks: Vec<Chunk>,
+        outlived: bool,
+        mut memory: Memory,
+        delivery: &DeliveryConfig,
+        now: Micros,
+    ) -> Self {
         let seen = Instant::now();
         let (mut in_flight, mut waiting) = (BTreeMap::new(), BTreeSet::new());
+        // What another process has given up stays so, but for what it would have had to wait for and is due by now.
+        let given_up = |chunk: &&Chunk| match &chunk.ended {
+            Some((attempt, next)) if *attempt == chunk.attempt => match waits(next, chunk.tries, delivery) {
+                Wait::Over => true,
+                Wait::TooLong => chunk.not_before > now,
+                Wait::Goes => false,
+            },
+            _ => false,
+        };
+        memory.given_up.extend(chunks.iter().filter(given_up).map(|chunk| chunk.number));
         let is_over = |chunk: &&Chunk| chunk.merged.is_final() || memory.given_up.contains(&chunk.number);
         for chunk in chunks.iter().filter(|chunk| !is_over(chunk)) {
             let ended = chunk.ended.as_ref().map_or(0, |(attempt, _)| *attempt);
@@ -120,6 +137,31 @@ impl Board {
     }
 }
 
+/// Whether what is left of a chunk is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// It is.
+    Goes,
+    /// Not in this run: it would wait for too long.
+    TooLong,
+    /// Not in this run: it was tried often enough.
+    Over,
+}
+
+/// Whether what `next` asks for is done in this run, after so many tries.
+pub(super) fn waits(next: &Next, tries: u32, delivery: &DeliveryConfig) -> Wait {
+    let Next::Again { after, counted, parked, class } = next else { return Wait::Goes };
+    // A delivery that waits for the destination's own work is not held up by a limit.
+    let works = parked.is_some() && *class == ErrorClass::Backoff;
+    if *counted && tries >= delivery.tries {
+        Wait::Over
+    } else if !works && *after > Micros::from(delivery.max_wait_seconds) * 1_000_000 {
+        Wait::TooLong
+    } else {
+        Wait::Goes
+    }
+}
+
 /// Records of a chunk that have a final outcome.
 pub(super) fn settled(chunk: &Chunk) -> u64 {
     u64::from(chunk.rows) - chunk.merged.remaining().len() as u64
@@ -155,4 +197,59 @@ pub(super) fn poison(run: &RunId, chunk: &Chunk, row: u32) -> ReportV1 {
     let refusal = Refusal::transient("POISON", "Each worker that delivered this record ended before it could report");
     report.refusals.push(RowRefusal { row, refusal });
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use outflow_model::change::{Change, Operation};
+    use outflow_model::merge::Merged;
+
+    use super::*;
+
+    const HOUR: Micros = 3_600_000_000;
+
+    /// A chunk whose delivery has ended with `next` at noon.
+    fn chunk(number: ChunkNo, tries: u32, next: Next) -> Chunk {
+        let after = if let Next::Again { after, .. } = next { after } else { 0 };
+        Chunk {
+            number,
+            change: Change::Add,
+            operation: Operation::Upsert,
+            rows: 3,
+            offset: 0,
+            length: 1,
+            attempt: 1,
+            tries,
+            not_before: 12 * HOUR + after,
+            requests: 0,
+            parked: None,
+            ended: Some((1, next)),
+            merged: Merged::new(3),
+        }
+    }
+
+    fn again(after: Micros, counted: bool) -> Next {
+        Next::Again { after, counted, parked: None, class: ErrorClass::Quota }
+    }
+
+    /// What a process that goes on with them waits for.
+    fn waiting(chunks: Vec<Chunk>, now: Micros) -> Vec<ChunkNo> {
+        let board = Board::new(chunks, true, Memory::default(), &DeliveryConfig::default(), now);
+        board.waiting.into_iter().collect()
+    }
+
+    #[test]
+    fn what_one_process_has_given_up_no_other_waits_for() {
+        let chunks = || {
+            let most = DeliveryConfig::default().tries;
+            vec![
+                chunk(0, 1, again(0, true)),
+                chunk(1, 0, again(HOUR, false)),
+                chunk(2, most, again(0, true)),
+                chunk(3, 0, Next::Done),
+            ]
+        };
+        assert_eq!(waiting(chunks(), 12 * HOUR + 1), [0, 3], "an hour is too long, and so many tries are enough");
+        assert_eq!(waiting(chunks(), 14 * HOUR), [0, 1, 3], "what had to wait is due by now");
+    }
 }

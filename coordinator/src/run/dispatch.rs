@@ -49,7 +49,9 @@ impl Engine {
             let chunks = self.ledger.chunks(&run.id).await;
             let dispatched = match chunks {
                 Ok(chunks) => {
-                    let mut board = Board::new(chunks, self.queue.outlives_processes(), std::mem::take(&mut memory));
+                    let (outlived, now) = (self.queue.outlives_processes(), self.clock.now());
+                    let delivery = &start.sync.config.delivery;
+                    let mut board = Board::new(chunks, outlived, std::mem::take(&mut memory), delivery, now);
                     let dispatched = self.dispatch(&run, start, signal.clone(), &mut board).await;
                     memory = board.memory;
                     dispatched

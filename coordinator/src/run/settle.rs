@@ -6,14 +6,13 @@ use futures::future::try_join_all;
 use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::Status;
-use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::Run;
 use outflow_model::port::limiter::Revoked;
 use outflow_model::port::queue::{Delivery, Reports};
 use outflow_model::wire::{Next, ReportV1};
 use tracing::{info, warn};
 
-use super::board::{Board, poison, unknown};
+use super::board::{Board, Wait, poison, unknown, waits};
 use super::{Engine, EngineError, Start, Stopped};
 
 /// Reports settled together.
@@ -124,14 +123,10 @@ impl Engine {
         if chunk.merged.is_final() {
             return Ok(());
         }
-        let delivery = &start.sync.config.delivery;
         match next {
-            Next::Again { after, counted, parked, class } => {
-                // A delivery that waits for the destination's own work is not held up by a limit.
-                let works = parked.is_some() && class == ErrorClass::Backoff;
-                let too_long = !works && after > Micros::from(delivery.max_wait_seconds) * 1_000_000;
-                let given_up = (counted && chunk.tries >= delivery.tries) || too_long;
-                let moves_to = if given_up { &mut board.memory.given_up } else { &mut board.waiting };
+            Next::Again { .. } => {
+                let goes = waits(&next, chunk.tries, &start.sync.config.delivery) == Wait::Goes;
+                let moves_to = if goes { &mut board.waiting } else { &mut board.memory.given_up };
                 moves_to.insert(number);
             }
             Next::Stop { refusal } => {
