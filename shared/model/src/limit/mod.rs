@@ -3,13 +3,16 @@
 //!
 //! Each window is a GCRA (generic cell rate algorithm): a theoretical arrival time per window instead of a counter, so
 //! no edge exists at which twice the limit could pass. Requests are spaced such that any `limit + 1` of them span more
-//! than the window plus the jitter that the network may add.
+//! than the window plus the jitter that the network may add. Where a window counts something else than requests, what left in it is
+//! remembered, too: the last request might be larger than what is left.
 
+mod log;
 mod usage;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use log::Bound;
 pub use usage::Usage;
 
 /// A moment or a duration in microseconds.
@@ -119,6 +122,8 @@ pub struct Term {
     pub interval: Micros,
     /// Microseconds that a unit may come before its turn.
     pub tolerance: Micros,
+    /// What may leave at most; nothing where each request is one unit, for then pacing is enough.
+    pub bound: Option<Bound>,
 }
 
 impl Term {
@@ -180,6 +185,7 @@ impl Window {
             Unit::Records => ask.records as i64,
             Unit::Cost => ask.cost as i64,
         };
-        Term { units, interval, tolerance: (burst - 1) * interval }
+        let bound = (self.unit != Unit::Requests).then_some(Bound { units: limit, within: per + jitter });
+        Term { units, interval, tolerance: (burst - 1) * interval, bound }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::log::Log;
 use super::{Answer, Ask, Cause, Limits, Micros};
 
 /// What an account has used. Kept by a limiter backend, one per account.
@@ -11,6 +12,8 @@ use super::{Answer, Ask, Cause, Limits, Micros};
 pub struct Usage {
     /// Theoretical arrival time per window.
     arrivals: Vec<Micros>,
+    /// What left per window; empty where a window has no bound.
+    logs: Vec<Log>,
     /// Nothing may be sent before.
     paused_until: Micros,
     /// Requests under way, by their slot, and until when they hold their place.
@@ -44,8 +47,10 @@ impl Usage {
     pub fn acquire(&mut self, limits: &Limits, now: Micros, ask: &Ask<'_>) -> Answer {
         let terms = limits.terms(ask);
         self.arrivals.truncate(terms.windows.len());
+        self.logs.truncate(terms.windows.len());
         for term in terms.windows.iter().skip(self.arrivals.len()) {
             self.arrivals.push(if self.resumed { term.just_used(now) } else { 0 });
+            self.logs.push(if self.resumed { Log::unknown(now, term.units) } else { Log::default() });
         }
         self.roll_day(now);
         if self.paused_until > now {
@@ -59,8 +64,10 @@ impl Usage {
         if limits.in_flight.is_some_and(|cap| self.in_flight.len() >= cap.max(1) as usize) {
             return Answer::Later { at: now + 5_000, cause: Cause::InFlight };
         }
-        let moments = terms.windows.iter().zip(&self.arrivals).map(|(term, arrival)| term.at(*arrival, now));
-        let at = moments.fold(now, Micros::max);
+        let paced = terms.windows.iter().zip(&self.arrivals).map(|(term, arrival)| term.at(*arrival, now));
+        let bounded = terms.windows.iter().zip(&self.logs);
+        let bounded = bounded.filter_map(|(term, log)| Some(log.at(term.units, term.bound?, now)));
+        let at = paced.chain(bounded).fold(now, Micros::max);
         if at > now + terms.horizon {
             return Answer::Later { at: at - terms.horizon, cause: Cause::Window };
         }
@@ -69,6 +76,11 @@ impl Usage {
         }
         for (term, arrival) in terms.windows.iter().zip(&mut self.arrivals) {
             *arrival = term.after(*arrival, at);
+        }
+        for (term, log) in terms.windows.iter().zip(&mut self.logs) {
+            if let Some(bound) = term.bound {
+                log.book(term.units, bound, at);
+            }
         }
         self.in_flight.insert(ask.slot, now + ask.timeout);
         self.daily += 1;
@@ -231,6 +243,50 @@ mod tests {
         };
         let sent = drain(&limits, 10_000_000);
         assert!(worst(&sent, 1_000_000) <= 10);
+    }
+
+    /// The most units that any window of `per` saw.
+    fn most(sent: &[(Micros, i64)], per: Micros) -> i64 {
+        let within = |from: Micros| sent.iter().filter(move |(at, _)| (from..from + per).contains(at));
+        sent.iter().map(|(from, _)| within(*from).map(|(_, units)| units).sum()).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn no_window_of_records_ever_sees_more_than_its_limit_however_large_requests_are() {
+        let sizes: [&[u64]; 6] = [&[300], &[100], &[1], &[37, 100, 100], &[1, 1, 1, 1, 300], &[1_000, 7]];
+        for (limit, per_ms) in [(1_000, 1_000), (1_000, 60_000), (1_007, 10_000)] {
+            let limits = Limits { windows: vec![Window { unit: Unit::Records, limit, per_ms }], ..Limits::default() };
+            for sizes in sizes {
+                for resumed in [false, true] {
+                    let (mut usage, mut now, mut sent) = (Usage::default(), 1_000_000_000, Vec::new());
+                    if resumed {
+                        usage.resume();
+                    }
+                    let end = now + 6 * per_ms as i64 * 1_000;
+                    for records in sizes.iter().copied().cycle() {
+                        let ask = Ask { records, ..ASK };
+                        now = loop {
+                            match usage.acquire(&limits, now, &ask) {
+                                Answer::Send { at } => break at,
+                                Answer::Later { at, .. } => now = at.max(now + 1),
+                            }
+                        };
+                        usage.release(0);
+                        if now >= end {
+                            break;
+                        }
+                        sent.push((now, records as i64));
+                    }
+                    let most = most(&sent, per_ms as i64 * 1_000);
+                    assert!(most <= limit as i64, "{most} of {limit} per {per_ms} ms by {sizes:?}");
+                    if let ([size], false) = (sizes, resumed) {
+                        let fits = (limit / size * size * 6) as f64;
+                        let used: i64 = sent.iter().map(|(_, units)| units).sum();
+                        assert!(used as f64 >= fits * 0.9, "{used} of {fits} were used by {size} of {limit}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -163,6 +163,7 @@ impl RedisLimiter {
             .arg(owed);
         for (name, term) in names(limits).zip(&terms.windows) {
             call.arg(name).arg(term.units).arg(term.interval).arg(term.tolerance);
+            call.arg(term.bound.map_or(-1, |bound| bound.units)).arg(term.bound.map_or(0, |bound| bound.within));
         }
         let (code, wait, open, counted) = self.invoke(&call).await?;
         Ok(Told { code, wait, open, counted })

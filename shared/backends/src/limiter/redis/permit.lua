@@ -4,7 +4,8 @@
 -- KEYS  usage, requests under way, shares, pause; for requests of a run also gate and claims
 -- ARGV  now (0: this server's time), slot, lease, timeout, worker, quota of the day (-1: none), percent kept back,
 --       requests under way at most (-1: any), urgent (0 or 1), ahead, horizon, share, sync,
---       chunk, attempt, time that requests took up which nobody was asked for, then of each window: name, units, interval, tolerance
+--       chunk, attempt, time that requests took up which nobody was asked for, then of each window: name, units, interval, tolerance,
+--       units that may leave at most (-1: pacing is enough) and within how long
 -- Answers {code, microseconds, milliseconds that the gate stays open, whether days are counted}: 0 send after the microseconds,
 --       1 closed, 2 lost; ask again after them, for there is in the way 3 a window, 4 requests under way, 5 a pause, 6 the day's
 --       quota, 7 another sync's turn
@@ -28,16 +29,30 @@ if now == 0 then
 end
 
 local windows = {}
-for first = 17, #ARGV, 4 do
+for first = 17, #ARGV, 6 do
   local window = { name = ARGV[first], units = tonumber(ARGV[first + 1]), interval = tonumber(ARGV[first + 2]) }
-  window.tolerance = tonumber(ARGV[first + 3])
+  window.tolerance, window.most, window.within = tonumber(ARGV[first + 3]), tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5])
   local arrival = redis.call('HGET', usage, window.name)
-  -- Unknown: others may have sent until just now.
+  -- Unknown: others may have sent until just now, and the like of this.
   window.arrival = arrival and tonumber(arrival) or now + window.tolerance + window.interval
+  if not arrival then
+    redis.call('HSET', usage, window.name, text(window.arrival))
+    if window.most >= 0 then
+      redis.call('HSET', usage, 'log:' .. window.name, text(now) .. ' ' .. text(window.units) .. ' ')
+    end
+    redis.call('PEXPIRE', usage, 172800000)
+  end
   if owed > 0 then
     window.arrival = math.max(window.arrival, now) + owed
     redis.call('HSET', usage, window.name, text(window.arrival))
     redis.call('PEXPIRE', usage, 172800000)
+  end
+  if window.most >= 0 then
+    -- What left, and when the last of it did, in order: `MOMENT UNITS `, again and again.
+    window.log = {}
+    for left, units in string.gmatch(redis.call('HGET', usage, 'log:' .. window.name) or '', '(%d+) (%d+) ') do
+      window.log[#window.log + 1] = { tonumber(left), tonumber(units) }
+    end
   end
   windows[#windows + 1] = window
 end
@@ -83,6 +98,20 @@ end
 local at = now
 for _, window in ipairs(windows) do
   at = math.max(at, window.arrival - window.tolerance)
+  if window.log and #window.log > 0 then
+    local used = 0
+    for _, part in ipairs(window.log) do
+      used = used + part[2]
+    end
+    at = math.max(at, window.log[#window.log][1])
+    for _, part in ipairs(window.log) do
+      if used + window.units <= window.most then
+        break
+      end
+      at = math.max(at, part[1] + window.within)
+      used = used - part[2]
+    end
+  end
 end
 if at > now + horizon then
   return {3, at - horizon - now, open, counted}
@@ -115,6 +144,25 @@ end
 
 for _, window in ipairs(windows) do
   redis.call('HSET', usage, window.name, text(math.max(window.arrival, at) + window.units * window.interval))
+  if window.log then
+    local part, kept = math.max(math.floor(window.within / 64), 1), {}
+    for _, left in ipairs(window.log) do
+      if left[1] + window.within > at then
+        kept[#kept + 1] = left
+      end
+    end
+    local last = kept[#kept]
+    if last and math.floor(last[1] / part) == math.floor(at / part) then
+      last[1], last[2] = at, last[2] + window.units
+    else
+      kept[#kept + 1] = { at, window.units }
+    end
+    local texts = {}
+    for place, left in ipairs(kept) do
+      texts[place] = text(left[1]) .. ' ' .. text(left[2]) .. ' '
+    end
+    redis.call('HSET', usage, 'log:' .. window.name, table.concat(texts))
+  end
 end
 redis.call('HSET', usage, 'day', text(day), 'daily', text(daily + 1))
 redis.call('PEXPIRE', usage, 172800000)
