@@ -14,6 +14,7 @@ use outflow_testkit::services;
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block};
 
 mod trace;
+mod unread;
 
 const CASES: &[Case] = &[
     ("a_run_is_asked_for_and_followed", Need::Nothing, followed),
@@ -31,6 +32,7 @@ const CASES: &[Case] = &[
     ("a_chunk_that_nobody_can_read_stops_its_run_and_is_kept", Need::Nothing, unreadable),
     ("a_forged_message_of_a_chunk_changes_nothing", Need::Nothing, forged),
     ("what_lives_long_gives_memory_back", Need::Nothing, memory),
+    ("an_announcement_that_is_held_unread_is_waited_for", Need::Nothing, unread::waited_for),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("machines_whose_clocks_are_days_apart_go_by_one", Need::Skew, skewed),
     ("a_coordinator_stops_though_the_ledger_has_vanished", Need::Nothing, vanished),

@@ -117,14 +117,14 @@ impl Worker {
         let come = match self.claim(&chunk, &holder).await? {
             Claimed::Mine if message.redelivered == 0 => Come::First,
             Claimed::Mine => Come::Returned,
-            Claimed::Inherited => Come::Begun,
+            Claimed::Inherited { announced } => Come::Begun { announced },
             Claimed::Done => return message.ack().await,
             // Handed back.
             Claimed::Held => return Ok(()),
         };
         // The claim is held until the report is durable: a message whose report was lost is delivered again.
         let work = async {
-            let _in_hand = InHand::new(&chunk.account.name, come == Come::Begun);
+            let _in_hand = InHand::new(&chunk.account.name, matches!(come, Come::Begun { .. }));
             let delivered = self.deliver(&chunk, &holder, message.redelivered, come).instrument(span).await;
             let Some(report) = delivered else { return Ok(false) };
             self.tools.report(&report).await?;
@@ -176,7 +176,8 @@ impl Worker {
 
     /// Delivers a chunk; nothing where it is left to others.
     async fn deliver(&self, chunk: &ChunkV1, holder: &str, redelivered: u32, come: Come) -> Option<ReportV1> {
-        let ended = |next| Some(ReportV1::empty(chunk.id.clone(), chunk.rows, next));
+        let announced = if let Come::Begun { announced } = come { announced } else { 0 };
+        let ended = |next| Some(ReportV1 { announced, ..ReportV1::empty(chunk.id.clone(), chunk.rows, next) });
         let stop = |code: &str, message: String| {
             let refusal = Refusal { class: ErrorClass::FatalConfig, code: code.to_owned(), message };
             ended(Next::Stop { refusal })
@@ -187,8 +188,8 @@ impl Worker {
         // The coordinator knows what was announced or checkpointed, and publishes the rest anew.
         let to_be_told = chunk.bulk || !chunk.repeatable;
         match come {
-            Come::Begun if to_be_told => {
-                // What was announced may have been read by a coordinator that hangs: the broker gives it to another when its
+            Come::Begun { .. } if to_be_told => {
+                // What was checkpointed may have been read by a coordinator that hangs: the broker gives it to another when its
                 // heartbeats have failed to come.
                 self.tools.sleep(Duration::from_micros(self.tools.lease as u64)).await;
                 return if self.tools.is_draining() { None } else { ended(Next::Lost) };
@@ -274,7 +275,10 @@ enum Come {
     /// It was on its way to a worker that gave it back, or is gone; as far as the limiter remembers, none began.
     Returned,
     /// A worker began to deliver it, and is gone.
-    Begun,
+    Begun {
+        /// Requests that it had announced.
+        announced: u32,
+    },
 }
 
 /// A task that ends with the one that waits for it.

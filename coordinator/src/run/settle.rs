@@ -98,9 +98,12 @@ impl Engine {
         numbers: &[ChunkNo],
     ) -> Result<(), EngineError> {
         for number in numbers {
-            let Some((attempt, next)) = board.chunks.get(number).and_then(|chunk| chunk.ended.clone()) else {
+            let Some(chunk) = board.chunks.get(number) else { continue };
+            let Some((attempt, next)) = chunk.ended.clone() else { continue };
+            // What a worker had announced that is gone: until that is heard nobody knows what may be sent again.
+            if chunk.merged.is_unheard(attempt) {
                 continue;
-            };
+            }
             if board.in_flight.get(number).is_some_and(|sent| sent.attempt == attempt) {
                 self.conclude_one(run, start, board, *number, next).await?;
             }

@@ -28,20 +28,19 @@ impl Coordinator {
         warn!(message = delivery.id, is_chunk, ?why, "A message was given up; `outflow dead` shows it");
         // What a report said is lost with it: its chunk is taken back when nobody is seen to have it.
         if let (true, Some(id)) = (is_chunk, AttemptId::parse(&delivery.id)) {
-            let next = match why {
-                // Of an attempt that a worker has, or had, this is a copy. Else it was damaged on its way, and another is not; one
-                // that cannot be read either is written in a way that nobody here reads.
-                Why::PutAside if self.revoke(&id).await? != Some(Revoked::Taken) => None,
-                Why::PutAside if id.attempt == 1 => Some(Next::Returned),
-                Why::PutAside => Some(Next::Stop { refusal: unusable(&id) }),
-                // A copy of a message that somebody delivers tells nothing.
-                Why::TooOften | Why::Other => {
-                    self.revoke(&id).await?.is_some_and(|revoked| revoked != Revoked::Held).then_some(Next::Poison)
-                }
+            let next = match (why, self.revoke(&id).await?) {
+                // It was damaged on its way, and another is not; one that cannot be read either is written in a way that nobody
+                // here reads.
+                (Why::PutAside, Some(Revoked::Taken)) if id.attempt == 1 => Some((Next::Returned, 0)),
+                (Why::PutAside, Some(Revoked::Taken)) => Some((Next::Stop { refusal: unusable(&id) }, 0)),
+                (_, Some(Revoked::Taken)) => Some((Next::Poison, 0)),
+                (Why::TooOften | Why::Other, Some(Revoked::Lapsed { announced })) => Some((Next::Poison, announced)),
+                // A copy of a message that somebody has, or had, tells nothing.
+                _ => None,
             };
-            if let Some(next) = next {
+            if let Some((next, announced)) = next {
                 // Of an attempt that has ended it says nothing new.
-                let report = ReportV1::empty(id, 0, next);
+                let report = ReportV1 { announced, ..ReportV1::empty(id, 0, next) };
                 for (run, chunk) in self.engine.ledger.settle(&[report], self.engine.clock.now()).await? {
                     self.engine.news.tell(&run, chunk.number);
                 }

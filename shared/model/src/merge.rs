@@ -23,6 +23,9 @@ pub struct Merged {
     intents: BTreeMap<(Attempt, u32), Vec<u32>>,
     /// Announced requests whose answer is known.
     resolved: BTreeSet<(Attempt, u32)>,
+    /// By attempt, how many requests somebody else says were announced.
+    #[serde(default)]
+    announced: BTreeMap<Attempt, u32>,
 }
 
 impl Merged {
@@ -48,6 +51,10 @@ impl Merged {
         }
         self.intents.extend(report.intents.iter().map(|(number, rows)| ((attempt, *number), rows.clone())));
         self.resolved.extend(report.resolved.iter().map(|number| (attempt, *number)));
+        if report.announced > 0 {
+            let announced = self.announced.entry(attempt).or_default();
+            *announced = report.announced.max(*announced);
+        }
     }
 
     fn join_ids(&mut self, theirs: &Column, statuses: &[u8]) {
@@ -70,6 +77,12 @@ impl Merged {
     pub fn undecided(&self) -> BTreeSet<u32> {
         let open = self.intents.iter().filter(|(intent, _)| !self.resolved.contains(intent));
         open.flat_map(|(_, rows)| rows).copied().filter(|row| self.status(*row) < Status::Unknown).collect()
+    }
+
+    /// True where a request of an attempt was announced and the announcement has not been heard yet: it is on its way.
+    pub fn is_unheard(&self, attempt: Attempt) -> bool {
+        let heard = self.intents.range((attempt, 0)..=(attempt, u32::MAX)).count();
+        self.announced.get(&attempt).is_some_and(|announced| *announced as usize > heard)
     }
 
     /// Declares records that will not be heard of again unknown.

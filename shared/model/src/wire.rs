@@ -171,6 +171,9 @@ pub struct ReportV1 {
     pub intents: Vec<(u32, Vec<u32>)>,
     /// Intents whose answer is known.
     pub resolved: Vec<u32>,
+    /// Intents that a worker which is gone had announced by then, of the same attempt.
+    #[serde(default)]
+    pub announced: u32,
     /// Protocol state to resume from, should this delivery die.
     pub checkpoint: Option<ParkedV1>,
     /// Requests that were sent.
@@ -227,6 +230,7 @@ impl ReportV1 {
             refusals: Vec::new(),
             intents: Vec::new(),
             resolved: Vec::new(),
+            announced: 0,
             checkpoint: None,
             requests: 0,
             took: 0,

@@ -17,6 +17,7 @@ pub const LIMITER: &[Case<dyn Limiter>] = &[
     ("a_claim_belongs_to_one_worker_until_it_lapses", |limiter| Box::pin(claim(limiter))),
     ("a_permit_renews_the_claim_that_it_needs", |limiter| Box::pin(renewal(limiter))),
     ("a_finished_attempt_is_delivered_by_nobody", |limiter| Box::pin(finished(limiter))),
+    ("who_goes_on_with_an_attempt_is_told_what_was_announced", |limiter| Box::pin(announced(limiter))),
     ("what_nobody_holds_is_taken_back", |limiter| Box::pin(revoked(limiter))),
     ("what_its_holder_left_is_told_from_what_nobody_had", |limiter| Box::pin(lapsed(limiter))),
     ("of_a_chunks_attempts_only_the_newest_is_anybodys", |limiter| Box::pin(newest(limiter))),
@@ -77,12 +78,45 @@ async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
     ensure!(limiter.claim("crm", &other, "one", 1).await? == Claimed::Mine);
     let taken = async {
         // Whoever takes it over is told of the one before.
-        while limiter.claim("crm", &other, "two", 60 * SECOND).await? != Claimed::Inherited {
+        while limiter.claim("crm", &other, "two", 60 * SECOND).await? != (Claimed::Inherited { announced: 0 }) {
             tokio::task::yield_now().await;
         }
         Ok::<_, anyhow::Error>(())
     };
     tokio::time::timeout(Duration::from_secs(5), taken).await?
+}
+
+/// Of another attempt, or by somebody who has no claim, nothing was announced.
+async fn announced(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let first = attempt();
+    let second = AttemptId { attempt: 2, ..first.clone() };
+    ensure!(limiter.announced("crm", &first, "one", 60 * SECOND, 4).await? == Claimed::Mine);
+    ensure!(limiter.announced("crm", &first, "two", 60 * SECOND, 9).await? == Claimed::Held);
+    ensure!(limiter.announced("crm", &second, "one", 60 * SECOND, 1).await? == Claimed::Mine);
+    ensure!(limiter.announced("crm", &second, "one", 60 * SECOND, 2).await? == Claimed::Mine);
+    // A renewal of the claim takes nothing back.
+    ensure!(limiter.claim("crm", &second, "one", 1).await? == Claimed::Mine);
+    let inherited = async {
+        loop {
+            match limiter.claim("crm", &second, "two", 1).await? {
+                Claimed::Held => tokio::task::yield_now().await,
+                claimed => return Ok::<_, anyhow::Error>(claimed),
+            }
+        }
+    };
+    let claimed = tokio::time::timeout(Duration::from_secs(5), inherited).await??;
+    ensure!(claimed == Claimed::Inherited { announced: 2 }, "{claimed:?}");
+    let revoked = async {
+        loop {
+            match limiter.revoke("crm", &second, 0).await? {
+                Revoked::Held => tokio::task::yield_now().await,
+                revoked => return Ok::<_, anyhow::Error>(revoked),
+            }
+        }
+    };
+    let revoked = tokio::time::timeout(Duration::from_secs(5), revoked).await??;
+    ensure!(revoked == Revoked::Lapsed { announced: 2 }, "who goes on has it from the one before: {revoked:?}");
+    Ok(())
 }
 
 /// A claim lives as long as its worker asks for permits, and lapses once that is silent.
@@ -165,7 +199,7 @@ async fn lapsed(limiter: Arc<dyn Limiter>) -> Result<()> {
             }
         }
     };
-    ensure!(tokio::time::timeout(Duration::from_secs(5), taken).await?? == Revoked::Lapsed);
+    ensure!(tokio::time::timeout(Duration::from_secs(5), taken).await?? == Revoked::Lapsed { announced: 0 });
     ensure!(limiter.claim("crm", &attempt, "dies", SECOND).await? == Claimed::Done);
     Ok(())
 }

@@ -12,7 +12,7 @@ use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
 use tracing::debug;
 
 use super::request::Slot;
-use super::{BACKOFF, Delivery, Group, PASSES, Stop};
+use super::{BACKOFF, Delivery, Group, PASSES, Stop, Tools};
 use crate::auth::NoToken;
 
 /// A pause where the destination names none.
@@ -195,7 +195,8 @@ impl Delivery<'_> {
         }
         self.tools.report(&report).await?;
         // That may have taken its time. Whoever has the chunk by now has been told of this request, and not of its answer.
-        let claim = self.tools.limiter.claim(&self.account.name, &self.chunk.id, self.holder, self.tools.lease).await;
+        let Tools { limiter, lease, .. } = self.tools;
+        let claim = limiter.announced(&self.account.name, &self.chunk.id, self.holder, *lease, self.intents).await;
         if !matches!(claim, Ok(Claimed::Mine)) {
             // It does not leave.
             self.resolve(true);

@@ -44,6 +44,8 @@ struct Claim {
     until: Micros,
     /// Until when it is remembered.
     known: Micros,
+    /// Requests of the attempt that were announced.
+    announced: u32,
 }
 
 fn chunk_of(attempt: &AttemptId) -> (RunId, ChunkNo) {
@@ -54,7 +56,8 @@ impl State {
     fn finish(&mut self, attempt: &AttemptId, now: Micros) {
         let newer = self.claims.get(&chunk_of(attempt)).is_some_and(|claim| claim.attempt > attempt.attempt);
         if !newer {
-            let claim = Claim { attempt: attempt.attempt, holder: None, until: now, known: now + REMEMBERED };
+            let claim =
+                Claim { attempt: attempt.attempt, holder: None, until: now, known: now + REMEMBERED, announced: 0 };
             self.claims.insert(chunk_of(attempt), claim);
         }
     }
@@ -162,7 +165,18 @@ impl Limiter for MemoryLimiter {
         Ok(())
     }
 
-    async fn claim(&self, _account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
+    async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
+        self.announced(account, attempt, worker, lease, 0).await
+    }
+
+    async fn announced(
+        &self,
+        _account: &str,
+        attempt: &AttemptId,
+        worker: &str,
+        lease: Micros,
+        requests: u32,
+    ) -> Result<Claimed> {
         let now = self.clock.now();
         Ok(self.with(|state| {
             if state.swept + SWEEP < now {
@@ -171,17 +185,18 @@ impl Limiter for MemoryLimiter {
                 claims.retain(|(run, _), claim| claim.known > now || is_open(run));
                 state.swept = now;
             }
-            let claimed = match state.claims.get(&chunk_of(attempt)) {
+            let (claimed, before) = match state.claims.get(&chunk_of(attempt)) {
                 Some(claim) if claim.attempt > attempt.attempt => return Claimed::Done,
-                None => Claimed::Mine,
-                Some(claim) if claim.attempt < attempt.attempt => Claimed::Mine,
+                None => (Claimed::Mine, 0),
+                Some(claim) if claim.attempt < attempt.attempt => (Claimed::Mine, 0),
                 Some(Claim { holder: None, .. }) => return Claimed::Done,
-                Some(Claim { holder: Some(holder), .. }) if holder == worker => Claimed::Mine,
+                Some(Claim { holder: Some(holder), announced, .. }) if holder == worker => (Claimed::Mine, *announced),
                 Some(claim) if claim.until > now => return Claimed::Held,
-                Some(_) => Claimed::Inherited,
+                Some(Claim { announced, .. }) => (Claimed::Inherited { announced: *announced }, *announced),
             };
-            let holder = Some(worker.to_owned());
-            let claim = Claim { attempt: attempt.attempt, holder, until: now + lease, known: now + REMEMBERED };
+            let (holder, announced) = (Some(worker.to_owned()), requests.max(before));
+            let known = now + REMEMBERED;
+            let claim = Claim { attempt: attempt.attempt, holder, until: now + lease, known, announced };
             state.claims.insert(chunk_of(attempt), claim);
             claimed
         }))
@@ -195,7 +210,7 @@ impl Limiter for MemoryLimiter {
                 Some(claim) if claim.attempt < attempt.attempt => Revoked::Taken,
                 Some(Claim { holder: None, .. }) => return Revoked::Finished,
                 Some(claim) if claim.until + grace > now => return Revoked::Held,
-                Some(_) => Revoked::Lapsed,
+                Some(Claim { announced, .. }) => Revoked::Lapsed { announced: *announced },
                 None => Revoked::Taken,
             };
             state.finish(attempt, now);

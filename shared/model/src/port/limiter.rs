@@ -59,7 +59,10 @@ pub enum Revoked {
     /// Nobody ever held it, and nobody will.
     Taken,
     /// Its holder is gone, and may have sent; nobody else will.
-    Lapsed,
+    Lapsed {
+        /// Requests of the attempt that were announced (see [`Limiter::announced`]).
+        announced: u32,
+    },
     /// A worker holds it, or did a moment ago: it stays there.
     Held,
     /// It was finished before: its report is on its way, or here.
@@ -72,7 +75,10 @@ pub enum Claimed {
     /// The worker's that asked, and no other's before.
     Mine,
     /// The worker's that asked, from one that is gone and may have sent.
-    Inherited,
+    Inherited {
+        /// Requests of the attempt that were announced by then (see [`Limiter::announced`]).
+        announced: u32,
+    },
     /// Another worker's, until its lease lapses.
     Held,
     /// Nobody's any more: it was reported on to its end.
@@ -115,6 +121,16 @@ pub trait Limiter: Send + Sync {
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>>;
     /// Claims an attempt for a delivery.
     async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed>;
+    /// As [`Self::claim`], of a delivery that has announced so many requests and is about to send the last of them. Who takes the
+    /// attempt over is told how many.
+    async fn announced(
+        &self,
+        account: &str,
+        attempt: &AttemptId,
+        worker: &str,
+        lease: Micros,
+        requests: u32,
+    ) -> Result<Claimed>;
     /// Finishes an attempt unless a worker holds it, or did within `grace`, in one step: whoever is given its message waits for
     /// the end of a claim before it claims.
     async fn revoke(&self, account: &str, attempt: &AttemptId, grace: Micros) -> Result<Revoked>;

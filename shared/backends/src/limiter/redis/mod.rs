@@ -271,22 +271,33 @@ impl Limiter for RedisLimiter {
     }
 
     async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
+        self.announced(account, attempt, worker, lease, 0).await
+    }
+
+    async fn announced(
+        &self,
+        account: &str,
+        attempt: &AttemptId,
+        worker: &str,
+        lease: Micros,
+        requests: u32,
+    ) -> Result<Claimed> {
         let mut call = self.about(&self.scripts.claim, account, attempt);
-        call.arg(worker).arg(lease);
-        Ok(match self.invoke::<i64>(&call).await? {
-            1 => Claimed::Mine,
-            2 => Claimed::Inherited,
-            0 => Claimed::Held,
+        call.arg(worker).arg(lease).arg(requests);
+        Ok(match self.invoke::<(i64, u32)>(&call).await? {
+            (1, _) => Claimed::Mine,
+            (2, announced) => Claimed::Inherited { announced },
+            (0, _) => Claimed::Held,
             _ => Claimed::Done,
         })
     }
 
     async fn revoke(&self, account: &str, attempt: &AttemptId, grace: Micros) -> Result<Revoked> {
         let mut call = self.about(&self.scripts.revoke, account, attempt);
-        Ok(match self.invoke::<i64>(call.arg(grace)).await? {
-            1 => Revoked::Taken,
-            2 => Revoked::Lapsed,
-            0 => Revoked::Held,
+        Ok(match self.invoke::<(i64, u32)>(call.arg(grace)).await? {
+            (1, _) => Revoked::Taken,
+            (2, announced) => Revoked::Lapsed { announced },
+            (0, _) => Revoked::Held,
             _ => Revoked::Finished,
         })
     }

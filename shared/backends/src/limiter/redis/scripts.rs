@@ -2,10 +2,11 @@
 
 // The claims of a run are one hash, which lives as long as its gate is renewed: by chunk `ATTEMPT MOMENT HOLDER`, where nobody
 // else takes the attempt until the moment, in microseconds, and where nobody holds it the attempt is finished. Of attempts
-// that are not the chunk's newest nothing is kept: they are finished.
+// that are not the chunk's newest nothing is kept: they are finished. Of an attempt with announced requests the hash has by `n` and
+// chunk `ATTEMPT REQUESTS`, too.
 
-/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, holder, lease in microseconds. 1 mine, 2
-/// inherited, 0 held, -1 finished.
+/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, holder, lease in microseconds, requests that
+/// the holder has announced. Answers {whose, requests that were announced before}: 1 mine, 2 inherited, 0 held, -1 finished.
 pub(super) const CLAIM: &str = "
 local time = redis.call('TIME')
 local now, attempt, claimed = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
@@ -13,18 +14,23 @@ local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if claim then
   local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
   newest = tonumber(newest)
-  if newest > attempt or (newest == attempt and holder == '') then return -1 end
+  if newest > attempt or (newest == attempt and holder == '') then return {-1, 0} end
   if newest == attempt and holder ~= ARGV[4] then
-    if tonumber(until_then) > now then return 0 end
+    if tonumber(until_then) > now then return {0, 0} end
     claimed = 2
   end
 end
+local of, announced = string.match(redis.call('HGET', KEYS[1], 'n' .. ARGV[1]) or '', '^(%d+) (%d+)$')
+announced = of == ARGV[2] and tonumber(announced) or 0
+if tonumber(ARGV[6]) > announced then
+  redis.call('HSET', KEYS[1], 'n' .. ARGV[1], ARGV[2] .. ' ' .. ARGV[6])
+end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %.0f %s', ARGV[2], now + tonumber(ARGV[5]), ARGV[4]))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return claimed";
+return {claimed, announced}";
 
-/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, grace in microseconds. 1 nobody ever held it,
-/// 2 its holder is gone for longer than that, 0 held, -1 finished before.
+/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, grace in microseconds. Answers
+/// {what, requests that were announced}: 1 nobody ever held it, 2 its holder is gone for longer than that, 0 held, -1 finished before.
 pub(super) const REVOKE: &str = "
 local time = redis.call('TIME')
 local now, attempt, revoked = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
@@ -32,15 +38,16 @@ local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if claim then
   local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
   newest = tonumber(newest)
-  if newest > attempt or (newest == attempt and holder == '') then return -1 end
+  if newest > attempt or (newest == attempt and holder == '') then return {-1, 0} end
   if newest == attempt then
-    if until_then + ARGV[4] > now then return 0 end
+    if until_then + ARGV[4] > now then return {0, 0} end
     revoked = 2
   end
 end
+local of, announced = string.match(redis.call('HGET', KEYS[1], 'n' .. ARGV[1]) or '', '^(%d+) (%d+)$')
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ')
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return revoked";
+return {revoked, of == ARGV[2] and tonumber(announced) or 0}";
 
 /// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds.
 pub(super) const FINISH: &str = "
