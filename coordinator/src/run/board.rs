@@ -72,7 +72,8 @@ impl Board {
         let is_over = |chunk: &&Chunk| chunk.merged.is_final() || memory.given_up.contains(&chunk.number);
         for chunk in chunks.iter().filter(|chunk| !is_over(chunk)) {
             let ended = chunk.ended.as_ref().map_or(0, |(attempt, _)| *attempt);
-            if outlived && chunk.attempt > ended {
+            // Also what ended before all was heard that its worker had announced.
+            if outlived && (chunk.attempt > ended || chunk.merged.is_unheard(chunk.attempt)) {
                 let rows = chunk.merged.remaining();
                 in_flight.insert(chunk.number, InFlight { attempt: chunk.attempt, rows, seen });
             } else {
@@ -236,6 +237,21 @@ mod tests {
     fn waiting(chunks: Vec<Chunk>, now: Micros) -> Vec<ChunkNo> {
         let board = Board::new(chunks, true, Memory::default(), &DeliveryConfig::default(), now);
         board.waiting.into_iter().collect()
+    }
+
+    #[test]
+    fn what_ended_before_all_was_heard_of_it_is_not_sent_again() {
+        let mut lost = chunk(0, 1, Next::Lost);
+        let id = AttemptId { run: RunId::new(1, 1), chunk: 0, attempt: 1 };
+        lost.merged.join(&ReportV1 { announced: 2, ..ReportV1::empty(id.clone(), 3, Next::Lost) });
+        let announcement = |number, row| ReportV1 {
+            intents: vec![(number, vec![row])],
+            ..ReportV1::empty(id.clone(), 3, Next::Continue)
+        };
+        lost.merged.join(&announcement(1, 0));
+        assert!(waiting(vec![lost.clone()], 13 * HOUR).is_empty(), "the second announcement is on its way");
+        lost.merged.join(&announcement(2, 1));
+        assert_eq!(waiting(vec![lost], 13 * HOUR), [0]);
     }
 
     #[test]
