@@ -171,8 +171,8 @@ pub struct ReportV1 {
     pub intents: Vec<(u32, Vec<u32>)>,
     /// Intents whose answer is known.
     pub resolved: Vec<u32>,
-    /// Intents that a worker which is gone had announced by then, of the same attempt.
-    #[serde(default)]
+    /// Intents that a worker which is gone had announced by then, of the same attempt; left out where there are none.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub announced: u32,
     /// Protocol state to resume from, should this delivery die.
     pub checkpoint: Option<ParkedV1>,
@@ -184,6 +184,11 @@ pub struct ReportV1 {
     pub waited: Micros,
     /// What shall happen next.
     pub next: Next,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Next {
