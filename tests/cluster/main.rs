@@ -386,9 +386,14 @@ fn vanished() -> Result<()> {
         let run = cluster.request().await?;
         cluster.under_way(&run, 2).await?;
         cluster.links.ledger.set(Weather { silent: true, ..Weather::default() });
-        // By then it has asked, and waits.
-        tokio::time::sleep(Duration::from_secs(1)).await;
         let coordinator = cluster.coordinators.pop().context("a coordinator")?;
+        let waits = async {
+            while !std::fs::read_to_string(&coordinator.log)?.contains("The ledger does not answer") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        tokio::time::timeout(Duration::from_mins(1), waits).await.context("it does not ask the ledger")??;
         coordinator.terminate(Duration::from_secs(15))?;
         cluster.links.ledger.set(Weather::default());
         cluster.start_coordinator()?;

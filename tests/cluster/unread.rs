@@ -19,6 +19,9 @@ use outflow_tests::{Cluster, Moment, Plan, Snare, block};
 
 use super::plan;
 
+/// What comes at all comes within this.
+const LONG: Duration = Duration::from_mins(1);
+
 /// Records that may not be sent twice: a worker has announced some, sent them, and died, and whoever holds the announcement is
 /// busy with something else. Until it is heard nothing of the chunk goes out again.
 pub(super) fn waited_for() -> Result<()> {
@@ -32,9 +35,14 @@ pub(super) fn waited_for() -> Result<()> {
         cluster.start_coordinator()?;
         let run = cluster.request().await?;
         let queue = RabbitQueue::new(&cluster.rabbitmq.url, &cluster.prefix, "test")?;
-        while queue.waiting(&Lane("crm".to_owned())).await? == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let lane = Lane("crm".to_owned());
+        let published = async {
+            while queue.waiting(&lane).await? == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        tokio::time::timeout(LONG, published).await.context("nothing is published")??;
         cluster.coordinators.clear();
         let connection = Connection::connect(&cluster.rabbitmq.url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
@@ -45,12 +53,15 @@ pub(super) fn waited_for() -> Result<()> {
         cluster.portal.set(1, "/batch/create", Moment::Applied, move || _ = signal(dies, "KILL"));
         signal(dies, "CONT")?;
 
-        let announcement = tokio::time::timeout(Duration::from_secs(20), busy.next()).await.context(cluster.logs())?;
+        let announcement = tokio::time::timeout(LONG, busy.next()).await.context(cluster.logs())?;
         let announcement = announcement.context("an announcement")??;
 
-        while !cluster.portal.has_struck() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let dead = async {
+            while !cluster.portal.has_struck() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LONG, dead).await.context("the worker sends nothing")?;
 
         cluster.workers.clear();
         cluster.start_coordinator()?;
@@ -64,8 +75,8 @@ pub(super) fn waited_for() -> Result<()> {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_mins(1), lost).await.context(cluster.logs())??;
-        // Several looks of the coordinator.
+        tokio::time::timeout(LONG, lost).await.context(cluster.logs())??;
+        // The coordinator looks every half second: what it would do it has done by then.
         tokio::time::sleep(Duration::from_secs(3)).await;
         let chunks = cluster.ledger.chunks(&run).await?;
         ensure!(

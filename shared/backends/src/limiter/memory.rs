@@ -165,10 +165,6 @@ impl Limiter for MemoryLimiter {
         Ok(())
     }
 
-    async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
-        self.announced(account, attempt, worker, lease, 0).await
-    }
-
     async fn announced(
         &self,
         _account: &str,

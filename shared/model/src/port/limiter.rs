@@ -119,9 +119,11 @@ pub trait Limiter: Send + Sync {
     async fn check(&self) -> Result<()>;
     /// The lanes that have chunks, and how many of them a worker delivers at a time; whoever asks is a worker.
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>>;
-    /// Claims an attempt for a delivery.
-    async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed>;
-    /// As [`Self::claim`], of a delivery that has announced so many requests and is about to send the last of them. Who takes the
+    /// Claims an attempt for a delivery that has announced nothing since it claimed it last.
+    async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
+        self.announced(account, attempt, worker, lease, 0).await
+    }
+    /// Claims an attempt for a delivery that has announced so many requests and is about to send the last of them. Who takes the
     /// attempt over is told how many.
     async fn announced(
         &self,

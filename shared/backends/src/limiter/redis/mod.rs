@@ -270,10 +270,6 @@ impl Limiter for RedisLimiter {
         Ok(known.into_iter().map(|(lane, concurrency)| (Lane(lane), concurrency)).collect())
     }
 
-    async fn claim(&self, account: &str, attempt: &AttemptId, worker: &str, lease: Micros) -> Result<Claimed> {
-        self.announced(account, attempt, worker, lease, 0).await
-    }
-
     async fn announced(
         &self,
         account: &str,
