@@ -54,18 +54,17 @@ impl Outbox {
     }
 }
 
-/// Publishes what comes until nothing more can.
+/// Publishes what comes as long as somebody may send more. After that nobody waits for an answer either, and on a connection that
+/// was lost some never come.
 async fn send(channel: Channel, mut leaving: mpsc::UnboundedReceiver<Leaving>) {
-    let (mut under_way, mut returns, mut open) = (FuturesUnordered::new(), Returns::default(), true);
-    while open || !under_way.is_empty() {
+    let (mut under_way, mut returns) = (FuturesUnordered::new(), Returns::default());
+    loop {
         tokio::select! {
-            message = leaving.recv(), if open => match message {
-                Some(message) => {
-                    returns.sent(&id_of(&message.properties));
-                    under_way.push(publish(&channel, message));
-                }
-                None => open = false,
-            },
+            message = leaving.recv() => {
+                let Some(message) = message else { return };
+                returns.sent(&id_of(&message.properties));
+                under_way.push(publish(&channel, message));
+            }
             Some(first) = under_way.next() => {
                 let others = std::iter::from_fn(|| under_way.next().now_or_never().flatten());
                 let said: Vec<_> = std::iter::once(first).chain(others).collect();
