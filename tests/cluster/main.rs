@@ -11,7 +11,7 @@ use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
 use outflow_testkit::services;
-use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block};
+use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block, until};
 
 mod trace;
 mod unread;
@@ -190,13 +190,7 @@ fn unreadable() -> Result<()> {
         ensure!(ended.reason.as_ref().is_some_and(|reason| reason.contains("could not be read")), "{ended:?}");
         let listed =
             || cluster.command(&["dead", "list"]).map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        let kept = async {
-            while !listed()?.contains(&id) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Ok::<_, anyhow::Error>(())
-        };
-        tokio::time::timeout(Duration::from_mins(1), kept).await.context("the message is not kept")??;
+        until("the message is kept", async || Ok(listed()?.contains(&id))).await?;
         ensure!(listed()?.contains("cannot be used"), "{}", listed()?);
         ensure!(cluster.command(&["dead", "discard", "another"])?.status.success() && listed()?.contains(&id));
         ensure!(cluster.command(&["dead", "discard", &id])?.status.success() && !listed()?.contains(&id));
@@ -323,16 +317,12 @@ fn scheduled() -> Result<()> {
         let mut cluster = cluster(100, "schedule: { every: 1s }\n").await?;
         // One of them keeps the schedules.
         cluster.start_coordinator()?;
-        let ended = async {
-            loop {
-                let runs = cluster.ledger.runs(Some("people"), 10).await?;
-                if runs.iter().filter(|run| run.state == RunState::Succeeded).count() >= 3 {
-                    return Ok::<_, anyhow::Error>(runs);
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let runs = tokio::time::timeout(Duration::from_mins(1), ended).await.context(cluster.logs())??;
+        let mut runs = Vec::new();
+        let three = until("three runs have succeeded", async || {
+            runs = cluster.ledger.runs(Some("people"), 10).await?;
+            Ok(runs.iter().filter(|run| run.state == RunState::Succeeded).count() >= 3)
+        });
+        three.await.with_context(|| cluster.logs())?;
         let mut asked: Vec<i64> = runs.iter().map(|run| run.requested).collect();
         asked.sort_unstable();
         ensure!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 1_000_000), "more often than every second: {asked:?}");
@@ -367,13 +357,9 @@ fn skewed() -> Result<()> {
             let ago = now - moment.context("a moment")?;
             ensure!((0..3_600_000_000).contains(&ago), "{} s ago: {run:?}", ago / 1_000_000);
         }
-        let next = async {
-            while cluster.ledger.runs(Some("people"), 10).await?.len() < 3 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Ok::<_, anyhow::Error>(())
-        };
-        tokio::time::timeout(Duration::from_mins(1), next).await.context(cluster.logs())??;
+        let three =
+            until("three runs are asked for", async || Ok(cluster.ledger.runs(Some("people"), 10).await?.len() >= 3));
+        three.await.with_context(|| cluster.logs())?;
         ensure!(cluster.portal.written() == 3_000);
         Ok(())
     })
@@ -387,13 +373,8 @@ fn vanished() -> Result<()> {
         cluster.under_way(&run, 2).await?;
         cluster.links.ledger.set(Weather { silent: true, ..Weather::default() });
         let coordinator = cluster.coordinators.pop().context("a coordinator")?;
-        let waits = async {
-            while !std::fs::read_to_string(&coordinator.log)?.contains("The ledger does not answer") {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Ok::<_, anyhow::Error>(())
-        };
-        tokio::time::timeout(Duration::from_mins(1), waits).await.context("it does not ask the ledger")??;
+        let log = async || Ok(std::fs::read_to_string(&coordinator.log)?.contains("The ledger does not answer"));
+        until("it waits for the ledger", log).await?;
         coordinator.terminate(Duration::from_secs(15))?;
         cluster.links.ledger.set(Weather::default());
         cluster.start_coordinator()?;

@@ -15,7 +15,7 @@ use outflow_model::run::RunState;
 use outflow_model::wire::Next;
 use outflow_simulators::{HubSpot, Options};
 use outflow_testkit::services::signal;
-use outflow_tests::{Cluster, Moment, Plan, Snare, block};
+use outflow_tests::{Cluster, Moment, Plan, Snare, block, until};
 
 use super::plan;
 
@@ -36,13 +36,7 @@ pub(super) fn waited_for() -> Result<()> {
         let run = cluster.request().await?;
         let queue = RabbitQueue::new(&cluster.rabbitmq.url, &cluster.prefix, "test")?;
         let lane = Lane("crm".to_owned());
-        let published = async {
-            while queue.waiting(&lane).await? == 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Ok::<_, anyhow::Error>(())
-        };
-        tokio::time::timeout(LONG, published).await.context("nothing is published")??;
+        until("the chunk is published", async || Ok(queue.waiting(&lane).await? > 0)).await?;
         cluster.coordinators.clear();
         let connection = Connection::connect(&cluster.rabbitmq.url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
@@ -56,26 +50,16 @@ pub(super) fn waited_for() -> Result<()> {
         let announcement = tokio::time::timeout(LONG, busy.next()).await.context(cluster.logs())?;
         let announcement = announcement.context("an announcement")??;
 
-        let dead = async {
-            while !cluster.portal.has_struck() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(LONG, dead).await.context("the worker sends nothing")?;
+        until("the worker has died", async || Ok(cluster.portal.has_struck())).await?;
 
         cluster.workers.clear();
         cluster.start_coordinator()?;
         cluster.start_worker()?;
-        let lost = async {
-            loop {
-                let chunks = cluster.ledger.chunks(&run).await?;
-                if chunks.iter().any(|chunk| matches!(chunk.ended, Some((1, Next::Lost)))) {
-                    return Ok::<_, anyhow::Error>(());
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(LONG, lost).await.context(cluster.logs())??;
+        let lost = until("another worker tells that it is lost", async || {
+            let chunks = cluster.ledger.chunks(&run).await?;
+            Ok(chunks.iter().any(|chunk| matches!(chunk.ended, Some((1, Next::Lost)))))
+        });
+        lost.await.with_context(|| cluster.logs())?;
         // The coordinator looks every half second: what it would do it has done by then.
         tokio::time::sleep(Duration::from_secs(3)).await;
         let chunks = cluster.ledger.chunks(&run).await?;

@@ -28,4 +28,4 @@ pub use process::{Process, program};
 pub use proxy::{Proxy, Weather};
 pub use recorder::{Recorder, Seen};
 pub use snare::{Moment, Snare};
-pub use trials::{Case, Need, block, run};
+pub use trials::{Case, Need, block, run, until};

@@ -1,8 +1,9 @@
 //! Running cases; one whose service is missing shows as ignored, or fails with `REQUIRE_SERVICES=1`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_testkit::services::{Postgres, Redis, S3, Service, skewed, stop_all};
 
@@ -33,6 +34,17 @@ pub type Case = (&'static str, Need, fn() -> Result<()>);
 /// Runs a case's work on a runtime of its own.
 pub fn block<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
+}
+
+/// Looks again and again until `is_so`; an error after a minute.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let looks = async {
+        while !is_so().await? {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(Duration::from_mins(1), looks).await.with_context(|| format!("It never came about: {what}"))?
 }
 
 /// Runs the cases, over the backends of each mode.
