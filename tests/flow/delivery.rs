@@ -112,28 +112,59 @@ pub(crate) fn paused() -> Result<()> {
     })
 }
 
-/// A hundred requests under these limits, to a portal that allows `strict` in five seconds: none is refused. In a window of that
-/// length a request may be a tenth of a second on its way.
-async fn never_refused(limits: &str, strict: usize) -> Result<()> {
-    let lab = Lab::new(Options { limit: Some((strict, Duration::from_secs(5))), ..Options::default() }).await?;
+/// How long the portal's window is: in one of that length a request may be a tenth of a second on its way.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// So many requests under these limits, to a portal that allows `strict` in its window and tells so, of which others have just
+/// used some: none is refused. When others used them, and when each of ours arrived.
+async fn never_refused(limits: &str, rows: usize, strict: usize, others: usize) -> Result<(Instant, Vec<Instant>)> {
+    let lab = Lab::new(Options { limit: Some((strict, WINDOW)), ..Options::default() }).await?;
     lab.people("mode: upsert\ndelivery: { chunk_rows: 1 }", NAME)?;
     let outflow = std::fs::read_to_string(lab.path().join("outflow.yml"))?;
     lab.write("outflow.yml", &outflow.replace("limits: {}", limits))?;
-    let rows: Vec<_> = (0..100).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
-    lab.rows(&borrowed(&rows))?;
+    let people: Vec<_> = (0..rows).map(|n| (format!("p{n}@x.io"), "P".to_owned())).collect();
+    lab.rows(&borrowed(&people))?;
+    lab.portal.used_by_others(others);
+    let used = Instant::now();
     let run = lab.run("people").await?.run;
-    ensure!(run.tally.add.succeeded == 100, "{:?}", run.tally);
-    ensure!(lab.portal.requests() == (100, 0), "{:?} requests and 429s", lab.portal.requests());
-    Ok(())
+    ensure!(run.tally.add.succeeded == rows as u64, "{:?}", run.tally);
+    ensure!(lab.portal.requests() == (rows as u64, 0), "{:?} requests and 429s", lab.portal.requests());
+    Ok((used, lab.portal.accepted_at()))
 }
 
 pub(crate) fn limited() -> Result<()> {
-    block(never_refused("limits: { windows: [{ limit: 90, per_ms: 5000 }] }", 90))
+    block(async {
+        never_refused("limits: { windows: [{ limit: 90, per_ms: 5000 }] }", 100, 90, 0).await?;
+        Ok(())
+    })
 }
 
 pub(crate) fn reserved() -> Result<()> {
-    // Of 100, 40 are left to others.
-    block(never_refused("limits: { windows: [{ limit: 100, per_ms: 5000 }] }\n    reserve: 40%", 60))
+    block(async {
+        let limits = "limits: { windows: [{ limit: 100, per_ms: 5000 }] }\n    reserve: 40%";
+        let (_, sent) = never_refused(limits, 100, 100, 0).await?;
+        let over = sent.windows(61).filter(|span| span[60].duration_since(span[0]) < WINDOW).count();
+        ensure!(over == 0, "{over} stretches of the window's length saw more than 60 of 100 requests");
+        Ok(())
+    })
+}
+
+pub(crate) fn learned() -> Result<()> {
+    block(async {
+        never_refused("limits: { windows: [{ limit: 190, per_ms: 5000 }] }\n    reserve: 10%", 100, 90, 0).await?;
+        Ok(())
+    })
+}
+
+pub(crate) fn others() -> Result<()> {
+    block(async {
+        // With the 60 of others, our own 60 would be too many.
+        let limits = "limits: { windows: [{ limit: 100, per_ms: 5000 }] }\n    reserve: 40%";
+        let (used, sent) = never_refused(limits, 60, 100, 60).await?;
+        let meanwhile = sent.iter().filter(|at| at.duration_since(used) < WINDOW).count();
+        ensure!(meanwhile <= 20, "{meanwhile} requests of ours went into the reserve");
+        Ok(())
+    })
 }
 
 pub(crate) fn unauthorized() -> Result<()> {

@@ -19,6 +19,8 @@ const CASES: &[Case] = &[
     ("a_pause_stops_every_request_of_the_account", Need::Nothing, delivery::paused),
     ("a_strict_limit_is_never_exceeded", Need::Nothing, delivery::limited),
     ("a_reserve_is_left_to_others", Need::Nothing, delivery::reserved),
+    ("a_lower_limit_that_the_destination_tells_holds", Need::Nothing, delivery::learned),
+    ("what_others_use_of_an_account_is_left_to_them", Need::Nothing, delivery::others),
     ("wrong_credentials_stop_the_run_and_lose_nothing", Need::Nothing, delivery::unauthorized),
     ("a_create_without_an_answer_is_unknown_and_withheld", Need::Nothing, delivery::unknown),
     ("what_is_announced_for_long_asks_again_before_it_leaves", Need::Nothing, delivery::stale),

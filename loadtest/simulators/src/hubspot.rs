@@ -149,6 +149,14 @@ impl HubSpot {
         (state.requests, state.refused)
     }
 
+    /// Others who use the account have just sent so many requests.
+    pub fn used_by_others(&self, requests: usize) {
+        if let Some(window) = &mut self.state().window {
+            let now = Instant::now();
+            (0..requests).for_each(|_| _ = window.accept(now));
+        }
+    }
+
     /// When requests were accepted.
     pub fn accepted_at(&self) -> Vec<Instant> {
         self.state().accepted_at.clone()
@@ -460,6 +468,14 @@ impl Simulator for HubSpot {
         let mut answer = self.route(&mut state, call);
         self.written.send_replace(state.records);
         answer.delay += self.options.latency;
+        if let Some(window) = &state.window {
+            let names = [
+                "x-hubspot-ratelimit-max",
+                "x-hubspot-ratelimit-remaining",
+                "x-hubspot-ratelimit-interval-milliseconds",
+            ];
+            answer.headers.extend(names.into_iter().zip(window.told().map(|number| number.to_string())));
+        }
         if let Some(daily) = self.options.daily {
             let left = daily.saturating_sub(state.accepted_at.len() as u64);
             answer.headers.push(("x-hubspot-ratelimit-daily", daily.to_string()));

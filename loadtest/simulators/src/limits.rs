@@ -28,4 +28,9 @@ impl SlidingWindow {
         }
         accepted
     }
+
+    /// What it tells in headers: its limit, what was left after the last request, its length in milliseconds.
+    pub fn told(&self) -> [usize; 3] {
+        [self.limit, self.limit - self.accepted.len(), self.per.as_millis() as usize]
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use outflow_model::id::{AttemptId, Lane, RunId};
-use outflow_model::limit::{Cause, Limits, Unit, Window};
+use outflow_model::limit::{Allowance, Cause, Limits, Unit, Window};
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 
 use crate::Case;
@@ -28,6 +28,8 @@ pub const LIMITER: &[Case<dyn Limiter>] = &[
     ("what_was_never_sent_does_not_count_for_the_day", |limiter| Box::pin(unsent(limiter))),
     ("no_window_sees_more_than_its_limit", |limiter| Box::pin(window(limiter))),
     ("a_learned_daily_use_counts", |limiter| Box::pin(daily(limiter))),
+    ("a_lower_limit_that_is_told_holds_at_once", |limiter| Box::pin(lowered(limiter))),
+    ("a_reserve_that_others_use_pauses_the_account", |limiter| Box::pin(reserve(limiter))),
 ];
 
 const SECOND: i64 = 1_000_000;
@@ -301,5 +303,38 @@ async fn daily(limiter: Arc<dyn Limiter>) -> Result<()> {
     limiter.learn_daily("other", 4, Some(5)).await?;
     ensure!(limiter.permit(&ask).await? == Verdict::Go);
     ensure!(matches!(limiter.permit(&ask).await?, Verdict::Later { cause: Cause::Daily, .. }));
+    Ok(())
+}
+
+async fn lowered(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let window = Window { unit: Unit::Requests, limit: 1_000, per_ms: 2_000 };
+    let limits = Limits { windows: vec![window], ..Limits::default() };
+    limiter.learn_window("crm", &limits, Allowance { limit: 4, remaining: None, per_ms: 2_000 }).await?;
+    let (began, mut sent) = (Instant::now(), 0);
+    while sent < 4 {
+        match limiter.permit(&request(&limits, None, "w")).await? {
+            Verdict::Go => sent += 1,
+            Verdict::Later { wait, .. } => tokio::time::sleep(Duration::from_micros(wait as u64)).await,
+            other => anyhow::bail!("{other:?}"),
+        }
+    }
+    // Each but the first half a second after the one before.
+    ensure!(began.elapsed() >= Duration::from_millis(1_500), "{:?}", began.elapsed());
+    Ok(())
+}
+
+async fn reserve(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let window = Window { unit: Unit::Requests, limit: 100, per_ms: 20_000 };
+    let limits = Limits { windows: vec![window], reserve_percent: 40, ..Limits::default() };
+    let told = |remaining| Allowance { limit: 100, remaining: Some(remaining), per_ms: 20_000 };
+    limiter.learn_window("crm", &limits, told(40)).await?;
+    ensure!(limiter.permit(&request(&limits, None, "w")).await? == Verdict::Go);
+    limiter.learn_window("crm", &limits, told(20)).await?;
+    let verdict = limiter.permit(&request(&limits, None, "w")).await?;
+    let Verdict::Later { wait, cause: Cause::Paused } = verdict else { anyhow::bail!("{verdict:?}") };
+    ensure!(
+        (5 * SECOND..=10 * SECOND).contains(&wait),
+        "half of the reserve is half of the window, not {wait} microseconds"
+    );
     Ok(())
 }

@@ -59,9 +59,9 @@ pub struct Response {
 }
 
 impl Response {
-    /// A header's value, by its name in lower case.
+    /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod book;
 mod group;
+mod learn;
 mod request;
 
 use std::collections::{BTreeSet, VecDeque};

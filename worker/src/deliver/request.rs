@@ -1,4 +1,4 @@
-//! One request: its permit, its answer, and what the answer says of the day's quota.
+//! One request: its permit and its answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,13 +65,6 @@ impl Drop for Slot {
             runtime.spawn(async move { limiter.end(&account, number, ended).await });
         }
     }
-}
-
-/// Reads `used/allowed`, such as `api-usage=44/15000`.
-fn used_of_allowed(text: &str) -> Option<(u64, u64)> {
-    let first = text.split([';', ',']).next()?;
-    let (used, allowed) = first.rsplit_once('=').map_or(first, |(_, value)| value).split_once('/')?;
-    Some((used.trim().parse().ok()?, allowed.trim().parse().ok()?))
 }
 
 impl Delivery<'_> {
@@ -165,23 +158,9 @@ impl Delivery<'_> {
         if let Ok(response) = &sent {
             span.record("http.response.status_code", response.status);
             if let Err(error) = self.learn(response).await {
-                warn!(%error, "The day's use could not be learned");
+                warn!(%error, "What an answer tells of the account's limits could not be learned");
             }
         }
         Ok(sent)
-    }
-
-    /// Takes what the answer's headers say of the day's quota.
-    async fn learn(&self, response: &Response) -> port::Result<()> {
-        let throttle = &self.account.manifest.throttle;
-        let usage = throttle.daily_usage.as_deref().and_then(|name| response.header(name));
-        if let Some((used, allowed)) = usage.and_then(used_of_allowed) {
-            self.tools.limiter.learn_daily(&self.account.name, used, Some(allowed)).await?;
-        }
-        let number = |name: &Option<String>| -> Option<u64> { response.header(name.as_deref()?)?.trim().parse().ok() };
-        if let (Some(limit), Some(remaining)) = (number(&throttle.daily_limit), number(&throttle.daily_remaining)) {
-            self.tools.limiter.learn_daily(&self.account.name, limit.saturating_sub(remaining), Some(limit)).await?;
-        }
-        Ok(())
     }
 }

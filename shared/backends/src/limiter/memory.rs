@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::{Attempt, AttemptId, ChunkNo, Lane, RunId};
-use outflow_model::limit::{Answer, Ask, Cause, Micros, Usage};
+use outflow_model::limit::{Allowance, Answer, Ask, Cause, Learned, Limits, Micros, Usage};
 use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
+use tracing::debug;
 
 /// The day's use is written down whenever it has grown by so many requests, and counted so much too high after a crash.
 const WRITE_EVERY: u64 = 64;
@@ -66,6 +67,7 @@ impl State {
 #[derive(Default)]
 struct Account {
     usage: Usage,
+    learned: Learned,
     /// The day and the use that the ledger holds.
     written: (i64, u64),
 }
@@ -247,7 +249,7 @@ impl Limiter for MemoryLimiter {
                 }
             }
             let account = state.accounts.entry(request.account.to_owned()).or_default();
-            Ok(account.usage.acquire(request.limits, now, &ask))
+            Ok(account.usage.acquire(&account.learned.lower(request.limits), now, &ask))
         });
         let at = match answer {
             Err(verdict) => return Ok(verdict),
@@ -297,5 +299,20 @@ impl Limiter for MemoryLimiter {
             state.accounts.entry(account.to_owned()).or_default().usage.learn_daily(now, used, allowed);
         });
         Ok(())
+    }
+
+    async fn learn_window(&self, account: &str, configured: &Limits, told: Allowance) -> Result<()> {
+        self.load(account).await?;
+        let is_another =
+            self.with(|state| state.accounts.entry(account.to_owned()).or_default().learned.hear(configured, told));
+        if is_another {
+            super::tell_of(account, told);
+        }
+        let wait = configured.pause_for(told);
+        if wait == 0 {
+            return Ok(());
+        }
+        debug!(account, wait, "The account pauses: less is left than its reserve");
+        self.pause(account, wait).await
     }
 }

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use outflow_backends::RedisLimiter;
-use outflow_model::limit::{Answer, Ask, Cause, Limits, Micros, Unit, Usage, Window};
-use outflow_model::port::limiter::Request;
+use outflow_model::limit::{Allowance, Answer, Ask, Cause, Limits, Micros, Unit, Usage, Window};
+use outflow_model::port::limiter::{Limiter, Request};
 
 /// Any moment: the script is told it.
 const NOON: Micros = 1_767_268_800_000_000;
@@ -54,12 +54,18 @@ fn told(answer: Answer, now: Micros) -> (i64, Micros) {
 
 async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
     let mut dice = Dice(seed * 0x9E37_79B9 + 1);
-    let (limits, account) = (limits(&mut dice), format!("account-{seed}"));
+    let (mut limits, account) = (limits(&mut dice), format!("account-{seed}"));
     let (mut usage, mut now, mut seen) = (Usage::default(), NOON, [0; 8]);
     let pace = [500, 20_000, 400_000][dice.roll(3) as usize];
     usage.resume();
     for slot in 0..120 {
         now += dice.roll(3) as i64 * pace;
+        if slot == 60 {
+            // The destination tells other limits.
+            for window in &mut limits.windows {
+                window.limit = (window.limit * [1, 2, 4][dice.roll(3) as usize] / 2).max(1);
+            }
+        }
         let ask = Ask {
             records: [dice.roll(100) + 1, dice.roll(100) + 1, 1, 400][dice.roll(4) as usize],
             cost: dice.roll(4) + 1,
@@ -138,5 +144,49 @@ pub(crate) async fn owed(limiter: &RedisLimiter) -> Result<()> {
     ensure!((again.code, again.wait) == (first.code, first.wait), "{again:?}");
     let paid = limiter.ask(&ask(2), now + owed, 0).await?;
     ensure!((paid.code, paid.wait) == (0, 0), "{paid:?}");
+    Ok(())
+}
+
+/// What one process was told, another goes by from its first request on.
+pub(crate) async fn told_to_one(url: &str, prefix: &str) -> Result<()> {
+    let [one, other] = [RedisLimiter::new(url, prefix, None)?, RedisLimiter::new(url, prefix, None)?];
+    // The second is alike, and told of as well.
+    let window = Window { unit: Unit::Requests, limit: 1_000, per_ms: 10_000 };
+    let limits = Limits { windows: vec![window, window], ..Limits::default() };
+    let lower = Limits { windows: vec![Window { limit: 100, ..window }; 2], ..Limits::default() };
+    let (mut usage, mut slot, mut now) = (Usage::default(), 0, NOON);
+    usage.resume();
+    let allowance = |limit| Allowance { limit, remaining: None, per_ms: 10_000 };
+    one.learn_window("crm", &limits, allowance(100)).await?;
+    let mut same = async |limiter: &RedisLimiter, now: Micros| {
+        slot += 1;
+        let (records, cost, weight) = (1, 1, 1);
+        let (urgent, sync, timeout, worker, lease, attempt) = (false, "s", 2_000_000, "w", 0, None);
+        let account = "crm";
+        let ask = Request {
+            account,
+            limits: &limits,
+            attempt,
+            worker,
+            slot,
+            lease,
+            timeout,
+            records,
+            cost,
+            urgent,
+            sync,
+            weight,
+        };
+        let told_here = limiter.ask(&ask, now, 0).await?;
+        let expected =
+            told(usage.acquire(&lower, now, &Ask { records, cost, urgent, sync, weight, slot, timeout }), now);
+        ensure!((told_here.code, told_here.wait) == expected, "{told_here:?} instead of {expected:?}");
+        Ok(())
+    };
+    for _ in 0..20 {
+        now += 40_000;
+        same(&other, now).await?;
+        same(&one, now).await?;
+    }
     Ok(())
 }

@@ -6,12 +6,14 @@
 //! than the window plus the jitter that the network may add. Where a window counts something else than requests, what left in it is
 //! remembered, too: the last request might be larger than what is left.
 
+mod learned;
 mod log;
 mod usage;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use learned::{Allowance, Learned};
 pub use log::Bound;
 pub use usage::Usage;
 
@@ -105,7 +107,7 @@ pub enum Cause {
     Window,
     /// As many requests as allowed are under way.
     InFlight,
-    /// The destination asked for a pause.
+    /// The destination asked for a pause, or others use the reserve.
     Paused,
     /// The day's quota is used up.
     Daily,
@@ -167,14 +169,23 @@ impl Limits {
 
     /// How many requests of a day's `quota` are ours.
     pub fn of_day(&self, quota: u64) -> u64 {
-        quota * u64::from(100 - self.reserve_percent.min(99)) / 100
+        ours(quota, self.reserve_percent)
     }
 }
 
+/// What is ours of an allowance where so much is kept back for others.
+fn ours(allowance: u64, reserve_percent: u8) -> u64 {
+    (u128::from(allowance) * u128::from(100 - reserve_percent.min(99)) / 100) as u64
+}
+
 impl Window {
+    /// Units that are ours.
+    fn ours(&self, reserve_percent: u8) -> u64 {
+        ours(self.limit, reserve_percent).max(1)
+    }
+
     fn term(&self, ask: &Ask<'_>, reserve_percent: u8) -> Term {
-        let kept = self.limit * u64::from(100 - reserve_percent.min(99)) / 100;
-        let limit = kept.max(1) as i64;
+        let limit = self.ours(reserve_percent) as i64;
         // Requests that may leave together after a pause: few, since they are taken from the sustained rate.
         let burst = (limit / 64).max(1);
         let per = self.per_ms as i64 * 1_000;

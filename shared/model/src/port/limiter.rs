@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Result;
 use crate::id::{AttemptId, Lane, RunId};
-use crate::limit::{Cause, Limits, Micros};
+use crate::limit::{Allowance, Cause, Limits, Micros};
 
 /// A request that wants to leave.
 #[derive(Clone, Debug)]
@@ -147,4 +147,7 @@ pub trait Limiter: Send + Sync {
     /// The destination says how much of the day's quota is used, and how much there is; the lower of this and the
     /// configured quota holds.
     async fn learn_daily(&self, account: &str, used: u64, allowed: Option<u64>) -> Result<()>;
+    /// An answer tells of one of the windows that are configured: a limit that is lower than there holds for everybody at once, a
+    /// higher one again when it was told often enough, and the account pauses where less is left than its reserve.
+    async fn learn_window(&self, account: &str, configured: &Limits, told: Allowance) -> Result<()>;
 }

@@ -13,6 +13,18 @@ pub(super) fn lint(manifest: &Manifest) -> Vec<String> {
             problems.push(format!("auth: there is no [config.{setting}]."));
         }
     }
+    let throttle = &manifest.throttle;
+    if throttle.window_limit.is_none() && (throttle.window_remaining.is_some() || throttle.window_ms.is_some()) {
+        problems.push("throttle: `window_remaining` and `window_ms` need `window_limit`.".to_owned());
+    }
+    if throttle.window_limit.is_some() && throttle.window_ms.is_none() && manifest.one_window().is_none() {
+        problems.push(
+            "throttle: `window_limit` needs `window_ms`, for limits.windows has not just one of requests.".to_owned(),
+        );
+    }
+    if throttle.daily_limit.is_some() != throttle.daily_remaining.is_some() {
+        problems.push("throttle: `daily_limit` and `daily_remaining` need each other.".to_owned());
+    }
     for (name, object) in &manifest.objects {
         for mode in &object.modes {
             let removals = if object.removals.is_empty() { &[Removal::Delete][..] } else { &object.removals };
@@ -61,4 +73,25 @@ pub(super) fn lint(manifest: &Manifest) -> Vec<String> {
     problems.sort();
     problems.dedup();
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_tell_of_limits_come_together() {
+        let sound = include_str!("../hubspot/manifest.toml")
+            .replace("windows = [", "windows = [{ limit = 9, per_ms = 1000 }, ");
+        let cases = [
+            ("window_limit", "`window_ms` need `window_limit`"),
+            ("window_ms", "`window_limit` needs `window_ms`"),
+            ("daily_limit", "need each other"),
+        ];
+        for (left_out, said) in cases {
+            let manifest: Vec<_> = sound.lines().filter(|line| !line.starts_with(left_out)).collect();
+            let problem = Manifest::parse(&manifest.join("\n")).err().unwrap_or_default();
+            assert!(problem.contains(said), "{left_out}: {problem}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ mod render;
 use std::collections::BTreeMap;
 
 use outflow_model::change::Operation;
-use outflow_model::limit::Limits;
+use outflow_model::limit::{Limits, Unit};
 use outflow_model::mode::{Mode, Removal};
 use outflow_model::policy::ErrorClass;
 use outflow_model::suggest::did_you_mean;
@@ -222,6 +222,12 @@ pub struct Throttle {
     pub daily_limit: Option<String>,
     /// The header with the day's use and allowance, such as `api-usage=44/15000`.
     pub daily_usage: Option<String>,
+    /// The header with the requests allowed in a window, over all of the account.
+    pub window_limit: Option<String>,
+    /// The header with the requests left in it.
+    pub window_remaining: Option<String>,
+    /// The header with the window's length in milliseconds; where absent, it is the one window of requests in `limits`.
+    pub window_ms: Option<String>,
 }
 
 /// Where a refusal of the whole request says why, as JSON pointers.
@@ -464,6 +470,12 @@ impl Manifest {
         let manifest: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         let problems = lint::lint(&manifest);
         if problems.is_empty() { Ok(manifest) } else { Err(problems.join("\n")) }
+    }
+
+    /// The length in milliseconds of the one window of requests that it has.
+    pub fn one_window(&self) -> Option<u64> {
+        let mut windows = self.limits.windows.iter().filter(|window| window.unit == Unit::Requests);
+        windows.next().filter(|_| windows.next().is_none()).map(|window| window.per_ms)
     }
 
     /// An object's specification.

@@ -2,6 +2,7 @@
 //!
 //! All keys of an account carry its name as their hash tag, so that a cluster keeps them together.
 
+mod learned;
 mod scripts;
 mod share;
 
@@ -10,18 +11,22 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use outflow_model::id::{AttemptId, Lane, RunId};
-use outflow_model::limit::{Ask, Cause, Limits, Micros, Unit};
+use outflow_model::limit::{Allowance, Ask, Cause, Limits, Micros, Unit, Window};
 use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 use redis::{FromRedisValue, Script, ScriptInvocation};
+use tracing::debug;
 
 use crate::SystemClock;
 use crate::clock::SharedClock;
 use crate::redis_link::{Link, unavailable};
+use learned::Known;
 use share::LocalShare;
 
+/// The script's code where other limits are known to everybody.
+const OTHER_LIMITS: i64 = 8;
 /// The claims of a run are remembered for so long after its gate was renewed, in milliseconds.
 const REMEMBERED: u64 = 3_600_000;
 
@@ -33,6 +38,7 @@ pub struct RedisLimiter {
     prefix: String,
     scripts: Scripts,
     share: LocalShare,
+    learned: Known,
     /// This process among those that ask for lanes.
     name: String,
 }
@@ -82,7 +88,15 @@ impl RedisLimiter {
             lanes: Script::new(scripts::LANES),
         };
         let name = format!("{:x}", SystemClock::default().entropy());
-        Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts, share: LocalShare::new(), name })
+        Ok(Self {
+            connection,
+            quotas,
+            prefix: prefix.to_owned(),
+            scripts,
+            share: LocalShare::new(),
+            learned: Known::default(),
+            name,
+        })
     }
 
     /// The server's time, which everybody who shares it goes by.
@@ -138,8 +152,19 @@ impl RedisLimiter {
     /// without asking; answers as the script does.
     #[doc(hidden)]
     pub async fn ask(&self, request: &Request<'_>, now: Micros, owed: Micros) -> Result<Told> {
+        let told = self.ask_as_known(request, now, owed).await?;
+        if told.code != OTHER_LIMITS {
+            return Ok(told);
+        }
+        self.take_learned(request.account, request.limits).await?;
+        self.ask_as_known(request, now, owed).await
+    }
+
+    /// Asks under the limits that are known here.
+    async fn ask_as_known(&self, request: &Request<'_>, now: Micros, owed: Micros) -> Result<Told> {
         let Request { account, limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease, timeout } =
             *request;
+        let (limits, learned) = self.learned.lower(account, limits);
         let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, timeout });
         let mut call = self.scripts.permit.prepare_invoke();
         for what in ["usage", "flight", "shares", "pause"] {
@@ -161,9 +186,10 @@ impl RedisLimiter {
         call.arg(attempt.map_or(0, |attempt| attempt.chunk))
             .arg(attempt.map_or(0, |attempt| attempt.attempt))
             .arg(owed);
-        for (name, term) in names(limits).zip(&terms.windows) {
+        for ((name, term), learned) in names(&limits).zip(&terms.windows).zip(learned) {
             call.arg(name).arg(term.units).arg(term.interval).arg(term.tolerance);
             call.arg(term.bound.map_or(-1, |bound| bound.units)).arg(term.bound.map_or(0, |bound| bound.within));
+            call.arg(optional(learned));
         }
         let (code, wait, open, counted) = self.invoke(&call).await?;
         Ok(Told { code, wait, open, counted })
@@ -225,15 +251,16 @@ impl RedisLimiter {
     }
 }
 
-/// Windows by what they are: one that is changed begins anew.
+/// Windows by what they count and how long they are: when a limit changes, requests go on where those before it ended.
 fn names(limits: &Limits) -> impl Iterator<Item = String> {
-    limits.windows.iter().map(|window| {
+    limits.windows.iter().enumerate().map(|(place, window)| {
         let unit = match window.unit {
             Unit::Requests => "requests",
             Unit::Records => "records",
             Unit::Cost => "cost",
         };
-        format!("{unit}/{}/{}", window.limit, window.per_ms)
+        let alike = |other: &&Window| (other.unit, other.per_ms) == (window.unit, window.per_ms);
+        format!("{unit}/{}/{}", window.per_ms, limits.windows.iter().take(place).filter(alike).count())
     })
 }
 
@@ -304,6 +331,8 @@ impl Limiter for RedisLimiter {
     }
 
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
+        let (limits, _) = self.learned.lower(request.account, request.limits);
+        let request = &Request { limits: &limits, ..*request };
         let (asked, owed) = (Instant::now(), self.share.owed(request.account));
         let Told { code, wait, open, counted } = match self.ask(request, 0, owed).await {
             Ok(told) => told,
@@ -335,6 +364,8 @@ impl Limiter for RedisLimiter {
                 Cause::Paused
             }
             6 => Cause::Daily,
+            // Learned anew just now, and again.
+            OTHER_LIMITS => return Ok(Verdict::Later { wait: 1_000, cause: Cause::Window }),
             _ => Cause::Share,
         };
         Ok(Verdict::Later { wait, cause })
@@ -360,5 +391,18 @@ impl Limiter for RedisLimiter {
         self.share.counts_days(account);
         self.daily(account, -1, used, allowed).await?;
         Ok(())
+    }
+
+    async fn learn_window(&self, account: &str, configured: &Limits, told: Allowance) -> Result<()> {
+        if self.learned.with(account, |learned| learned.hear(configured, told)) {
+            super::tell_of(account, told);
+            self.share_learned(account, configured).await?;
+        }
+        let wait = configured.pause_for(told);
+        if wait == 0 {
+            return Ok(());
+        }
+        debug!(account, wait, "The account pauses: less is left than its reserve");
+        self.pause(account, wait).await
     }
 }

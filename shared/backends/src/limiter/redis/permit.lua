@@ -5,10 +5,10 @@
 -- ARGV  now (0: this server's time), slot, lease, timeout, worker, quota of the day (-1: none), percent kept back,
 --       requests under way at most (-1: any), urgent (0 or 1), ahead, horizon, share, sync,
 --       chunk, attempt, time that requests took up which nobody was asked for, then of each window: name, units, interval, tolerance,
---       units that may leave at most (-1: pacing is enough) and within how long
+--       units that may leave at most (-1: pacing is enough) and within how long, and the limit that the destination told (-1: none)
 -- Answers {code, microseconds, milliseconds that the gate stays open, whether days are counted}: 0 send after the microseconds,
 --       1 closed, 2 lost; ask again after them, for there is in the way 3 a window, 4 requests under way, 5 a pause, 6 the day's
---       quota, 7 another sync's turn
+--       quota, 7 another sync's turn; 8 nothing was looked at, for the destination has told another limit
 
 local DAY, SHARE_MEMORY, SHARE_LEAD = 86400000000, 500000, 4000
 
@@ -29,10 +29,23 @@ if now == 0 then
 end
 
 local windows = {}
-for first = 17, #ARGV, 6 do
+for first = 17, #ARGV, 7 do
   local window = { name = ARGV[first], units = tonumber(ARGV[first + 1]), interval = tonumber(ARGV[first + 2]) }
   window.tolerance, window.most, window.within = tonumber(ARGV[first + 3]), tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5])
-  local arrival = redis.call('HGET', usage, window.name)
+  local told
+  window.arrival, told = unpack(redis.call('HMGET', usage, window.name, 'told:' .. window.name))
+  if told and told ~= ARGV[first + 6] then
+    return {8, 0, 0, 0}
+  end
+  if not told and ARGV[first + 6] ~= '-1' then
+    -- Forgotten here, but not by who asks.
+    redis.call('HSET', usage, 'told:' .. window.name, ARGV[first + 6])
+  end
+  windows[#windows + 1] = window
+end
+
+for _, window in ipairs(windows) do
+  local arrival = window.arrival
   -- Unknown: others may have sent until just now, and the like of this.
   window.arrival = arrival and tonumber(arrival) or now + window.tolerance + window.interval
   if not arrival then
@@ -54,7 +67,6 @@ for first = 17, #ARGV, 6 do
       window.log[#window.log + 1] = { tonumber(left), tonumber(units) }
     end
   end
-  windows[#windows + 1] = window
 end
 
 local open = 0
