@@ -9,9 +9,11 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use outflow_simulators::{HubSpot, Options};
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use outflow_model::port::ledger::Run;
+use outflow_simulators::{Fault, Faults, HubSpot, Options};
 use outflow_testkit::{Export, collector};
-use outflow_tests::{Cluster, block};
+use outflow_tests::{Cluster, Plan, block};
 use prost::Message;
 
 use super::plan;
@@ -44,22 +46,28 @@ fn spans(exports: impl Iterator<Item = Export>) -> Result<Vec<Told>> {
     Ok(told)
 }
 
+/// A run by processes that tell a collector, whose destination has these faults; and the spans of it all.
+async fn traced(plan: &Plan, faults: Faults) -> Result<(Run, Vec<Told>)> {
+    let (url, exports) = collector()?;
+    let mut cluster = Cluster::new(HubSpot::new(Options::default()), plan).await?;
+    cluster.portal.set_faults(faults);
+    cluster.environment = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", url)];
+    cluster.start_coordinator()?;
+    cluster.start_worker()?;
+    cluster.start_worker()?;
+    let run = cluster.ended(&cluster.request().await?).await?;
+    // What they have to tell is sent before they end.
+    for process in cluster.workers.drain(..).chain(cluster.coordinators.drain(..)) {
+        process.terminate(Duration::from_secs(20))?;
+    }
+    Ok((run, spans(exports.try_iter())?))
+}
+
 /// The context travels with the messages: what coordinator and workers do for a run is one trace, and it is the one that the
 /// ledger names.
 pub(super) fn whole() -> Result<()> {
     block(async {
-        let (url, exports) = collector()?;
-        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan(500, "")).await?;
-        cluster.environment = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", url)];
-        cluster.start_coordinator()?;
-        cluster.start_worker()?;
-        cluster.start_worker()?;
-        let run = cluster.ended(&cluster.request().await?).await?;
-        // What they have to tell is sent before they end.
-        for process in cluster.workers.drain(..).chain(cluster.coordinators.drain(..)) {
-            process.terminate(Duration::from_secs(20))?;
-        }
-        let told = spans(exports.try_iter())?;
+        let (run, told) = traced(&plan(500, ""), Faults::default()).await?;
         let ids: BTreeSet<&[u8]> = told.iter().map(|told| told.span.trace_id.as_slice()).collect();
         let named = u128::from_str_radix(run.trace_id().context("a trace")?, 16)?.to_be_bytes();
         ensure!(ids.into_iter().eq([named.as_slice()]), "more than one trace, or another than the ledger names");
@@ -93,6 +101,35 @@ pub(super) fn whole() -> Result<()> {
             ensure!(value(request, "server.address").as_deref() == Some("127.0.0.1"));
             ensure!(value(request, "http.response.status_code").as_deref() == Some("200"));
         }
+        Ok(())
+    })
+}
+
+fn requests(told: &[Told]) -> Vec<&Span> {
+    told.iter().map(|told| &told.span).filter(|span| span.name == "request").collect()
+}
+
+pub(super) fn failed() -> Result<()> {
+    block(async {
+        let faults = Faults { script: [Fault::ServerError].into(), ..Faults::default() };
+        let (run, told) = traced(&plan(100, ""), faults).await?;
+        ensure!(run.tally.total().succeeded == 100, "{:?}", run.tally);
+        let requests = requests(&told);
+        let is_error = |span: &Span| span.status.as_ref().is_some_and(|status| status.code == StatusCode::Error as i32);
+        let (wrong, right): (Vec<_>, Vec<_>) = requests.into_iter().partition(|span| is_error(span));
+        ensure!(wrong.len() == 1 && right.len() == 1, "{} wrong, {} right", wrong.len(), right.len());
+        ensure!(wrong.iter().all(|span| value(&span.attributes, "error.type").as_deref() == Some("503")), "{wrong:?}");
+        ensure!(right.iter().all(|span| value(&span.attributes, "error.type").is_none()), "{right:?}");
+        Ok(())
+    })
+}
+
+pub(super) fn bounded() -> Result<()> {
+    block(async {
+        let mut plan = plan(2_500, "");
+        plan.sync = plan.sync.replace("chunk_rows: 100", "chunk_rows: 2500");
+        let (run, told) = traced(&plan, Faults::default()).await?;
+        ensure!(run.requests == 25 && requests(&told).len() == 20, "{} of {}", requests(&told).len(), run.requests);
         Ok(())
     })
 }

@@ -10,7 +10,8 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::port;
 use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
 use outflow_model::wire::Next;
-use tracing::{Instrument, info_span, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info_span, warn};
 
 use super::{Delivery, Stop, Tools};
 use crate::account::Account;
@@ -21,6 +22,8 @@ use crate::transport::{Added, NoAnswer};
 const HOLD: Micros = 30_000_000;
 /// What a run may not send for now is asked for again after so long.
 const CLOSED: Micros = 1_000_000;
+/// So many requests of a chunk are in its run's trace: viewers fail at tens of thousands of spans.
+const RECORDED: u32 = 20;
 /// A request's place among those under way outlives its timeout by this.
 const SPARE: Micros = 10_000_000;
 
@@ -112,6 +115,21 @@ impl Delivery<'_> {
         }
     }
 
+    fn span(&self, request: &Request) -> Span {
+        info_span!(
+            "request",
+            otel.kind = "client",
+            http.request.method = request.method,
+            server.address = self.account.transport.host(),
+            account = self.account.name,
+            chunk = self.chunk.id.chunk,
+            attempt = self.chunk.id.attempt,
+            http.response.status_code = Empty,
+            error.type = Empty,
+            otel.status_code = Empty
+        )
+    }
+
     /// What is left is published again later, which is no try.
     fn hand_over(&mut self, after: Micros, class: ErrorClass) -> Stop {
         Stop::Next(Next::Again { after, counted: false, parked: self.held.take(), class })
@@ -124,16 +142,7 @@ impl Delivery<'_> {
         added: &Added,
         slot: Slot,
     ) -> Result<Result<Response, NoAnswer>, Stop> {
-        let span = info_span!(
-            "request",
-            otel.kind = "client",
-            http.request.method = request.method,
-            server.address = self.account.transport.host(),
-            account = self.account.name,
-            chunk = self.chunk.id.chunk,
-            attempt = self.chunk.id.attempt,
-            http.response.status_code = tracing::field::Empty
-        );
+        let span = if self.book.report.requests < RECORDED { self.span(request) } else { Span::none() };
         let began = Instant::now();
         let sent = self.account.transport.send(request, added).instrument(span.clone()).await;
         let lane = self.account.name.clone();
@@ -155,6 +164,13 @@ impl Delivery<'_> {
             warn!(%error, "A request's place could not be given back");
         }
         self.book.report.requests += 1;
+        let wrong = match &sent {
+            Ok(response) => (response.status >= 400).then(|| response.status.to_string()),
+            Err(_) => Some("no_answer".to_owned()),
+        };
+        if let Some(wrong) = wrong {
+            span.record("error.type", wrong).record("otel.status_code", "error");
+        }
         if let Ok(response) = &sent {
             span.record("http.response.status_code", response.status);
             if let Err(error) = self.learn(response).await {
