@@ -235,3 +235,13 @@ fn schemas_and_completions_are_printed() {
     }
     assert!(text(&run(Path::new("."), &["completions", "bash"])).contains("_outflow"));
 }
+
+#[test]
+fn a_sync_whose_name_cannot_be_a_key_is_refused() {
+    let folder = example();
+    let named = folder.path().join("syncs/kunden_für_alle.yml");
+    std::fs::rename(folder.path().join(SYNC), named).expect("the file is there");
+    let output = run(folder.path(), &["check", "--offline"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("A sync cannot be called \"kunden_für_alle\""), "{}", text(&output));
+}

@@ -70,8 +70,8 @@ impl Project {
             }
         }
         for path in files(root, "syncs", &["yml", "yaml"]) {
-            let loaded = read(root, &path).and_then(|text| Document::read(&path.to_string_lossy(), &text, 0));
-            match loaded {
+            let named = named(&path).and_then(|()| read(root, &path));
+            match named.and_then(|text| Document::read(&path.to_string_lossy(), &text, 0)) {
                 Ok((config, document)) => _ = syncs.insert(stem(&path), Sync { config, document }),
                 Err(problem) => problems.push(problem),
             }
@@ -125,6 +125,23 @@ fn front_matter(text: &str) -> Option<(&str, &str)> {
 
 fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "yml" || ending == "yaml")
+}
+
+/// A sync's name is part of the keys under which its snapshots are stored.
+fn named(path: &Path) -> Result<(), Problem> {
+    let name = stem(path);
+    if name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-')) {
+        return Ok(());
+    }
+    Err(Problem {
+        file: path.to_string_lossy().into_owned(),
+        line: 0,
+        column: 0,
+        field: String::new(),
+        reason: format!(
+            "A sync cannot be called \"{name}\". Name its file with letters a to z, digits, `.`, `_` and `-`."
+        ),
+    })
 }
 
 fn stem(path: &Path) -> String {

@@ -99,7 +99,7 @@ impl Engine {
     /// Forgets runs that ended more than `days` ago, their plans, snapshots that no sync points to, and what is left of the
     /// messages of runs that have ended.
     pub async fn expire(&self, days: u32) -> Result<(), EngineError> {
-        let before = self.clock.now() - Micros::from(days) * DAY;
+        let before = self.clock.now().saturating_sub(Micros::from(days).saturating_mul(DAY));
         for plan in self.ledger.expire(before).await? {
             self.store.delete(&plan).await?;
         }
