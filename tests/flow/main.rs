@@ -7,6 +7,7 @@ mod manifests;
 mod modes;
 mod salesforce;
 mod together;
+mod upkeep;
 mod warehouse;
 
 use outflow_tests::{Case, Mode, Need};
@@ -31,6 +32,8 @@ const CASES: &[Case] = &[
     ("two_coordinators_at_once_hear_of_their_own_runs", Need::Nothing, together::two_coordinators),
     ("a_ledger_that_is_away_is_waited_for", Need::Nothing, together::ledger_away),
     ("what_is_left_of_messages_is_swept", Need::Nothing, together::messages_swept),
+    ("what_no_run_needs_is_swept_and_what_is_needed_stays", Need::Nothing, upkeep::swept),
+    ("a_held_run_keeps_its_plan_and_its_base_however_old", Need::Nothing, upkeep::held),
     ("mirror_removes_what_we_sent_and_nothing_else", Need::Nothing, modes::mirror),
     ("an_empty_model_is_never_everything_removed", Need::Nothing, modes::empty),
     ("null_and_duplicate_keys_are_invalid", Need::Nothing, modes::invalid),
