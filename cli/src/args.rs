@@ -44,6 +44,11 @@ pub(crate) enum DeadAction {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// Shows one, and the run that it is about.
+    Show {
+        /// The message, as `list` names it.
+        message: String,
+    },
     /// Does away with one, or with all.
     Discard {
         /// The message, as `list` names it.

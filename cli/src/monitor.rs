@@ -24,8 +24,11 @@ pub(crate) type Ready = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send
 
 /// Whoever asks gives up soon himself.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Figures that nobody asks for are this old at most.
+const LOOK: Duration = Duration::from_secs(15);
 /// After a connection that could not be taken the next is waited for so long.
 const AGAIN: Duration = Duration::from_millis(200);
+
 /// Answers `/health/live`, `/health/ready` and `/metrics` on `address` as long as the process lives.
 pub(crate) async fn start(address: SocketAddr, figures: &Figures, ready: Ready) -> Result<()> {
     let figures = figures.shown.clone();
@@ -50,6 +53,16 @@ pub(crate) async fn start(address: SocketAddr, figures: &Figures, ready: Ready) 
         }
     });
     Ok(())
+}
+
+/// Keeps the figure of whether the process is ready, and what its services tell when they are asked, though nobody looks here.
+pub(crate) fn watch(ready: Ready) {
+    tokio::spawn(async move {
+        loop {
+            gauge!("outflow_ready").set(f64::from(is_ready(&ready).await));
+            tokio::time::sleep(LOOK).await;
+        }
+    });
 }
 
 /// A service that does not answer in time is away.

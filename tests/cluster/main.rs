@@ -1,5 +1,6 @@
 //! Coordinators and workers as a user has them: started, asked, followed, stopped.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,10 +10,12 @@ use outflow_model::port::ledger::{Runs, Times};
 use outflow_model::port::pauses::Pauses;
 use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::run::RunState;
-use outflow_simulators::{HubSpot, Options};
+use outflow_simulators::{HubSpot, Options, start};
 use outflow_testkit::services;
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block, until};
 
+mod commands;
+mod ready;
 mod trace;
 mod unread;
 
@@ -20,13 +23,25 @@ const CASES: &[Case] = &[
     ("a_run_is_asked_for_and_followed", Need::Nothing, followed),
     ("a_person_sees_how_far_a_run_has_come", Need::Nothing, seen),
     ("a_run_is_one_trace_over_all_processes", Need::Nothing, trace::whole),
+    ("a_request_that_failed_is_an_error_in_its_trace", Need::Nothing, trace::failed),
+    ("a_trace_holds_the_first_requests_of_a_chunk", Need::Nothing, trace::bounded),
     ("everything_goes_over_tls", Need::Nothing, secured),
     ("a_detached_run_goes_on_by_itself", Need::Nothing, detached),
+    ("a_detached_retry_goes_on_by_itself", Need::Nothing, commands::retry_left),
+    ("a_detached_approval_goes_on_by_itself", Need::Nothing, commands::approval_left),
+    ("a_detached_cancellation_goes_on_by_itself", Need::Nothing, commands::cancellation_left),
+    ("a_retry_sends_what_was_refused_and_nothing_else", Need::Nothing, commands::retried),
+    ("what_is_decided_of_unknown_records_is_what_coordinators_go_by", Need::Nothing, commands::decided),
+    ("a_sync_is_forgotten_where_no_coordinator_executes_it", Need::Nothing, commands::forgotten),
+    ("a_process_is_ready_while_its_services_are_there", Need::Nothing, ready::services),
+    ("processes_tell_what_they_have_done", Need::Nothing, ready::figures),
+    ("a_worker_that_stops_is_not_ready_and_ends_what_it_has_begun", Need::Nothing, ready::draining),
     ("a_held_run_waits_for_its_approval", Need::Nothing, approved),
     ("a_cancelled_run_stops_and_the_next_finds_the_rest", Need::Nothing, cancelled),
     ("a_cancelled_run_that_was_queued_takes_no_later_request_with_it", Need::Nothing, withdrawn),
     ("a_held_run_is_cancelled_though_its_sync_is_gone", Need::Nothing, orphaned),
     ("a_run_whose_sync_has_changed_is_given_up_and_planned_anew", Need::Nothing, changed),
+    ("a_run_does_not_go_on_at_another_place", Need::Nothing, redirected),
     ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),
     ("refused_credentials_pause_the_account_until_a_check_gets_through", Need::Nothing, refused),
     ("a_chunk_that_nobody_can_read_stops_its_run_and_is_kept", Need::Nothing, unreadable),
@@ -170,6 +185,31 @@ fn changed() -> Result<()> {
     })
 }
 
+/// Half of a run in one portal and half in another, and all of it acknowledged, would be wrong for good.
+fn redirected() -> Result<()> {
+    block(async {
+        let mut cluster = cluster(3_000, "").await?;
+        let first = cluster.request().await?;
+        cluster.under_way(&first, 2).await?;
+        cluster.coordinators.clear();
+        let elsewhere = Arc::new(HubSpot::new(Options::default()));
+        let running = start(elsewhere.clone(), 0).await?;
+        let file = cluster.path().join("outflow.yml");
+        let (outflow, here) =
+            (std::fs::read_to_string(&file)?, format!("http://127.0.0.1:{}", cluster.links.destination.port));
+        ensure!(outflow.contains(&here), "{outflow}");
+        std::fs::write(&file, outflow.replace(&here, &running.url()))?;
+        cluster.start_coordinator()?;
+        let ended = cluster.ended(&first).await?;
+        ensure!(ended.state == RunState::Cancelled, "{ended:?}");
+        let anew = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?;
+        ensure!(anew.id != first, "no run was planned anew");
+        let anew = cluster.ended(&anew.id).await?;
+        ensure!(anew.state == RunState::Succeeded && anew.tally.total().succeeded == elsewhere.written(), "{anew:?}");
+        Ok(())
+    })
+}
+
 fn unreadable() -> Result<()> {
     block(async {
         let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan(100, "")).await?;
@@ -192,6 +232,10 @@ fn unreadable() -> Result<()> {
             || cluster.command(&["dead", "list"]).map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         until("the message is kept", async || Ok(listed()?.contains(&id))).await?;
         ensure!(listed()?.contains("cannot be used"), "{}", listed()?);
+        let shown = cluster.command(&["dead", "show", &id])?;
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        ensure!(shown.contains(&id) && shown.contains(&format!("run       {run} people failed")), "{shown}");
+        ensure!(!cluster.command(&["dead", "show", "another"])?.status.success());
         ensure!(cluster.command(&["dead", "discard", "another"])?.status.success() && listed()?.contains(&id));
         ensure!(cluster.command(&["dead", "discard", &id])?.status.success() && !listed()?.contains(&id));
         ensure!(cluster.command(&["dead", "discard", "--all"])?.status.success());

@@ -77,7 +77,8 @@ impl Worker {
 
     /// True where it takes chunks, and limiter and queue can be used.
     pub async fn is_ready(&self) -> bool {
-        !self.tools.is_draining() && self.tools.limiter.check().await.is_ok() && self.tools.queue.check().await.is_ok()
+        let (limiter, queue) = tokio::join!(self.tools.limiter.check(), self.tools.queue.check());
+        !self.tools.is_draining() && limiter.is_ok() && queue.is_ok()
     }
 
     /// Takes no more: each delivery ends with the request that is under way, reports what it has done, and hands the rest

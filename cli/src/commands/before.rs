@@ -2,11 +2,9 @@
 
 use std::fmt;
 
-use outflow_backends::SystemClock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Sample, Start};
 use outflow_model::change::Change;
-use outflow_model::port::clock::Clock;
 use outflow_worker::{ProbeError, Values, Wanted, read};
 use serde::Serialize;
 use tracing::warn;
@@ -83,8 +81,7 @@ async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Optio
     let keys: Vec<&str> = changed.iter().map(|sample| sample.key.as_str()).collect();
     let fields: Vec<&str> = first.fields.iter().map(|(name, _)| name.as_str()).collect();
     let wanted = Wanted { object: &start.sync.config.object, identity, keys: &keys, fields: &fields };
-    let now = SystemClock::default().now() / 1_000_000;
-    match read(&start.sync.account, &credentials, wanted, now).await {
+    match read(&start.sync.account, &credentials, wanted, compose::now(project).await).await {
         Ok(known) => known.unwrap_or_default(),
         Err(error) => {
             let status = if let ProbeError::Refused { status, .. } = error { Some(status) } else { None };

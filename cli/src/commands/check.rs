@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
-use outflow_backends::SystemClock;
 use outflow_coordinator::project::{Fields, Problem, Project, check_catalog};
-use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::RunOptions;
 use outflow_worker::{Catalog, probe};
 
@@ -35,7 +33,7 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
     let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
     let (mut problems, mut trouble) = (Vec::<Problem>::new(), BTreeSet::new());
     let keys = if offline { None } else { Some(compose::keys(&project)?) };
-    let now = SystemClock::default().now() / 1_000_000;
+    let now = if offline { 0 } else { compose::now(&project).await };
     let mut reached = BTreeSet::new();
     for name in &names {
         let start = match compose::start(&project, name, RunOptions::default()) {

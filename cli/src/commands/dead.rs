@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use outflow_model::port::dead_letters::{DeadLetters, Why};
+use outflow_coordinator::project::Project;
+use outflow_model::id::AttemptId;
+use outflow_model::port::dead_letters::{DeadLetters, Kept, Why};
+use serde_json::json;
 
 use crate::args::DeadAction;
 use crate::compose;
@@ -11,9 +14,11 @@ use crate::exit::Exit;
 use crate::ui::{Ui, moment};
 
 pub(super) async fn dead(ui: &Ui, root: &Path, action: &DeadAction) -> Result<Exit> {
-    let letters = compose::dead_letters(&compose::project(root)?)?;
+    let project = compose::project(root)?;
+    let letters = compose::dead_letters(&project)?;
     match action {
         DeadAction::List { limit } => list(ui, &letters, *limit).await,
+        DeadAction::Show { message } => show(ui, &project, &letters, message).await,
         DeadAction::Discard { message, all } => {
             if message.is_none() && !all {
                 bail!("Name the message, as `outflow dead list` does, or say --all");
@@ -29,6 +34,46 @@ pub(super) async fn dead(ui: &Ui, root: &Path, action: &DeadAction) -> Result<Ex
     }
 }
 
+const fn because(why: Why) -> &'static str {
+    match why {
+        Why::PutAside => "cannot be used",
+        Why::TooOften => "delivered too often",
+        Why::Other => "given up by the broker",
+    }
+}
+
+/// A message, what became of its run, and where to look further. Its body may hold records' values and is not shown.
+async fn show(ui: &Ui, project: &Project, letters: &impl DeadLetters, message: &str) -> Result<Exit> {
+    let kept = letters.kept(usize::MAX).await?.into_iter().find(|kept| kept.id == message);
+    let Some(kept) = kept else {
+        bail!("No message \"{message}\" is kept; `outflow dead list` names those that are");
+    };
+    let about = AttemptId::parse(&kept.id);
+    let run = match &about {
+        Some(attempt) => compose::ledger(project).await?.run(&attempt.run).await?,
+        None => None,
+    };
+    if ui.is_json() {
+        let run =
+            run.map(|run| json!({ "id": run.id, "sync": run.sync, "state": run.state, "trace_id": run.trace_id() }));
+        ui.json(&json!({ "message": kept, "chunk": about.map(|about| about.chunk), "run": run }));
+        return Ok(Exit::Succeeded);
+    }
+    let Kept { id, queue, why, since, bytes } = kept;
+    ui.line(format!("{id} {}, {bytes} bytes", because(why)));
+    ui.line(format!("queue     {queue}"));
+    ui.line(format!("since     {}", moment(since * 1_000_000)));
+    if let (Some(about), Some(run)) = (about, run) {
+        ui.line(format!("chunk     {}, attempt {}", about.chunk, about.attempt));
+        ui.line(format!("run       {} {} {}", run.id, run.sync, run.state.name()));
+        if let Some(trace) = run.trace_id() {
+            ui.line(format!("trace     {trace}"));
+        }
+        ui.line(format!("What did not succeed of it: `outflow errors {}`", run.id));
+    }
+    Ok(Exit::Succeeded)
+}
+
 async fn list(ui: &Ui, letters: &impl DeadLetters, limit: usize) -> Result<Exit> {
     let kept = letters.kept(limit).await?;
     if ui.is_json() {
@@ -42,12 +87,8 @@ async fn list(ui: &Ui, letters: &impl DeadLetters, limit: usize) -> Result<Exit>
     let rows: Vec<Vec<String>> = kept
         .into_iter()
         .map(|kept| {
-            let why = match kept.why {
-                Why::PutAside => "cannot be used",
-                Why::TooOften => "delivered too often",
-                Why::Other => "given up by the broker",
-            };
-            vec![kept.id, kept.queue, why.to_owned(), moment(kept.since * 1_000_000), kept.bytes.to_string()]
+            let why = because(kept.why).to_owned();
+            vec![kept.id, kept.queue, why, moment(kept.since * 1_000_000), kept.bytes.to_string()]
         })
         .collect();
     ui.table(&["message", "queue", "why", "since", "bytes"], &rows);

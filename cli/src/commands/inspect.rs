@@ -173,7 +173,7 @@ pub(super) async fn unknown(
         decision => {
             let alone = compose::alone(&project, sync).await?;
             let keys = alone.engine.unknown(sync, key, decision).await;
-            alone.done().await?;
+            alone.done().await;
             keys?
         }
     };
@@ -197,7 +197,7 @@ pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<
         StateAction::Reset { sync } => {
             let alone = compose::alone(&project, sync).await?;
             let forgotten = alone.engine.forget(sync).await;
-            alone.done().await?;
+            alone.done().await;
             forgotten?;
             ui.line(format!("{sync}: what was acknowledged is forgotten; the next run sends every row."));
         }

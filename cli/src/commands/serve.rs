@@ -23,14 +23,15 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
     coordinator.lease = Duration::from_secs(u64::from(flags.lease.max(1)));
     coordinator.engine.silence = Duration::from_secs(u64::from(flags.silence.max(1)));
     let coordinator = Arc::new(coordinator);
+    let asked = coordinator.clone();
+    let ready: Ready = Arc::new(move || {
+        let coordinator = asked.clone();
+        Box::pin(async move { coordinator.is_ready().await })
+    });
     if let Some(address) = flags.monitor {
-        let asked = coordinator.clone();
-        let ready: Ready = Arc::new(move || {
-            let coordinator = asked.clone();
-            Box::pin(async move { coordinator.is_ready().await })
-        });
-        monitor::start(address, &figures, ready).await?;
+        monitor::start(address, &figures, ready.clone()).await?;
     }
+    monitor::watch(ready);
     ui.note(format!("{} is ready.", coordinator.name));
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::spawn(coordinator.serve(stopped));
@@ -60,14 +61,15 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
     let worker =
         compose::worker(root, given)?.with_lease(i64::from((*lease).max(1)) * 1_000_000).with_memory(memory << 20);
     let worker = Arc::new(worker);
+    let asked = worker.clone();
+    let ready: Ready = Arc::new(move || {
+        let worker = asked.clone();
+        Box::pin(async move { worker.is_ready().await })
+    });
     if let Some(address) = monitor {
-        let asked = worker.clone();
-        let ready: Ready = Arc::new(move || {
-            let worker = asked.clone();
-            Box::pin(async move { worker.is_ready().await })
-        });
-        monitor::start(*address, &figures, ready).await?;
+        monitor::start(*address, &figures, ready.clone()).await?;
     }
+    monitor::watch(ready);
     ui.note(format!("{} is ready.", worker.name()));
     let mut serving = tokio::spawn(serve_all(worker.clone()));
     tokio::select! {

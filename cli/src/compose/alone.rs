@@ -1,17 +1,22 @@
 //! Changing what is remembered of a sync while nobody executes it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use outflow_backends::StateLock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Engine, lease_of};
 use outflow_model::port::lease::Leases;
+use tracing::warn;
 
 use super::{embedded, shared};
 
 /// For so long, in microseconds, a change may take that somebody makes by hand.
 const LEASE: i64 = 300_000_000;
+/// A run's end is told a moment before its sync is free.
+const MOMENT: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// An engine that has a sync for itself.
 pub(crate) struct Alone {
@@ -33,8 +38,15 @@ pub(crate) async fn alone(project: &Project, sync: &str) -> Result<Alone> {
     let engine = shared::engine(project, places).await?;
     let leases: Arc<dyn Leases> = shared::ledger(&project.root, places).await?;
     let (name, holder) = (lease_of(sync), shared::process("user"));
-    let Some(epoch) = leases.take(&name, &holder, LEASE).await? else {
-        bail!("A coordinator executes {sync} right now; try again when its run has ended, or cancel it");
+    let began = Instant::now();
+    let epoch = loop {
+        if let Some(epoch) = leases.take(&name, &holder, LEASE).await? {
+            break epoch;
+        }
+        if began.elapsed() > MOMENT {
+            bail!("A coordinator executes {sync} right now; try again when its run has ended, or cancel it");
+        }
+        tokio::time::sleep(AGAIN).await;
     };
     let ledger = leases.under(&name, epoch);
     let engine = Engine { ledger, ..engine };
@@ -42,11 +54,12 @@ pub(crate) async fn alone(project: &Project, sync: &str) -> Result<Alone> {
 }
 
 impl Alone {
-    /// Lets others have the sync again.
-    pub(crate) async fn done(self) -> Result<()> {
-        match self.held {
-            Held::Directory { .. } => Ok(()),
-            Held::Lease { leases, name, holder } => Ok(leases.release(&name, &holder).await?),
+    /// Lets others have the sync again; what was done is done, though that cannot be told right now.
+    pub(crate) async fn done(self) {
+        if let Held::Lease { leases, name, holder } = self.held
+            && let Err(error) = leases.release(&name, &holder).await
+        {
+            warn!(%error, "Coordinators wait five minutes for the sync, for they cannot be told that it is free");
         }
     }
 }

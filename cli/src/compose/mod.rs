@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use outflow_backends::{DirectoryStore, FileVault, SqliteLedger, resolve};
+use outflow_backends::{DirectoryStore, FileVault, SqliteLedger, SystemClock, resolve};
 use outflow_coordinator::project::{Project, resolve as resolve_sync};
 use outflow_coordinator::{Engine, Start};
 use outflow_model::port::ledger::{Ledger, RunOptions};
@@ -42,6 +42,15 @@ pub(crate) async fn ledger(project: &Project) -> Result<Arc<dyn Ledger>> {
         Some(places) => shared::ledger(&project.root, places).await?,
         None => Arc::new(SqliteLedger::open(&state_dir(project)?.join("ledger.db")).await?),
     })
+}
+
+/// The time, in seconds, that everybody who shares the project's state goes by; this machine's where nobody can be asked.
+pub(crate) async fn now(project: &Project) -> i64 {
+    let shared = async {
+        project.config.state.shared.as_ref()?;
+        ledger(project).await.ok()?.clock().await.ok()
+    };
+    shared.await.unwrap_or_else(|| Arc::new(SystemClock::default())).now() / 1_000_000
 }
 
 /// Opens the store.

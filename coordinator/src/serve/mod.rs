@@ -56,7 +56,8 @@ impl Coordinator {
     /// True where ledger, limiter and queue can be used.
     pub async fn is_ready(&self) -> bool {
         let Engine { ledger, limiter, queue, .. } = &self.engine;
-        ledger.runs(None, 1).await.is_ok() && limiter.check().await.is_ok() && queue.check().await.is_ok()
+        let (ledger, limiter, queue) = tokio::join!(ledger.runs(None, 1), limiter.check(), queue.check());
+        ledger.is_ok() && limiter.is_ok() && queue.is_ok()
     }
 
     /// Executes whatever there is to do until told to stop; others go on with what is under way then.

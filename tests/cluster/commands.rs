@@ -1,0 +1,187 @@
+//! Commands that write into a ledger that several share: what need not be waited for, and what needs the sync for itself.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use outflow_coordinator::lease_of;
+use outflow_model::id::RunId;
+use outflow_model::port::lease::Leases;
+use outflow_model::port::ledger::Runs;
+use outflow_model::run::RunState;
+use outflow_simulators::{Answer, Call, Fault, Faults, HubSpot, Options, Simulator};
+use outflow_tests::{Cluster, Plan, block, until};
+
+use super::{cluster, plan, started};
+
+/// A portal that refuses some names until somebody has set it right.
+struct Strict {
+    inner: HubSpot,
+    is_right: AtomicBool,
+}
+
+impl Simulator for Strict {
+    fn answer(&self, call: &Call<'_>) -> Answer {
+        let Call { method, path, query, headers, body } = *call;
+        let mut text = String::from_utf8_lossy(body).into_owned();
+        if self.is_right.load(Ordering::SeqCst) {
+            text = text.replace("refuse me", "take me");
+        }
+        self.inner.answer(&Call { method, path, query, headers, body: text.as_bytes() })
+    }
+}
+
+/// A cluster whose run has left one refused record and an acknowledged one; by now its destination would take both.
+async fn with_a_refused_record() -> Result<Cluster<Strict>> {
+    let portal = Strict { inner: HubSpot::new(Options::default()), is_right: AtomicBool::new(false) };
+    let mut cluster = Cluster::new(portal, &plan(0, "")).await?;
+    std::fs::write(cluster.path().join("data/people.csv"), "email,name\na@x.io,refuse me\nb@x.io,B\n")?;
+    cluster.start_coordinator()?;
+    cluster.start_worker()?;
+    let run = cluster.command(&["run"])?;
+    ensure!(run.status.code() == Some(3) && cluster.portal.inner.written() == 1, "{run:?}");
+    cluster.portal.is_right.store(true, Ordering::SeqCst);
+    Ok(cluster)
+}
+
+pub(super) fn retried() -> Result<()> {
+    block(async {
+        let cluster = with_a_refused_record().await?;
+        let asked = cluster.portal.inner.requests();
+        let run = cluster.command(&["run"])?;
+        ensure!(run.status.success() && cluster.portal.inner.requests() == asked, "it was sent again unasked: {run:?}");
+        let retry = cluster.command(&["retry", "people"])?;
+        ensure!(retry.status.success(), "{retry:?}");
+        ensure!(cluster.portal.inner.written() == 2, "{} records were written", cluster.portal.inner.written());
+        Ok(())
+    })
+}
+
+/// No coordinator is there: a command that waited for one would never return.
+pub(super) fn retry_left() -> Result<()> {
+    block(async {
+        let mut cluster = with_a_refused_record().await?;
+        cluster.coordinators.clear();
+        let asked = cluster.command(&["--output", "json", "retry", "people", "--detach"])?;
+        ensure!(asked.status.success(), "{asked:?}");
+        let runs: Vec<RunId> = serde_json::from_slice(&asked.stdout)?;
+        let id = runs.first().context("a run")?;
+        let queued = cluster.ledger.run(id).await?.context("a run")?;
+        ensure!(queued.state == RunState::Queued && queued.options.retry_rejected, "{queued:?}");
+        cluster.start_coordinator()?;
+        let run = cluster.ended(id).await?;
+        ensure!(run.state == RunState::Succeeded && cluster.portal.inner.written() == 2, "{run:?}");
+        Ok(())
+    })
+}
+
+pub(super) fn approval_left() -> Result<()> {
+    block(async {
+        let mut cluster = cluster(300, "guard: { max_first_run_rows: 10 }\n").await?;
+        ensure!(cluster.command(&["run"])?.status.code() == Some(4));
+        let id = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?.id;
+        cluster.coordinators.clear();
+        let asked = cluster.command(&["approve", id.as_str(), "--detach"])?;
+        ensure!(asked.status.success(), "{asked:?}");
+        let approved = cluster.ledger.run(&id).await?.context("a run")?;
+        ensure!(approved.state == RunState::Held && approved.approved, "{approved:?}");
+        ensure!(cluster.portal.written() == 0, "nobody was there to deliver it");
+        cluster.start_coordinator()?;
+        let run = cluster.ended(&id).await?;
+        ensure!(run.state == RunState::Succeeded && cluster.portal.written() == 300, "{run:?}");
+        Ok(())
+    })
+}
+
+pub(super) fn cancellation_left() -> Result<()> {
+    block(async {
+        // More than is ever published at a time: the rest cannot have been sent.
+        let mut cluster = started(12_000, "", Duration::from_millis(200)).await?;
+        let id = cluster.request().await?;
+        cluster.under_way(&id, 2).await?;
+        cluster.coordinators.clear();
+        let asked = cluster.command(&["cancel", id.as_str(), "--detach"])?;
+        ensure!(asked.status.success(), "{asked:?}");
+        let cancelled = cluster.ledger.run(&id).await?.context("a run")?;
+        ensure!(cancelled.state == RunState::Delivering && cancelled.cancel, "{cancelled:?}");
+        cluster.start_coordinator()?;
+        let run = cluster.ended(&id).await?;
+        let total = run.tally.total();
+        ensure!(run.state == RunState::Cancelled && total.aborted > 0, "{run:?}");
+        ensure!(cluster.portal.written() == total.succeeded, "what was sent is accounted for");
+        Ok(())
+    })
+}
+
+/// Waits until no coordinator has the sync: it is given back a moment after its run has ended.
+async fn given_back(cluster: &Cluster<HubSpot>) -> Result<()> {
+    let lease = lease_of("people");
+    until("the sync is given back", async || Ok(cluster.ledger.take(&lease, "test", 1).await?.is_some())).await
+}
+
+/// The keys that `outflow unknown` tells with these flags.
+fn unknown(cluster: &Cluster<HubSpot>, flags: &[&str]) -> Result<Vec<String>> {
+    let words: Vec<&str> = ["--output", "json", "unknown", "people"].iter().chain(flags).copied().collect();
+    let told = cluster.command(&words)?;
+    ensure!(told.status.success(), "{told:?}");
+    let mut keys: Vec<String> = serde_json::from_slice(&told.stdout)?;
+    keys.sort();
+    Ok(keys)
+}
+
+/// Three records have arrived, and their answer was lost. One is taken as sent; one goes out again, and is there already;
+/// the third waits.
+pub(super) fn decided() -> Result<()> {
+    block(async {
+        let sync = "object: contacts\nmode: create\nmapping: { email: email }\n";
+        let plan = Plan { sync: sync.to_owned(), ..plan(3, "") };
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan).await?;
+        cluster.portal.set_faults(Faults { script: [Fault::ResetAfter].into(), ..Faults::default() });
+        cluster.start_coordinator()?;
+        cluster.start_worker()?;
+        let first = cluster.command(&["run"])?;
+        ensure!(first.status.code() == Some(3), "{first:?}");
+        given_back(&cluster).await?;
+        let steps: [(&[&str], &[&str]); 4] = [
+            (&[], &["p0@x.io", "p1@x.io", "p2@x.io"]),
+            (&["--sent", "--key", "p0@x.io"], &["p0@x.io"]),
+            (&["--resend", "--key", "p1@x.io"], &["p1@x.io"]),
+            (&[], &["p2@x.io"]),
+        ];
+        for (flags, keys) in steps {
+            let told = unknown(&cluster, flags)?;
+            ensure!(told == keys, "{flags:?}: {told:?}");
+        }
+        let run = cluster.ended(&cluster.request().await?).await?;
+        let (tally, add) = (run.tally, run.tally.add);
+        ensure!((tally.unchanged, tally.withheld, add.planned, add.skipped) == (1, 1, 1, 1), "{run:?}");
+        ensure!(cluster.portal.requests().0 == 2 && cluster.portal.written() == 3, "{:?}", cluster.portal.requests());
+        Ok(())
+    })
+}
+
+pub(super) fn forgotten() -> Result<()> {
+    block(async {
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan(100, "")).await?;
+        cluster.start_coordinator()?;
+        // Without a worker it stays where it is.
+        let run = cluster.request().await?;
+        cluster.reached(&run, RunState::Delivering).await?;
+        for words in [["state", "reset", "people"], ["unknown", "people", "--sent"]] {
+            let refused = cluster.command(&words)?;
+            let told = String::from_utf8_lossy(&refused.stderr);
+            ensure!(refused.status.code() == Some(6) && told.contains("executes people right now"), "{refused:?}");
+        }
+        cluster.start_worker()?;
+        let run = cluster.ended(&run).await?;
+        ensure!(run.state == RunState::Succeeded && cluster.portal.written() == 100, "{run:?}");
+        given_back(&cluster).await?;
+        let reset = cluster.command(&["state", "reset", "people"])?;
+        ensure!(reset.status.success(), "{reset:?}");
+        let shown = cluster.command(&["state", "show", "people"])?;
+        ensure!(String::from_utf8_lossy(&shown.stdout).contains("nothing is acknowledged yet"), "{shown:?}");
+        let again = cluster.ended(&cluster.request().await?).await?;
+        ensure!(again.tally.add.succeeded == 100 && cluster.portal.written() == 200, "{again:?}");
+        Ok(())
+    })
+}
