@@ -65,6 +65,11 @@ pub(crate) fn watch(ready: Ready) {
     });
 }
 
+/// The last that a collector hears.
+pub(crate) fn gone() {
+    gauge!("outflow_ready").set(0.0);
+}
+
 /// A service that does not answer in time is away.
 async fn is_ready(ready: &Ready) -> bool {
     tokio::time::timeout(PATIENCE, ready()).await.unwrap_or(false)

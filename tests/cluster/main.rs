@@ -1,6 +1,5 @@
 //! Coordinators and workers as a user has them: started, asked, followed, stopped.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,7 @@ use outflow_model::port::ledger::{Runs, Times};
 use outflow_model::port::pauses::Pauses;
 use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::run::RunState;
-use outflow_simulators::{HubSpot, Options, start};
+use outflow_simulators::{HubSpot, Options};
 use outflow_testkit::services;
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block, until};
 
@@ -41,7 +40,6 @@ const CASES: &[Case] = &[
     ("a_cancelled_run_that_was_queued_takes_no_later_request_with_it", Need::Nothing, withdrawn),
     ("a_held_run_is_cancelled_though_its_sync_is_gone", Need::Nothing, orphaned),
     ("a_run_whose_sync_has_changed_is_given_up_and_planned_anew", Need::Nothing, changed),
-    ("a_run_does_not_go_on_at_another_place", Need::Nothing, redirected),
     ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),
     ("refused_credentials_pause_the_account_until_a_check_gets_through", Need::Nothing, refused),
     ("a_chunk_that_nobody_can_read_stops_its_run_and_is_kept", Need::Nothing, unreadable),
@@ -181,31 +179,6 @@ fn changed() -> Result<()> {
         ensure!(cluster.ended(&first).await?.state == RunState::Cancelled);
         let anew = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?;
         ensure!(anew.id != first && cluster.ended(&anew.id).await?.state == RunState::Succeeded, "{anew:?}");
-        Ok(())
-    })
-}
-
-/// Half of a run in one portal and half in another, and all of it acknowledged, would be wrong for good.
-fn redirected() -> Result<()> {
-    block(async {
-        let mut cluster = cluster(3_000, "").await?;
-        let first = cluster.request().await?;
-        cluster.under_way(&first, 2).await?;
-        cluster.coordinators.clear();
-        let elsewhere = Arc::new(HubSpot::new(Options::default()));
-        let running = start(elsewhere.clone(), 0).await?;
-        let file = cluster.path().join("outflow.yml");
-        let (outflow, here) =
-            (std::fs::read_to_string(&file)?, format!("http://127.0.0.1:{}", cluster.links.destination.port));
-        ensure!(outflow.contains(&here), "{outflow}");
-        std::fs::write(&file, outflow.replace(&here, &running.url()))?;
-        cluster.start_coordinator()?;
-        let ended = cluster.ended(&first).await?;
-        ensure!(ended.state == RunState::Cancelled, "{ended:?}");
-        let anew = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?;
-        ensure!(anew.id != first, "no run was planned anew");
-        let anew = cluster.ended(&anew.id).await?;
-        ensure!(anew.state == RunState::Succeeded && anew.tally.total().succeeded == elsewhere.written(), "{anew:?}");
         Ok(())
     })
 }

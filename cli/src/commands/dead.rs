@@ -63,14 +63,17 @@ async fn show(ui: &Ui, project: &Project, letters: &impl DeadLetters, message: &
     ui.line(format!("{id} {}, {bytes} bytes", because(why)));
     ui.line(format!("queue     {queue}"));
     ui.line(format!("since     {}", moment(since * 1_000_000)));
-    if let (Some(about), Some(run)) = (about, run) {
-        ui.line(format!("chunk     {}, attempt {}", about.chunk, about.attempt));
-        ui.line(format!("run       {} {} {}", run.id, run.sync, run.state.name()));
-        if let Some(trace) = run.trace_id() {
-            ui.line(format!("trace     {trace}"));
-        }
-        ui.line(format!("What did not succeed of it: `outflow errors {}`", run.id));
+    let Some(about) = about else { return Ok(Exit::Succeeded) };
+    ui.line(format!("chunk     {}, attempt {}", about.chunk, about.attempt));
+    let Some(run) = run else {
+        ui.line(format!("run       {} is not known any more", about.run));
+        return Ok(Exit::Succeeded);
+    };
+    ui.line(format!("run       {} {} {}", run.id, run.sync, run.state.name()));
+    if let Some(trace) = run.trace_id() {
+        ui.line(format!("trace     {trace}"));
     }
+    ui.line(format!("What did not succeed of it: `outflow errors {}`", run.id));
     Ok(Exit::Succeeded)
 }
 

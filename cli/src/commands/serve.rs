@@ -43,6 +43,7 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
     ui.note("The coordinator stops; what is under way goes on, and another coordinator goes on with it.");
     stop.send_replace(true);
     serving.await?;
+    monitor::gone();
     figures.stop();
     Ok(Exit::Succeeded)
 }
@@ -86,6 +87,7 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
             Exit::Stopped
         }
     };
+    monitor::gone();
     figures.stop();
     Ok(exit)
 }

@@ -7,21 +7,27 @@ mod workplace;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use outflow_backends::{DirectoryStore, FileVault, SqliteLedger, SystemClock, resolve};
 use outflow_coordinator::project::{Project, resolve as resolve_sync};
 use outflow_coordinator::{Engine, Start};
+use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::{Ledger, RunOptions};
 use outflow_model::port::store::Store;
 use outflow_model::secret::{Reference, expand};
 use outflow_worker::{Keyring, Secrets};
+use tracing::warn;
 
 pub(crate) use alone::alone;
 pub(crate) use embedded::{Embedded, embed, lock, try_lock};
 pub(crate) use shared::{Messaging, coordinator, dead_letters, worker};
 
 use crate::mistakes::Mistakes;
+
+/// Who only wants to know the time waits no longer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads the project.
 pub(crate) fn project(root: &Path) -> Result<Project> {
@@ -44,13 +50,19 @@ pub(crate) async fn ledger(project: &Project) -> Result<Arc<dyn Ledger>> {
     })
 }
 
-/// The time, in seconds, that everybody who shares the project's state goes by; this machine's where nobody can be asked.
+/// The time, in seconds, that everybody who shares the project's ledger goes by; this machine's where it cannot be asked.
 pub(crate) async fn now(project: &Project) -> i64 {
-    let shared = async {
-        project.config.state.shared.as_ref()?;
-        ledger(project).await.ok()?.clock().await.ok()
+    let machine: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let clock = if project.config.state.shared.is_some() {
+        let asked = async { Ok::<_, anyhow::Error>(ledger(project).await?.clock().await?) };
+        tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok).unwrap_or_else(|| {
+            warn!("The ledger cannot be asked what time it is; requests are signed by this machine's clock");
+            machine
+        })
+    } else {
+        machine
     };
-    shared.await.unwrap_or_else(|| Arc::new(SystemClock::default())).now() / 1_000_000
+    clock.now() / 1_000_000
 }
 
 /// Opens the store.

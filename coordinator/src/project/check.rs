@@ -76,13 +76,10 @@ impl ResolvedSync {
         format!("{mapping}\n{:?}\n{:?}", self.identity, self.key)
     }
 
-    /// The text of every setting that a plan depends on, and where it goes. What an account's secrets are is no part of it.
+    /// The text of every setting that a plan depends on.
     pub fn settings_text(&self) -> String {
         let SyncConfig { object, mode, append, delivery, .. } = &self.config;
-        let AccountV1 { name, kind, manifest, base_url, settings, .. } = &self.account;
-        let is_secret = |name: &str| self.manifest.config.get(name).is_some_and(|field| field.secret);
-        let settings: Vec<_> = settings.iter().filter(|(name, _)| !is_secret(name)).collect();
-        let account = (name, kind, manifest, base_url, settings);
+        let account = (&self.account.name, &self.account.kind);
         let parts = (&self.source, &self.query, object, mode, append, self.removal, delivery.bulk, account);
         format!("{parts:?}\n{}", self.mapping_text())
     }

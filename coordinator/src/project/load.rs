@@ -130,7 +130,8 @@ fn is_yaml(path: &Path) -> bool {
 /// A sync's name is part of the keys under which its snapshots are stored.
 fn named(path: &Path) -> Result<(), Problem> {
     let name = stem(path);
-    if name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-')) {
+    let begins = name.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '_');
+    if begins && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-')) {
         return Ok(());
     }
     Err(Problem {
@@ -139,7 +140,7 @@ fn named(path: &Path) -> Result<(), Problem> {
         column: 0,
         field: String::new(),
         reason: format!(
-            "A sync cannot be called \"{name}\". Name its file with letters a to z, digits, `.`, `_` and `-`."
+            "A sync cannot be called \"{name}\". Name its file with letters a to z, digits, `.`, `_` and `-`, a letter or digit first."
         ),
     })
 }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// When a sync runs by itself. Times that passed while no coordinator ran come to one run.
+/// When a sync runs by itself. Times that passed while no coordinator ran come to one run, but for a `cron` sync that has never run.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "Written")]
 #[schemars(with = "Written")]
