@@ -13,7 +13,7 @@ use outflow_model::port::ledger::{RunOptions, RunPatch};
 use outflow_model::port::limiter::{Request, Verdict};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults, Options};
-use outflow_tests::{DeadlyQueue, HeldQueue, Lab, block};
+use outflow_tests::{DeadlyQueue, HeldQueue, Lab, block, until};
 
 const UPSERT: &str = "mode: upsert";
 const NAME: &str = "  name: name\n";
@@ -237,9 +237,8 @@ pub(crate) fn stale() -> Result<()> {
             let run = lab.newest("people").await?;
             ledger.patch(&run.id, run.state, RunPatch { cancel: true, ..RunPatch::default() }).await?;
             let attempt = AttemptId { run: run.id, chunk: 0, attempt: 1 };
-            while limiter.permit(&asked(&attempt, &account.name, &account.limits)).await? != Verdict::Closed {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            let asked = asked(&attempt, &account.name, &account.limits);
+            until("the gate closes", async || Ok(limiter.permit(&asked).await? == Verdict::Closed)).await?;
             // By then the permit is an old one.
             tokio::time::sleep(Duration::from_millis(1_500)).await;
             queue.release();

@@ -11,7 +11,6 @@ use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
-use tracing::debug;
 
 /// The day's use is written down whenever it has grown by so many requests, and counted so much too high after a crash.
 const WRITE_EVERY: u64 = 64;
@@ -308,11 +307,6 @@ impl Limiter for MemoryLimiter {
         if is_another {
             super::tell_of(account, told);
         }
-        let wait = configured.pause_for(told);
-        if wait == 0 {
-            return Ok(());
-        }
-        debug!(account, wait, "The account pauses: less is left than its reserve");
-        self.pause(account, wait).await
+        super::keep_reserve(self, account, configured.pause_for(told)).await
     }
 }

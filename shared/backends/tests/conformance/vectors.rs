@@ -8,6 +8,9 @@ use outflow_model::port::limiter::{Limiter, Request};
 /// Any moment: the script is told it.
 const NOON: Micros = 1_767_268_800_000_000;
 
+/// A request of one record.
+const ONE: Ask<'static> = Ask { records: 1, cost: 1, urgent: false, sync: "a", weight: 1, slot: 0, timeout: 2_000_000 };
+
 /// Numbers that look random and are the same every time.
 struct Dice(u64);
 
@@ -52,6 +55,13 @@ fn told(answer: Answer, now: Micros) -> (i64, Micros) {
     }
 }
 
+/// The request that asks so.
+fn request<'a>(account: &'a str, limits: &'a Limits, ask: Ask<'a>) -> Request<'a> {
+    let Ask { records, cost, urgent, sync, weight, slot, timeout } = ask;
+    let (attempt, worker, lease) = (None, "w", 0);
+    Request { account, limits, attempt, worker, slot, lease, timeout, records, cost, urgent, sync, weight }
+}
+
 async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
     let mut dice = Dice(seed * 0x9E37_79B9 + 1);
     let (mut limits, account) = (limits(&mut dice), format!("account-{seed}"));
@@ -75,24 +85,8 @@ async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
             slot,
             timeout: 2_000_000,
         };
-        let Ask { records, cost, urgent, sync, weight, timeout, .. } = ask;
-        let (attempt, worker, lease) = (None, "w", 0);
-        let request = Request {
-            account: &account,
-            limits: &limits,
-            attempt,
-            worker,
-            slot,
-            lease,
-            timeout,
-            records,
-            cost,
-            urgent,
-            sync,
-            weight,
-        };
         let expected = told(usage.acquire(&limits, now, &ask), now);
-        let told = limiter.ask(&request, now, 0).await?;
+        let told = limiter.ask(&request(&account, &limits, ask), now, 0).await?;
         let answer = (told.code, told.wait);
         ensure!(
             answer == expected,
@@ -121,23 +115,10 @@ pub(crate) async fn same_as_the_model(limiter: &RedisLimiter) -> Result<()> {
 pub(crate) async fn owed(limiter: &RedisLimiter) -> Result<()> {
     let window = Window { unit: Unit::Requests, limit: 10, per_ms: 1_000 };
     let limits = Limits { windows: vec![window], ..Limits::default() };
-    let ask = |slot| Request {
-        account: "owing",
-        limits: &limits,
-        attempt: None,
-        worker: "w",
-        slot,
-        lease: 0,
-        timeout: 2_000_000,
-        records: 1,
-        cost: 1,
-        urgent: false,
-        sync: "a",
-        weight: 1,
-    };
+    let ask = |slot| request("owing", &limits, Ask { slot, ..ONE });
     limiter.ask(&ask(1), NOON, 0).await?;
     let (now, owed) = (NOON + 10_000_000, 500_000);
-    let terms = limits.terms(&Ask { records: 1, cost: 1, urgent: false, sync: "a", weight: 1, slot: 2, timeout: 0 });
+    let terms = limits.terms(&ONE);
     let first = limiter.ask(&ask(2), now, owed).await?;
     ensure!((first.code, first.wait) == (3, owed - terms.horizon), "{first:?}, {terms:?}");
     let again = limiter.ask(&ask(2), now, 0).await?;
@@ -156,30 +137,13 @@ pub(crate) async fn told_to_one(url: &str, prefix: &str) -> Result<()> {
     let lower = Limits { windows: vec![Window { limit: 100, ..window }; 2], ..Limits::default() };
     let (mut usage, mut slot, mut now) = (Usage::default(), 0, NOON);
     usage.resume();
-    let allowance = |limit| Allowance { limit, remaining: None, per_ms: 10_000 };
-    one.learn_window("crm", &limits, allowance(100)).await?;
+    let told_first = Allowance { limit: 100, remaining: None, per_ms: 10_000 };
+    one.learn_window("crm", &limits, told_first).await?;
     let mut same = async |limiter: &RedisLimiter, now: Micros| {
         slot += 1;
-        let (records, cost, weight) = (1, 1, 1);
-        let (urgent, sync, timeout, worker, lease, attempt) = (false, "s", 2_000_000, "w", 0, None);
-        let account = "crm";
-        let ask = Request {
-            account,
-            limits: &limits,
-            attempt,
-            worker,
-            slot,
-            lease,
-            timeout,
-            records,
-            cost,
-            urgent,
-            sync,
-            weight,
-        };
-        let told_here = limiter.ask(&ask, now, 0).await?;
-        let expected =
-            told(usage.acquire(&lower, now, &Ask { records, cost, urgent, sync, weight, slot, timeout }), now);
+        let ask = Ask { slot, ..ONE };
+        let told_here = limiter.ask(&request("crm", &limits, ask), now, 0).await?;
+        let expected = told(usage.acquire(&lower, now, &ask), now);
         ensure!((told_here.code, told_here.wait) == expected, "{told_here:?} instead of {expected:?}");
         Ok(())
     };

@@ -17,7 +17,6 @@ use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 use redis::{FromRedisValue, Script, ScriptInvocation};
-use tracing::debug;
 
 use crate::SystemClock;
 use crate::clock::SharedClock;
@@ -398,11 +397,6 @@ impl Limiter for RedisLimiter {
             super::tell_of(account, told);
             self.share_learned(account, configured).await?;
         }
-        let wait = configured.pause_for(told);
-        if wait == 0 {
-            return Ok(());
-        }
-        debug!(account, wait, "The account pauses: less is left than its reserve");
-        self.pause(account, wait).await
+        super::keep_reserve(self, account, configured.pause_for(told)).await
     }
 }
