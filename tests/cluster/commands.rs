@@ -93,6 +93,26 @@ pub(super) fn approval_left() -> Result<()> {
     })
 }
 
+/// Nobody is there to do what is asked for: the first that was asked for holds.
+pub(super) fn cancelled_first() -> Result<()> {
+    block(async {
+        let mut cluster = cluster(300, "guard: { max_first_run_rows: 10 }\n").await?;
+        ensure!(cluster.command(&["run"])?.status.code() == Some(4));
+        let id = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?.id;
+        cluster.coordinators.clear();
+        let asked = cluster.command(&["--output", "json", "cancel", id.as_str(), "--detach"])?;
+        let said: Vec<String> = serde_json::from_slice(&asked.stdout).with_context(|| format!("{asked:?}"))?;
+        ensure!(asked.status.success() && said == [id.as_str()], "{asked:?}");
+        let approval = cluster.command(&["approve", id.as_str(), "--detach"])?;
+        let why = String::from_utf8_lossy(&approval.stderr).into_owned();
+        ensure!(!approval.status.success() && why.contains("cancelled") && why.contains("held"), "{approval:?}");
+        cluster.start_coordinator()?;
+        let run = cluster.ended(&id).await?;
+        ensure!(run.state == RunState::Cancelled && cluster.portal.written() == 0, "{run:?}");
+        Ok(())
+    })
+}
+
 pub(super) fn cancellation_left() -> Result<()> {
     block(async {
         // More than is ever published at a time: the rest cannot have been sent.

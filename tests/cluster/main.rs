@@ -14,6 +14,7 @@ use outflow_testkit::services;
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block, until};
 
 mod commands;
+mod given_up;
 mod ready;
 mod trace;
 mod unread;
@@ -28,6 +29,7 @@ const CASES: &[Case] = &[
     ("a_detached_run_goes_on_by_itself", Need::Nothing, detached),
     ("a_detached_retry_goes_on_by_itself", Need::Nothing, commands::retry_left),
     ("a_detached_approval_goes_on_by_itself", Need::Nothing, commands::approval_left),
+    ("a_run_that_is_being_cancelled_is_not_approved", Need::Nothing, commands::cancelled_first),
     ("a_detached_cancellation_goes_on_by_itself", Need::Nothing, commands::cancellation_left),
     ("a_retry_sends_what_was_refused_and_nothing_else", Need::Nothing, commands::retried),
     ("what_is_decided_of_unknown_records_is_what_coordinators_go_by", Need::Nothing, commands::decided),
@@ -43,6 +45,7 @@ const CASES: &[Case] = &[
     ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),
     ("refused_credentials_pause_the_account_until_a_check_gets_through", Need::Nothing, refused),
     ("a_chunk_that_nobody_can_read_stops_its_run_and_is_kept", Need::Nothing, unreadable),
+    ("what_the_broker_gives_up_is_delivered_all_the_same", Need::Broker, given_up::delivered),
     ("a_forged_message_of_a_chunk_changes_nothing", Need::Nothing, forged),
     ("what_lives_long_gives_memory_back", Need::Nothing, memory),
     ("an_announcement_that_is_held_unread_is_waited_for", Need::Nothing, unread::waited_for),

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use lapin::options::QueueDeleteOptions;
+use lapin::{Connection, ConnectionProperties};
 use outflow_model::id::RunId;
 
 use crate::cell::{BOTH, Cell, KILLED, REPEATABLE, Site, Twice};
@@ -79,13 +81,12 @@ async fn alarm(site: &mut Site, run: &RunId, on: &'static [&str], off: &'static 
 
 async fn deleted(site: &mut Site, run: &RunId) -> Result<()> {
     site.under_way(run, 3).await?;
-    let (rabbitmq, prefix) = (site.rabbitmq.clone(), site.prefix.clone());
-    tokio::task::spawn_blocking(move || {
-        [".work.crm.normal", ".work.crm.urgent", ".reports"]
-            .iter()
-            .try_for_each(|queue| rabbitmq.control(&["delete_queue", &format!("{prefix}{queue}")]))
-    })
-    .await?
+    let connection = Connection::connect(&site.rabbitmq.url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    for queue in ["work.crm.normal", "work.crm.urgent", "reports"] {
+        channel.queue_delete(format!("{}.{queue}", site.prefix).into(), QueueDeleteOptions::default()).await?;
+    }
+    Ok(())
 }
 
 async fn closed(site: &mut Site, run: &RunId) -> Result<()> {

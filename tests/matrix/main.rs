@@ -31,6 +31,8 @@ fn main() -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(3));
     let found = Postgres::is_found() && RabbitMq::is_found() && Redis::is_found();
     let ignored = !found && std::env::var_os("REQUIRE_SERVICES").is_none();
+    // What is the user's is not stopped.
+    let lent = Postgres::is_the_users() || RabbitMq::is_the_users() || Redis::is_the_users();
     let cells = [
         // Its last one takes longest.
         destination::CELLS,
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
             (0..results.repeat).try_for_each(|number| cell::try_once(cell, kind, number, &results))
         };
         let work = move || work().map_err(|error: anyhow::Error| Failed::from(format!("{error:?}")));
-        Trial::test(Cell::name(cell, kind), work).with_ignored_flag(ignored)
+        Trial::test(Cell::name(cell, kind), work).with_ignored_flag(ignored || (cell.alone && lent))
     });
     let steps = bulk::STEPS.iter().map(|step| {
         let work = move || {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
-use outflow_testkit::services::{Postgres, Redis, S3, Service, skewed, stop_all};
+use outflow_testkit::services::{Postgres, RabbitMq, Redis, S3, Service, skewed, stop_all};
 
 use crate::house::Mode;
 
@@ -16,6 +16,8 @@ pub enum Need {
     Nothing,
     /// A PostgreSQL server.
     Postgres,
+    /// A broker that may be told things, which a user's own is not.
+    Broker,
     /// A PostgreSQL server and the Chinook sample data.
     Chinook,
     /// A Redis server.
@@ -68,12 +70,13 @@ fn trial((name, need, case): Case, mode: Mode) -> Trial {
         Need::Redis => Redis::is_found(),
         Need::S3 => S3::is_found(),
         Need::Skew => skewed("").is_some(),
-        Need::Nothing | Need::Chinook | Need::SalesforceSpecs => true,
+        Need::Nothing | Need::Broker | Need::Chinook | Need::SalesforceSpecs => true,
     };
     let services = mode.is_found() && found;
-    // Sample data is never required.
-    let data = match need {
+    // Neither sample data is required, nor that a user has no services.
+    let given = match need {
         Need::Nothing | Need::Postgres | Need::Redis | Need::Skew | Need::S3 => true,
+        Need::Broker => !RabbitMq::is_the_users(),
         Need::SalesforceSpecs => super::Lab::salesforce_specs().is_some(),
         Need::Chinook => Postgres::is_found() && super::Lab::chinook().is_some(),
     };
@@ -83,5 +86,5 @@ fn trial((name, need, case): Case, mode: Mode) -> Trial {
         mode.set();
         case().map_err(|error| Failed::from(format!("{error:?}")))
     };
-    Trial::test(name, work).with_ignored_flag(!data || (!services && !required))
+    Trial::test(name, work).with_ignored_flag(!given || (!services && !required))
 }

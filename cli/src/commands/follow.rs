@@ -52,8 +52,10 @@ pub(super) async fn run(ui: &Ui, project: &Project, starts: &[Start], detach: bo
 
 /// Lets a held run go on.
 pub(super) async fn approve(ui: &Ui, project: &Project, run: &Run, detach: bool) -> Result<Exit> {
-    if run.state != RunState::Held {
-        return Err(EngineError::State { run: run.id.clone(), state: run.state, wanted: "held" }.into());
+    // What is being cancelled goes on no more.
+    let state = if run.cancel { RunState::Cancelled } else { run.state };
+    if state != RunState::Held {
+        return Err(EngineError::State { run: run.id.clone(), state, wanted: "held" }.into());
     }
     let ledger = compose::ledger(project).await?;
     ledger.patch(&run.id, run.state, RunPatch { approved: true, ..RunPatch::default() }).await?;
@@ -76,7 +78,7 @@ pub(super) async fn cancel(ui: &Ui, project: &Project, run: &Run, detach: bool) 
 async fn end(ui: &Ui, ledger: &dyn Ledger, run: &RunId, detach: bool, what: &str) -> Result<Exit> {
     if detach {
         if ui.is_json() {
-            ui.json(run);
+            ui.json(&[run]);
         } else {
             ui.line(format!("{run} is {what}."));
         }

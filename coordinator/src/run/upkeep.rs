@@ -6,6 +6,7 @@ use outflow_model::limit::Micros;
 use outflow_model::port::ledger::Run;
 use outflow_snapshot::{Entry, SnapshotError, SnapshotReader, SnapshotWriter, key_text};
 use serde::Serialize;
+use tracing::warn;
 
 use super::{Engine, EngineError};
 
@@ -101,7 +102,7 @@ impl Engine {
     pub async fn expire(&self, days: u32) -> Result<(), EngineError> {
         let before = self.clock.now().saturating_sub(Micros::from(days).saturating_mul(DAY));
         for plan in self.ledger.expire(before).await? {
-            self.store.delete(&plan).await?;
+            self.discard(&plan).await;
         }
         // What is being made is pointed to only when it is whole.
         let before = before.min(self.clock.now() - DAY);
@@ -110,7 +111,7 @@ impl Engine {
         for stored in self.store.list("plans").await? {
             let needed = unended.iter().any(|run| run.plan.as_ref() == Some(&stored.key));
             if stored.modified < before && !needed {
-                self.store.delete(&stored.key).await?;
+                self.discard(&stored.key).await;
             }
         }
         self.sweep_messages(&unended).await?;
@@ -121,7 +122,7 @@ impl Engine {
             let kept = self.ledger.snapshot(sync).await?;
             let needed = [kept, base].into_iter().flatten().any(|key| key == stored.key);
             if stored.modified < before && !needed {
-                self.store.delete(&stored.key).await?;
+                self.discard(&stored.key).await;
             }
         }
         Ok(())
@@ -132,10 +133,17 @@ impl Engine {
         for stored in self.store.list("messages").await? {
             let needed = unended.iter().any(|run| is_message_of(&stored.key, run));
             if stored.modified < self.clock.now() - DAY && !needed {
-                self.store.delete(&stored.key).await?;
+                self.discard(&stored.key).await;
             }
         }
         Ok(())
+    }
+
+    /// Deletes what nobody needs. What cannot be deleted keeps nothing else there, and is found again.
+    async fn discard(&self, key: &str) {
+        if let Err(error) = self.store.delete(key).await {
+            warn!(key, %error, "What nobody needs any more could not be deleted; it is tried again");
+        }
     }
 }
 

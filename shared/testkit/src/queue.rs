@@ -17,6 +17,7 @@ pub const QUEUE: &[Case<dyn Queue>] = &[
     ("what_is_acknowledged_is_gone", |queue| Box::pin(acknowledged(queue))),
     ("a_message_keeps_its_id_and_its_body", |queue| Box::pin(kept(queue))),
     ("lanes_do_not_mix", |queue| Box::pin(lanes(queue))),
+    ("a_consumer_holds_no_more_than_it_may", |queue| Box::pin(most(queue))),
     ("what_waits_is_counted", |queue| Box::pin(counted(queue))),
     ("a_consumer_waits_for_the_next_chunk", |queue| Box::pin(waits(queue))),
     ("a_consumer_that_stops_gives_what_waits_to_others", |queue| Box::pin(stopped(queue))),
@@ -102,6 +103,25 @@ async fn lanes(queue: Arc<dyn Queue>) -> Result<()> {
     queue.publish(&lane("a"), false, message("1")).await?;
     let other = queue.consume(&lane("b"), 4);
     ensure!(tokio::time::timeout(SHORT, other.next(Take::Any)).await.is_err(), "it came on another lane");
+    Ok(())
+}
+
+/// Whoever may hold two leaves the rest to others, and gets the next one for each that it has settled.
+async fn most(queue: Arc<dyn Queue>) -> Result<()> {
+    let lane = lane("a");
+    for body in ["1", "2", "3", "4", "5"] {
+        queue.publish(&lane, false, message(body)).await?;
+    }
+    let holds = queue.consume(&lane, 2);
+    let next = || tokio::time::timeout(LONG, holds.next(Take::Any));
+    let (first, _second) = (next().await??, next().await??);
+    ensure!(tokio::time::timeout(SHORT, holds.next(Take::Any)).await.is_err(), "it was given a third");
+    first.ack().await?;
+    let _third = next().await.context("nothing follows what was settled")??;
+    let other = queue.consume(&lane, 2);
+    for _ in 0..2 {
+        tokio::time::timeout(LONG, other.next(Take::Any)).await.context("the rest is kept from others")??.ack().await?;
+    }
     Ok(())
 }
 

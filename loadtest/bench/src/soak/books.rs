@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::measure::round;
 
+/// So many of the longest runs are shown.
+const SHOWN: usize = 5;
+
 /// Every run of a soak.
 #[derive(Default)]
 pub(super) struct Books {
@@ -18,7 +21,8 @@ pub(super) struct Books {
     deferred: u64,
     rejected: u64,
     unknown: u64,
-    longest: f64,
+    /// How long each run took and when it was asked for, in seconds since the first.
+    lengths: Vec<(f64, f64)>,
     /// Runs that have not ended, or whose accounting does not close, and why.
     open: Vec<String>,
     /// Why runs failed.
@@ -28,7 +32,10 @@ pub(super) struct Books {
 impl Books {
     pub(super) async fn of(ledger: &PostgresLedger) -> Result<Self> {
         let mut books = Self::default();
-        for run in ledger.runs(None, u32::MAX >> 1).await? {
+        let runs = ledger.runs(None, u32::MAX >> 1).await?;
+        let first = runs.iter().map(|run| run.requested).min().unwrap_or_default();
+        let seconds = |from, until| round((until - from) as f64 / 1e6);
+        for run in runs {
             *books.states.entry(run.state.name()).or_default() += 1;
             let total = run.tally.total();
             books.planned += total.planned;
@@ -36,7 +43,8 @@ impl Books {
             books.deferred += total.deferred;
             books.rejected += total.rejected;
             books.unknown += total.unknown;
-            books.longest = books.longest.max((run.ended.unwrap_or(run.requested) - run.requested) as f64 / 1e6);
+            let took = seconds(run.requested, run.ended.unwrap_or(run.requested));
+            books.lengths.push((took, seconds(first, run.requested)));
             match run.tally.closes() {
                 Ok(()) if run.state.is_end() => {}
                 Ok(()) => books.open.push(format!("{} is {}", run.id, run.state.name())),
@@ -46,6 +54,7 @@ impl Books {
                 *books.reasons.entry(reason).or_default() += 1;
             }
         }
+        books.lengths.sort_by(|one, other| other.0.total_cmp(&one.0));
         Ok(books)
     }
 
@@ -58,7 +67,7 @@ impl Books {
         json!({
             "states": self.states, "records_planned": self.planned, "records_succeeded": self.succeeded,
             "records_deferred": self.deferred, "records_rejected": self.rejected, "records_unknown": self.unknown,
-            "longest_seconds": round(self.longest), "open_books": self.open, "reasons": self.reasons,
+            "longest_seconds_and_when": self.lengths.get(..SHOWN).unwrap_or(&self.lengths), "open_books": self.open, "reasons": self.reasons,
         })
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use outflow_model::id::Lane;
 use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Receipt, Reports, Take};
 use outflow_model::port::{PortError, Result, Trouble};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Chunks and reports in memory.
 #[derive(Default)]
@@ -56,42 +56,35 @@ impl Channel {
         // All: the one that is woken may not take what has arrived.
         self.arrived.notify_waiters();
     }
-
-    async fn take(self: &Arc<Self>, take: Take) -> Delivery {
-        loop {
-            // Registered before the look: what arrives in between is not missed.
-            let mut arrived = std::pin::pin!(self.arrived.notified());
-            arrived.as_mut().enable();
-            let message = {
-                let mut waiting = self.lock();
-                let urgent = waiting.urgent.pop_front();
-                if take == Take::Any { urgent.or_else(|| waiting.normal.pop_front()) } else { urgent }
-            };
-            if let Some(message) = message {
-                let (id, body, before) = (message.id.clone(), message.body.clone(), message.deliveries);
-                return Delivery::new(id, body, before, Box::new(Held { channel: self.clone(), message }));
-            }
-            arrived.await;
-        }
-    }
 }
 
 struct Held {
     channel: Arc<Channel>,
     message: Message,
+    place: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// Another message may be held in its place.
+    fn leave(self) -> (Arc<Channel>, Message) {
+        let Self { channel, message, place } = self;
+        drop(place);
+        channel.arrived.notify_waiters();
+        (channel, message)
+    }
 }
 
 #[async_trait]
 impl Receipt for Held {
     async fn ack(self: Box<Self>) -> Result<()> {
-        if let Some(settled) = self.message.settled {
+        if let Some(settled) = self.leave().1.settled {
             _ = settled.send(());
         }
         Ok(())
     }
 
     fn hand_back(self: Box<Self>) {
-        let Self { channel, message } = *self;
+        let (channel, message) = self.leave();
         channel.push(Message { deliveries: message.deliveries + 1, ..message }, true);
     }
 
@@ -116,8 +109,8 @@ impl Queue for MemoryQueue {
         Ok(())
     }
 
-    fn consume(&self, lane: &Lane, _most: u16) -> Arc<dyn Consumer> {
-        Arc::new(Reader(self.lane(lane)))
+    fn consume(&self, lane: &Lane, most: u16) -> Arc<dyn Consumer> {
+        Arc::new(Reader::new(self.lane(lane), most.max(1).into()))
     }
 
     async fn waiting(&self, lane: &Lane) -> Result<u64> {
@@ -142,16 +135,51 @@ impl Queue for MemoryQueue {
     }
 
     fn reports(&self) -> Arc<dyn Reports> {
-        Arc::new(Reader(self.reports.clone()))
+        Arc::new(Reader::new(self.reports.clone(), Semaphore::MAX_PERMITS))
     }
 }
 
-struct Reader(Arc<Channel>);
+struct Reader {
+    channel: Arc<Channel>,
+    /// How many more it may hold, of either kind.
+    urgent: Arc<Semaphore>,
+    normal: Arc<Semaphore>,
+}
+
+impl Reader {
+    fn new(channel: Arc<Channel>, most: usize) -> Self {
+        Self { channel, urgent: Arc::new(Semaphore::new(most)), normal: Arc::new(Semaphore::new(most)) }
+    }
+
+    fn try_take(&self, take: Take) -> Option<Held> {
+        let mut waiting = self.channel.lock();
+        let mut of = |urgent| {
+            let room = if urgent { &self.urgent } else { &self.normal };
+            let place = room.clone().try_acquire_owned().ok()?;
+            let message = if urgent { waiting.urgent.pop_front() } else { waiting.normal.pop_front() }?;
+            Some(Held { channel: self.channel.clone(), message, place })
+        };
+        of(true).or_else(|| if take == Take::Any { of(false) } else { None })
+    }
+
+    async fn take(&self, take: Take) -> Delivery {
+        loop {
+            // Registered before the look: what arrives in between is not missed.
+            let mut arrived = std::pin::pin!(self.channel.arrived.notified());
+            arrived.as_mut().enable();
+            if let Some(held) = self.try_take(take) {
+                let (id, body, before) = (held.message.id.clone(), held.message.body.clone(), held.message.deliveries);
+                return Delivery::new(id, body, before, Box::new(held));
+            }
+            arrived.await;
+        }
+    }
+}
 
 #[async_trait]
 impl Consumer for Reader {
     async fn next(&self, take: Take) -> Result<Delivery> {
-        Ok(self.0.take(take).await)
+        Ok(self.take(take).await)
     }
 
     /// Nothing waits here: the queue itself is asked.
@@ -161,7 +189,7 @@ impl Consumer for Reader {
 #[async_trait]
 impl Reports for Reader {
     async fn next(&self) -> Result<Delivery> {
-        Ok(self.0.take(Take::Any).await)
+        Ok(self.take(Take::Any).await)
     }
 }
 

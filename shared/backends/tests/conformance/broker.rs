@@ -35,6 +35,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             RabbitMq::is_installed(),
             too_often,
         ),
+        trial(of("rabbitmq::who_leaves_before_the_broker_has_answered_is_given_nothing"), found, left_early),
+        trial(of("rabbitmq::what_is_held_longer_than_it_allows_comes_again"), RabbitMq::is_installed(), held_too_long),
         trial(of("rabbitmq::one_that_takes_no_messages_is_seen_to"), RabbitMq::is_installed(), blocked),
         trial(of("rabbitmq::a_queue_of_another_kind_holds_up_only_its_own_lane"), found, another_kind),
     ]
@@ -164,6 +166,62 @@ async fn another_kind() -> Result<()> {
     let served = tokio::time::timeout(LONG, held_up.next(Take::Any)).await;
     ensure!(served.context("the lane is held up for good")??.body == "1");
     Ok(())
+}
+
+/// What the broker gave to a consumer that nobody has would be kept from all others for as long as the connection lives.
+async fn left_early() -> Result<()> {
+    let (prefix, (_connection, operator)) = (fresh("queue"), operator().await?);
+    let queue = open(&prefix)?;
+    queue.waiting(&Lane("a".to_owned())).await?;
+    drop(queue.reports());
+    for step in 0..400 {
+        let consumers = (queue.reports(), queue.consume(&Lane("a".to_owned()), 1));
+        tokio::time::sleep(Duration::from_micros(step % 100 * 100)).await;
+        drop(consumers);
+    }
+    let looked = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    for name in ["reports", "work.a.urgent", "work.a.normal"] {
+        let left = async {
+            loop {
+                let name = format!("{prefix}.{name}");
+                let found = operator.queue_declare(name.into(), looked, FieldTable::default()).await?;
+                if found.consumer_count() == 0 {
+                    return anyhow::Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LONG, left).await.with_context(|| format!("{name} has consumers that nobody has"))??;
+    }
+    Ok(())
+}
+
+/// Who holds a message for longer than the broker allows loses the channel: what was held comes again over the next one, and what
+/// becomes of it the first time tells nothing.
+async fn held_too_long() -> Result<()> {
+    let server = RabbitMq::start_own()?;
+    let soon =
+        "application:set_env(rabbit, consumer_timeout, 1000), application:set_env(rabbit, channel_tick_interval, 200).";
+    server.control(&["eval", soon])?;
+    let (queue, lane) = (RabbitQueue::new(&server.url, &fresh("queue"), "conformance")?, Lane("a".to_owned()));
+    queue.publish(&lane, false, Outgoing::new("1", "1")).await?;
+    let consumer = queue.consume(&lane, 1);
+    let held = consumer.next(Take::Any).await?;
+    let again =
+        tokio::time::timeout(LONG, consumer.next(Take::Any)).await.context("the lane is held up for good")??;
+    ensure!(
+        (again.id.as_str(), again.redelivered) == ("1", 1),
+        "{} came, {} times before",
+        again.id,
+        again.redelivered
+    );
+    held.ack().await?;
+    again.ack().await?;
+    queue.publish(&lane, false, Outgoing::new("2", "2")).await?;
+    let next =
+        tokio::time::timeout(LONG, consumer.next(Take::Any)).await.context("the next message does not come")??;
+    ensure!((next.id.as_str(), next.redelivered) == ("2", 0), "{} came, {} times before", next.id, next.redelivered);
+    Ok(next.ack().await?)
 }
 
 /// The next message that was given up.

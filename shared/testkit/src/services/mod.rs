@@ -32,6 +32,10 @@ const NOBODY: &str = "65534";
 pub trait Service: Sized + Send + Sync + 'static {
     /// True where one runs or can be started.
     fn is_found() -> bool;
+    /// True where the environment names one, which then is left alone: it is neither stopped nor told anything.
+    fn is_the_users() -> bool {
+        false
+    }
     /// Starts one, or takes the one that the environment names.
     fn start() -> Result<Self>;
     /// Where the process's instance is held.

@@ -60,7 +60,11 @@ impl Postgres {
 
 impl Service for Postgres {
     fn is_found() -> bool {
-        std::env::var_os(URL).is_some() || binaries().is_some()
+        Self::is_the_users() || binaries().is_some()
+    }
+
+    fn is_the_users() -> bool {
+        std::env::var_os(URL).is_some()
     }
 
     #[expect(clippy::disallowed_methods, reason = "tests take the server's place from the environment")]

@@ -84,7 +84,11 @@ pub(super) fn launch(port: u16, folder: &Path, options: &[String]) -> Result<Chi
 
 impl Service for Redis {
     fn is_found() -> bool {
-        std::env::var_os(URL).is_some() || program().is_some()
+        Self::is_the_users() || program().is_some()
+    }
+
+    fn is_the_users() -> bool {
+        std::env::var_os(URL).is_some()
     }
 
     #[expect(clippy::disallowed_methods, reason = "tests take the server's place from the environment")]

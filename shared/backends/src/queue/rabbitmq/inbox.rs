@@ -13,7 +13,6 @@ use lapin::{Acker, BasicProperties, Channel, Consumer};
 use outflow_model::port::Result;
 use outflow_model::port::queue::{Delivery, Receipt};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use super::link::{Link, within};
@@ -29,10 +28,9 @@ const TELL: Duration = Duration::from_secs(5);
 /// What was on its way here when a consumer was cancelled has arrived by then.
 const FLUSH: Duration = Duration::from_millis(50);
 
-/// Messages of one queue that this process may take. The supervisor lives as long as this.
+/// Messages of one queue that this process may take, as long as this lives.
 pub(super) struct Inbox {
     waiting: Arc<Waiting>,
-    supervisor: JoinHandle<()>,
     stopped: watch::Sender<bool>,
 }
 
@@ -55,40 +53,11 @@ impl Inbox {
         prefetch: u16,
         arrived: Arc<Notify>,
     ) -> Self {
-        let (waiting, (stopped, mut stop)) = (Arc::<Waiting>::default(), watch::channel(false));
-        let held = waiting.clone();
-        let supervisor = tokio::spawn(async move {
-            let mut pause = AGAIN[0];
-            loop {
-                match consume(&link, &topology, &queue, prefetch).await {
-                    Ok((channel, mut consumer)) => {
-                        pause = AGAIN[0];
-                        // An error or an end: the channel is lost, the queue deleted or the consumer cancelled. Each is
-                        // answered alike, for some of them the library never comes back from.
-                        loop {
-                            let delivery = tokio::select! {
-                                delivery = consumer.next() => delivery,
-                                () = async { _ = stop.wait_for(|stop| *stop).await } => {
-                                    hand_over(&channel, consumer, &held).await;
-                                    // What was taken is acknowledged over this channel.
-                                    return std::future::pending().await;
-                                }
-                            };
-                            let Some(Ok(delivery)) = delivery else { break };
-                            held.messages().push_back(delivery);
-                            arrived.notify_waiters();
-                        }
-                        info!(queue, "The broker has ended the delivery of messages; it is asked for anew");
-                    }
-                    Err(error) => warn!(queue, %error, "Messages cannot be consumed; it is tried again"),
-                }
-                // What is held here can no longer be acknowledged: the broker delivers it again.
-                held.messages().clear();
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(AGAIN[1]);
-            }
-        });
-        Self { waiting, supervisor, stopped }
+        let (waiting, (stopped, stop)) = (Arc::<Waiting>::default(), watch::channel(false));
+        let supply = Supply { link, topology, queue, prefetch, waiting: waiting.clone(), arrived };
+        // Never cut short, which would leave a consumer half made: it ends by itself once nobody has the inbox any more.
+        tokio::spawn(supply.run(stop));
+        Self { waiting, stopped }
     }
 
     /// Takes no more from the broker, and gives what waits here back to it.
@@ -108,10 +77,89 @@ impl Inbox {
     }
 }
 
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        self.supervisor.abort();
+/// What fills an inbox.
+struct Supply {
+    link: Arc<Link>,
+    topology: Topology,
+    queue: String,
+    prefetch: u16,
+    waiting: Arc<Waiting>,
+    arrived: Arc<Notify>,
+}
+
+impl Supply {
+    /// Consumes the queue, anew whenever that ends, until the inbox is gone.
+    async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut pause = AGAIN[0];
+        loop {
+            match self.consume().await {
+                Ok((channel, consumer)) => {
+                    pause = AGAIN[0];
+                    if self.fill(&channel, consumer, &mut stop).await {
+                        return;
+                    }
+                    info!(queue = self.queue, "The broker has ended the delivery of messages; it is asked for anew");
+                }
+                Err(error) => {
+                    warn!(queue = self.queue, %error, "Messages cannot be consumed; it is tried again");
+                }
+            }
+            // What is held here can no longer be acknowledged: the broker delivers it again.
+            self.waiting.messages().clear();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(AGAIN[1]),
+                () = gone(&mut stop) => return,
+            }
+        }
     }
+
+    /// Takes what comes until it is told to stop, and waits until the inbox is gone: true. False when nothing comes any more: the
+    /// channel is lost, the queue deleted or the consumer cancelled. Each is answered alike, for some of them the library never
+    /// comes back from.
+    async fn fill(&self, channel: &Channel, mut consumer: Consumer, stop: &mut watch::Receiver<bool>) -> bool {
+        loop {
+            let delivery = tokio::select! {
+                delivery = consumer.next() => delivery,
+                () = async { _ = stop.wait_for(|stop| *stop).await } => {
+                    hand_over(channel, consumer, &self.waiting).await;
+                    // What was taken is acknowledged over this channel.
+                    gone(stop).await;
+                    return true;
+                }
+            };
+            let Some(Ok(delivery)) = delivery else { return false };
+            self.waiting.messages().push_back(delivery);
+            self.arrived.notify_waiters();
+        }
+    }
+
+    /// The channel is the consumer's own, and lives as long as it.
+    async fn consume(&self) -> Result<(Channel, Consumer)> {
+        let channel = self.link.channel().await?;
+        let work = async {
+            self.topology.declare(&channel, &self.queue).await?;
+            channel.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
+            let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+            channel.basic_consume(self.queue.as_str().into(), "".into(), options, none).await
+        };
+        // A connection that is lost at the wrong moment leaves calls without an answer.
+        match within(SUBSCRIBE, work).await {
+            Ok(consumer) => Ok((channel, consumer)),
+            Err(error) => {
+                // The library closes what is dropped, but not where a consumer was asked for and the answer is yet to come: the
+                // broker would deliver to nobody.
+                if channel.status().connected() {
+                    _ = within(TELL, channel.close(200, "given up".into())).await;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Waits until nobody has the inbox any more.
+async fn gone(stop: &mut watch::Receiver<bool>) {
+    while stop.changed().await.is_ok() {}
 }
 
 /// Ends a consumer; what it was given and nobody has taken goes back to the queue.
@@ -127,19 +175,6 @@ async fn hand_over(channel: &Channel, mut consumer: Consumer, waiting: &Waiting)
     for delivery in left {
         Box::new(Held(delivery.acker)).hand_back();
     }
-}
-
-/// The channel is the consumer's own, and lives as long as it.
-async fn consume(link: &Link, topology: &Topology, queue: &str, prefetch: u16) -> Result<(Channel, Consumer)> {
-    let channel = link.channel().await?;
-    let work = async {
-        topology.declare(&channel, queue).await?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-        channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await
-    };
-    // A connection that is lost at the wrong moment leaves calls without an answer.
-    let consumer = within(SUBSCRIBE, work).await?;
-    Ok((channel, consumer))
 }
 
 /// Quorum queues count; where they have not begun to, a flag tells at least of one.
