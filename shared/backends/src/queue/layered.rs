@@ -298,9 +298,9 @@ impl<L: Layer> Shared<L> {
     }
 
     async fn pass(self: Arc<Self>, take: Take, coming: Coming) {
-        let Coming { inner, delivery, _room } = coming;
+        let Coming { inner, mut delivery, _room } = coming;
         let (id, redelivered) = (delivery.id.clone(), delivery.redelivered);
-        match self.layer.back(self.kind, &id, delivery.body.clone()).await {
+        match self.layer.back(self.kind, &id, std::mem::take(&mut delivery.body)).await {
             Passed::Read { body, leaves } => {
                 *self.pause.lock().unwrap_or_else(PoisonError::into_inner) = self.aside[0];
                 let receipt = Through { delivery, layer: self.layer.clone(), leaves, _inner: inner };
@@ -322,19 +322,19 @@ impl<L: Layer> Shared<L> {
                     warn!(message = id, %error, "A message could not be dropped");
                 }
             }
-            Passed::Gone(reason) | Passed::ForOthers(reason) => self.leave(delivery, &inner, reason),
+            Passed::Gone(reason) | Passed::ForOthers(reason) => self.leave(delivery, reason),
         }
         self.passed.notify_waiters();
     }
 
     /// Hands a message back, and whatever else waits here, and takes no more for a while.
-    fn leave(&self, delivery: Delivery, inner: &Inner, reason: String) {
+    fn leave(&self, delivery: Delivery, reason: String) {
         let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
         let (id, redelivered) = (delivery.id.clone(), delivery.redelivered);
         drop(delivery);
         let stood_aside = self.stand.send_if_modified(|stand| {
             let is_open = matches!(stand, Stand::Open(_));
-            if is_open {
+            if let Stand::Open(inner) = stand {
                 inner.stop();
                 // A chunk that waits is seen to wait. A report that nobody settles looks like a delivery that was lost.
                 let nobody = self.kind == Kind::Report && redelivered >= NOBODY;

@@ -25,8 +25,6 @@ const AGAIN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)
 const SUBSCRIBE: Duration = Duration::from_secs(30);
 /// What becomes of a message is told within this, or not.
 const TELL: Duration = Duration::from_secs(5);
-/// What was on its way here when a consumer was cancelled has arrived by then.
-const FLUSH: Duration = Duration::from_millis(50);
 
 /// Messages of one queue that this process may take, as long as this lives.
 pub(super) struct Inbox {
@@ -92,6 +90,10 @@ impl Supply {
     async fn run(self, mut stop: watch::Receiver<bool>) {
         let mut pause = AGAIN[0];
         loop {
+            if *stop.borrow() {
+                // Where nothing may be taken there is nothing to ask for.
+                return gone(&mut stop).await;
+            }
             match self.consume().await {
                 Ok((channel, consumer)) => {
                     pause = AGAIN[0];
@@ -121,9 +123,8 @@ impl Supply {
             let delivery = tokio::select! {
                 delivery = consumer.next() => delivery,
                 () = async { _ = stop.wait_for(|stop| *stop).await } => {
-                    hand_over(channel, consumer, &self.waiting).await;
                     // What was taken is acknowledged over this channel.
-                    gone(stop).await;
+                    self.hand_over(channel, consumer, stop).await;
                     return true;
                 }
             };
@@ -146,35 +147,44 @@ impl Supply {
         match within(SUBSCRIBE, work).await {
             Ok(consumer) => Ok((channel, consumer)),
             Err(error) => {
-                // The library closes what is dropped, but not where a consumer was asked for and the answer is yet to come: the
-                // broker would deliver to nobody.
-                if channel.status().connected() {
-                    _ = within(TELL, channel.close(200, "given up".into())).await;
-                }
+                give_up(&channel).await;
                 Err(error)
             }
         }
+    }
+
+    /// Ends a consumer: what it was given and nobody has taken goes back to the queue, as does what is still on its way, until the
+    /// inbox is gone.
+    async fn hand_over(&self, channel: &Channel, mut consumer: Consumer, stop: &mut watch::Receiver<bool>) {
+        let told = within(TELL, channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await;
+        for delivery in std::mem::take(&mut *self.waiting.messages()) {
+            Box::new(Held(delivery.acker)).hand_back();
+        }
+        while let Some(Ok(delivery)) = tokio::select! {
+            next = consumer.next() => next,
+            () = gone(stop) => None,
+        } {
+            Box::new(Held(delivery.acker)).hand_back();
+        }
+        gone(stop).await;
+        if let Err(error) = told {
+            debug!(%error, "A consumer could not be cancelled");
+            give_up(channel).await;
+        }
+    }
+}
+
+/// Closes a channel over which the broker may deliver to nobody. The library closes what is dropped, but not where an answer about a
+/// consumer is yet to come.
+async fn give_up(channel: &Channel) {
+    if channel.status().connected() {
+        _ = within(TELL, channel.close(200, "given up".into())).await;
     }
 }
 
 /// Waits until nobody has the inbox any more.
 async fn gone(stop: &mut watch::Receiver<bool>) {
     while stop.changed().await.is_ok() {}
-}
-
-/// Ends a consumer; what it was given and nobody has taken goes back to the queue.
-async fn hand_over(channel: &Channel, mut consumer: Consumer, waiting: &Waiting) {
-    if let Err(error) = within(TELL, channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await {
-        debug!(%error, "A consumer could not be cancelled");
-    }
-    let mut left = VecDeque::new();
-    while let Ok(Some(Ok(delivery))) = tokio::time::timeout(FLUSH, consumer.next()).await {
-        left.push_back(delivery);
-    }
-    left.append(&mut waiting.messages());
-    for delivery in left {
-        Box::new(Held(delivery.acker)).hand_back();
-    }
 }
 
 /// Quorum queues count; where they have not begun to, a flag tells at least of one.

@@ -1,7 +1,7 @@
 //! A connection that is made when it is needed, and made anew when it is lost.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::types::LongString;
 use lapin::uri::AMQPUri;
@@ -21,7 +21,14 @@ const HEARTBEAT: u16 = 10;
 pub(super) struct Link {
     uri: AMQPUri,
     name: LongString,
-    connection: Mutex<Option<Arc<Connection>>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    connection: Option<Arc<Connection>>,
+    /// When the last one could not be made.
+    failed: Option<Instant>,
 }
 
 impl Link {
@@ -34,7 +41,7 @@ impl Link {
             )
         })?;
         uri.query.heartbeat = uri.query.heartbeat.or(Some(HEARTBEAT));
-        Ok(Self { uri, name: name.into(), connection: Mutex::new(None) })
+        Ok(Self { uri, name: name.into(), held: Mutex::default() })
     }
 
     /// A new channel.
@@ -49,18 +56,27 @@ impl Link {
     }
 
     async fn connection(&self) -> Result<Arc<Connection>> {
-        let mut held = self.connection.lock().await;
-        if let Some(connection) = held.as_ref().filter(|connection| connection.status().connected()) {
+        let asked = Instant::now();
+        let mut held = self.held.lock().await;
+        if let Some(connection) = held.connection.as_ref().filter(|connection| connection.status().connected()) {
             return Ok(connection.clone());
         }
+        // Of those that wait together one tries: each in its turn would keep the last one waiting for long.
+        if held.failed.is_some_and(|failed| failed > asked) {
+            return Err(unanswered());
+        }
         let properties = ConnectionProperties::default().with_connection_name(self.name.clone());
-        let made = Arc::new(within(CONNECT, Connection::connect_uri(self.uri.clone(), properties)).await?);
-        Ok(held.insert(made).clone())
+        let made = within(CONNECT, Connection::connect_uri(self.uri.clone(), properties)).await;
+        held.failed = made.is_err().then(Instant::now);
+        Ok(held.connection.insert(Arc::new(made?)).clone())
     }
 
     /// True while the broker takes nothing from this connection, for want of memory or disk.
     pub(super) async fn is_blocked(&self) -> bool {
-        self.connection.lock().await.as_ref().is_some_and(|connection| connection.status().blocked())
+        let held = self.held.lock().await;
+        held.connection
+            .as_ref()
+            .is_some_and(|connection| connection.status().connected() && connection.status().blocked())
     }
 }
 

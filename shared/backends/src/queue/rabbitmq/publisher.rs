@@ -1,7 +1,7 @@
 //! Publishing with confirms, many at a time, within a bound of bytes.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
@@ -10,7 +10,7 @@ use lapin::{BasicProperties, Channel};
 use metrics::gauge;
 use outflow_model::port::queue::Outgoing;
 use outflow_model::port::{PortError, Result, Trouble};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OnceCell, Semaphore};
 use tracing::warn;
 
 use crate::count_trouble;
@@ -41,7 +41,7 @@ pub(super) struct Publisher {
 struct Open {
     channel: Channel,
     outbox: Outbox,
-    declared: Mutex<BTreeSet<String>>,
+    declared: std::sync::Mutex<BTreeMap<String, Arc<OnceCell<()>>>>,
 }
 
 impl Publisher {
@@ -58,37 +58,47 @@ impl Publisher {
                 format!("{} has {size} MiB, and RabbitMQ takes 16; smaller `delivery.chunk_rows` help", message.id);
             return Err(PortError::new(Trouble::Corrupt, text));
         }
-        let weight = (message.body.len() / 1024 + 1).min(WINDOW as usize) as u32;
-        let _room = self.window.acquire_many(weight).await;
-        let (began, mut pause) = (Instant::now(), AGAIN[0]);
-        loop {
-            match self.try_publish(queue, kind, message).await {
-                Err(error) if error.trouble == Trouble::Unavailable && began.elapsed() + pause < patience => {
-                    warn!(queue, message = message.id, %error, "A message was not taken; it is published again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(AGAIN[1]);
+        let began = Instant::now();
+        let work = async {
+            let weight = (message.body.len() / 1024 + 1).min(WINDOW as usize) as u32;
+            let _room = self.window.acquire_many(weight).await;
+            let mut pause = AGAIN[0];
+            loop {
+                match self.try_publish(queue, kind, message).await {
+                    Err(error) if error.trouble == Trouble::Unavailable && began.elapsed() + pause < patience => {
+                        warn!(queue, message = message.id, %error, "A message was not taken; it is published again");
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(AGAIN[1]);
+                    }
+                    done => return done,
                 }
-                done => return done,
             }
-        }
+        };
+        tokio::time::timeout(patience, work).await.unwrap_or_else(|_| Err(unanswered()))
     }
 
     /// An error where nothing can be published right now.
     pub(super) async fn check(&self) -> Result<()> {
-        self.link.check().await?;
-        let is_blocked = self.link.is_blocked().await;
+        let (there, is_blocked) = (self.link.check().await, self.link.is_blocked().await);
         gauge!("outflow_queue_blocked").set(f64::from(is_blocked));
-        if is_blocked { Err(blocked()) } else { Ok(()) }
+        there.and(if is_blocked { Err(blocked()) } else { Ok(()) })
     }
 
     /// How many messages of a queue wait for a consumer.
     pub(super) async fn waiting(&self, queue: &str) -> Result<u64> {
-        let open = self.open().await?;
-        self.declare(&open, queue).await?;
+        // A channel of its own: the broker closes the one over which a queue is asked for that is not there.
+        let channel = self.link.channel().await?;
         // Only looked at: it is asked often.
         let looked = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let found = within(CONFIRM, open.channel.queue_declare(queue.into(), looked, FieldTable::default())).await?;
-        Ok(u64::from(found.message_count()))
+        match within(CONFIRM, channel.queue_declare(queue.into(), looked, FieldTable::default())).await {
+            Ok(found) => Ok(u64::from(found.message_count())),
+            Err(_) => {
+                let channel = self.link.channel().await?;
+                within(CONFIRM, self.topology.declare(&channel, queue))
+                    .await
+                    .map(|found| u64::from(found.message_count()))
+            }
+        }
     }
 
     async fn try_publish(&self, queue: &str, kind: &str, message: &Outgoing) -> Result<()> {
@@ -102,7 +112,7 @@ impl Publisher {
         match tokio::time::timeout(CONFIRM, sending).await {
             Ok(Ok(Fate::Taken)) => Ok(()),
             Ok(Ok(Fate::Returned)) => {
-                open.declared.lock().await.remove(queue);
+                open.declared.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
                 Err(PortError::new(Trouble::Unavailable, format!("RabbitMQ has lost the queue {queue}")))
             }
             Ok(Ok(Fate::Refused)) => {
@@ -122,16 +132,18 @@ impl Publisher {
         let channel = self.link.channel().await?;
         within(CONFIRM, channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let outbox = Outbox::new(channel.clone());
-        Ok(held.insert(Arc::new(Open { channel, outbox, declared: Mutex::default() })).clone())
+        Ok(held.insert(Arc::new(Open { channel, outbox, declared: std::sync::Mutex::default() })).clone())
     }
 
+    /// Over a channel of its own: the broker closes the one over which a queue is declared that is there and of another kind.
     async fn declare(&self, open: &Open, queue: &str) -> Result<()> {
-        let mut declared = open.declared.lock().await;
-        if !declared.contains(queue) {
-            within(CONFIRM, self.topology.declare(&open.channel, queue)).await?;
-            declared.insert(queue.to_owned());
-        }
-        Ok(())
+        let declared =
+            open.declared.lock().unwrap_or_else(PoisonError::into_inner).entry(queue.to_owned()).or_default().clone();
+        let work = async {
+            let channel = self.link.channel().await?;
+            within(CONFIRM, self.topology.declare(&channel, queue)).await.map(drop)
+        };
+        declared.get_or_try_init(|| work).await.map(drop)
     }
 }
 
