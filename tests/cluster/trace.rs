@@ -75,8 +75,8 @@ pub(super) fn whole() -> Result<()> {
         for (name, kind, service, count) in [
             ("run", SpanKind::Internal, "outflow-coordinator", 1),
             ("plan", SpanKind::Internal, "outflow-coordinator", 1),
-            ("publish", SpanKind::Producer, "outflow-coordinator", 5),
-            ("process", SpanKind::Consumer, "outflow-worker", 5),
+            ("publish crm", SpanKind::Producer, "outflow-coordinator", 5),
+            ("process crm", SpanKind::Consumer, "outflow-worker", 5),
             ("request", SpanKind::Client, "outflow-worker", 5),
             ("fold", SpanKind::Internal, "outflow-coordinator", 1),
         ] {
@@ -84,8 +84,8 @@ pub(super) fn whole() -> Result<()> {
             let fit = |told: &&&Told| told.span.kind == kind as i32 && told.service == service;
             ensure!(found.len() == count && found.iter().filter(fit).count() == count, "{name}: {}", found.len());
         }
-        for process in of("process") {
-            let parent = of("publish").into_iter().find(|told| told.span.span_id == process.span.parent_span_id);
+        for process in of("process crm") {
+            let parent = of("publish crm").into_iter().find(|told| told.span.span_id == process.span.parent_span_id);
             let parent = parent.context("a delivery without its publication")?;
             ensure!(
                 process.span.links.iter().any(|link| link.span_id == parent.span.span_id),
@@ -94,6 +94,15 @@ pub(super) fn whole() -> Result<()> {
             for name in ["chunk", "attempt", "messaging.message.id", "messaging.system"] {
                 let (sent, come) = (value(&parent.span.attributes, name), value(&process.span.attributes, name));
                 ensure!(sent.is_some() && sent == come, "{name}: {sent:?} was published, {come:?} delivered");
+            }
+            for (span, operation, kind) in [(&parent.span, "publish", "send"), (&process.span, "process", "process")] {
+                for (name, says) in [
+                    ("messaging.destination.name", "crm"),
+                    ("messaging.operation.name", operation),
+                    ("messaging.operation.type", kind),
+                ] {
+                    ensure!(value(&span.attributes, name).as_deref() == Some(says), "{name} of {span:?}");
+                }
             }
             let request = of("request").into_iter().find(|told| told.span.parent_span_id == process.span.span_id);
             let request = &request.context("a delivery without a request")?.span.attributes;

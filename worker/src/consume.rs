@@ -88,8 +88,9 @@ impl Worker {
     }
 
     /// Delivers one message and reports; acknowledges it once the report is durable.
-    async fn handle(&self, message: Message) -> Result<()> {
-        let chunk = match ChunkV1::decode(&message.body) {
+    async fn handle(&self, mut message: Message) -> Result<()> {
+        // The chunk holds what it needs of the body.
+        let chunk = match ChunkV1::decode(&std::mem::take(&mut message.body)) {
             Ok(chunk) => chunk,
             Err(error) => {
                 warn!(message = message.id, %error, "A chunk cannot be read; it is put aside, and its run hears of it");
@@ -98,10 +99,11 @@ impl Worker {
         };
         let span = info_span!(
             "process",
+            otel.name = format!("process {}", chunk.account.name),
             otel.kind = "consumer",
             messaging.system = "rabbitmq",
             messaging.operation.type = "process",
-            messaging.operation.name = "consume",
+            messaging.operation.name = "process",
             messaging.destination.name = chunk.account.name,
             messaging.message.id = %chunk.id,
             run = %chunk.id.run,
@@ -115,8 +117,10 @@ impl Worker {
         }
         // Each delivery is a holder of its own: a message may come to this worker twice at once.
         let holder = format!("{}/{:x}", self.name, self.tools.clock.entropy());
-        let come = match self.claim(&chunk, &holder).await? {
-            Claimed::Mine if message.redelivered == 0 => Come::First,
+        let (claimed, waited) = self.claim(&chunk, &holder).await?;
+        let come = match claimed {
+            // Who waited for another has a copy: should the limiter forget that one's claim, it may have begun all the same.
+            Claimed::Mine if message.redelivered == 0 && !waited => Come::First,
             Claimed::Mine => Come::Returned,
             Claimed::Inherited { announced } => Come::Begun { announced },
             Claimed::Done => return message.ack().await,
@@ -147,14 +151,15 @@ impl Worker {
         if done { message.ack().await } else { Ok(()) }
     }
 
-    /// Waits until nobody else holds the chunk; while this worker drains it does not.
-    async fn claim(&self, chunk: &ChunkV1, holder: &str) -> Result<Claimed> {
+    /// Waits until nobody else holds the chunk; while this worker drains it does not. True where somebody else held it.
+    async fn claim(&self, chunk: &ChunkV1, holder: &str) -> Result<(Claimed, bool)> {
         let Tools { limiter, lease, .. } = &self.tools;
+        let mut waited = false;
         loop {
             match limiter.claim(&chunk.account.name, &chunk.id, holder, *lease).await {
-                Ok(Claimed::Held) if !self.tools.is_draining() => {}
-                Ok(claimed) => return Ok(claimed),
-                Err(_) if self.tools.is_draining() => return Ok(Claimed::Held),
+                Ok(Claimed::Held) if !self.tools.is_draining() => waited = true,
+                Ok(claimed) => return Ok((claimed, waited)),
+                Err(_) if self.tools.is_draining() => return Ok((Claimed::Held, waited)),
                 // Handing it back would only bring it here again.
                 Err(error) if error.trouble == Trouble::Unavailable => warn!(%error, "A chunk waits for the limiter"),
                 Err(error) => return Err(error),
@@ -273,7 +278,8 @@ pub(crate) async fn serve_until(worker: Arc<Worker>, lane: Lane, concurrency: u3
 enum Come {
     /// Straight from its coordinator.
     First,
-    /// It was on its way to a worker that gave it back, or is gone; as far as the limiter remembers, none began.
+    /// It was on its way to a worker that gave it back, or is gone, or another held a copy of it; as far as the limiter remembers,
+    /// none began.
     Returned,
     /// A worker began to deliver it, and is gone.
     Begun {

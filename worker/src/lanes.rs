@@ -43,7 +43,11 @@ pub async fn serve_all(worker: Arc<Worker>) {
                     }
                 }
             }
-            Err(error) => warn!(%error, "New lanes cannot be looked for; those that are known are served"),
+            Err(error) => {
+                warn!(%error, "New lanes cannot be looked for; those that are known are served");
+                // Whether they are open is not known, which leaves them no more idle than they were.
+                lanes.values_mut().for_each(|served| served.seen = Instant::now());
+            }
         }
         leaving.extend(lanes.extract_if(.., |_, served| served.seen.elapsed() > IDLE).map(|(_, served)| served));
         for served in &leaving {

@@ -38,14 +38,14 @@ fn a_run_is_one_trace_from_plan_to_request() {
     let kinds = |name: &str| -> Vec<(String, i32)> {
         spans.iter().filter(|span| span.name == name).map(|span| (path(span), span.kind)).collect()
     };
-    assert_eq!(kinds("publish"), [("publish < run".to_owned(), SpanKind::Producer as i32)]);
-    assert_eq!(kinds("process"), [("process < publish < run".to_owned(), SpanKind::Consumer as i32)]);
+    assert_eq!(kinds("publish crm"), [("publish crm < run".to_owned(), SpanKind::Producer as i32)]);
+    assert_eq!(kinds("process crm"), [("process crm < publish crm < run".to_owned(), SpanKind::Consumer as i32)]);
     let requests = kinds("request");
     assert_eq!(requests.len(), 10, "1,000 records are ten requests");
     assert!(
-        requests
-            .iter()
-            .all(|request| *request == ("request < process < publish < run".to_owned(), SpanKind::Client as i32))
+        requests.iter().all(
+            |request| *request == ("request < process crm < publish crm < run".to_owned(), SpanKind::Client as i32)
+        )
     );
     for (name, within) in [
         ("plan", "run"),

@@ -98,6 +98,7 @@ fn publishing_span(chunk: &Chunk, lane: &Lane) -> (Span, Option<String>) {
     }
     let span = info_span!(
         "publish",
+        otel.name = format!("publish {lane}"),
         otel.kind = "producer",
         messaging.system = "rabbitmq",
         messaging.operation.type = "send",

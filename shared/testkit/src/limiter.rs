@@ -178,7 +178,12 @@ async fn in_flight(limiter: Arc<dyn Limiter>) -> Result<()> {
 async fn revoked(limiter: Arc<dyn Limiter>) -> Result<()> {
     let attempt = attempt();
     ensure!(limiter.revoke("crm", &attempt, 0).await? == Revoked::Taken);
-    ensure!(limiter.claim("crm", &attempt, "w", 60 * SECOND).await? == Claimed::Done, "it was taken back");
+    for again in ["one", "two"] {
+        ensure!(limiter.claim("crm", &attempt, again, 60 * SECOND).await? == Claimed::Done, "it was taken back");
+        ensure!(limiter.revoke("crm", &attempt, 0).await? == Revoked::Taken, "whoever asks again is told the same");
+    }
+    limiter.finish("crm", &attempt).await?;
+    ensure!(limiter.revoke("crm", &attempt, 0).await? == Revoked::Finished, "until another takes its place");
     let next = AttemptId { attempt: 2, ..attempt };
     limiter.claim("crm", &next, "w", 60 * SECOND).await?;
     ensure!(limiter.revoke("crm", &next, 0).await? == Revoked::Held);

@@ -7,9 +7,10 @@ use outflow_destinations::{Batch, Event, Failure, Step};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
+use outflow_model::port::Trouble;
 use outflow_model::port::limiter::{Claimed, Ended};
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::request::Slot;
 use super::{BACKOFF, Delivery, Group, PASSES, Stop, Tools};
@@ -17,9 +18,6 @@ use crate::auth::NoToken;
 
 /// A pause where the destination names none.
 const DEFAULT_PAUSE: Micros = 1_000_000;
-
-/// A permit is as good as when it was given for so long.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// Names a request's records; the same when they are sent again, another for any other set of records.
 fn token(chunk: &ChunkV1, rows: &[u32]) -> String {
@@ -97,7 +95,7 @@ impl Delivery<'_> {
                         let permitted = Instant::now();
                         self.announce(&rows, &state).await?;
                         self.held = chunk.repeatable.then(|| parked(state.clone()));
-                        if permitted.elapsed() > FRESH {
+                        if permitted.elapsed() > Duration::from_micros(account.limits.slack() as u64) {
                             slot = self.permit_anew(slot, rows.len(), request.cost).await?;
                         }
                     }
@@ -130,7 +128,7 @@ impl Delivery<'_> {
                 Err(Failure::Throttled { after, .. }) => {
                     let pause = after.unwrap_or(DEFAULT_PAUSE).max(1_000);
                     debug!(account = account.name, pause_ms = pause / 1_000, "The destination asks for a pause");
-                    self.tools.limiter.pause(&account.name, pause).await?;
+                    self.pause(pause).await?;
                     // The very request that was refused is sent again.
                     sent.take().map_or_else(|| destination.start(&batch), Ok)
                 }
@@ -202,6 +200,17 @@ impl Delivery<'_> {
             self.resolve(true);
         }
         if claim? == Claimed::Mine { Ok(()) } else { Err(Stop::Next(Next::Continue)) }
+    }
+
+    /// Pauses the account. Where the limiter cannot be told, what is left is handed back for as long, which is no try.
+    async fn pause(&mut self, pause: Micros) -> Result<(), Stop> {
+        match self.tools.limiter.pause(&self.account.name, pause).await {
+            Err(error) if error.trouble == Trouble::Unavailable => {
+                warn!(%error, "The limiter cannot be told of a pause; what is left is handed back until its end");
+                Err(self.hand_over(pause, ErrorClass::Throttled))
+            }
+            told => told.map_err(Stop::from),
+        }
     }
 
     /// Another permit for a request that was announced for long: by now the account may be paused, the run stopped, or what was

@@ -176,12 +176,14 @@ impl<'a> Delivery<'a> {
     }
 
     fn cut(&self, rows: &[u32], groups: &mut VecDeque<Group>) {
-        let Account { destination, settings, .. } = self.account;
+        let Account { destination, settings, limits, .. } = self.account;
         let size =
             |bulk| destination.batch_size(self.chunk.operation, &self.chunk.object, settings, bulk).max(1) as usize;
         // What a job left over goes by the usual interface where it fits one call.
         let bulk = self.chunk.bulk && (self.chunk.tries == 0 || rows.len() > size(false));
-        for rows in rows.chunks((size(bulk) >> self.shrink).max(1)) {
+        // A request that is larger than a window would exceed it whenever it leaves.
+        let most = limits.most_records().map_or(usize::MAX, |most| most as usize);
+        for rows in rows.chunks((size(bulk) >> self.shrink).clamp(1, most)) {
             groups.push_back(Group { rows: rows.to_vec(), bulk, durable: None });
         }
     }

@@ -42,17 +42,21 @@ impl Slot {
         Self { limiter: tools.limiter.clone(), account: account.name.clone(), number, dropped: None }
     }
 
-    /// Asks for a place; a wait for its moment that breaks off leaves none behind.
+    /// Asks for a place; a wait for its moment that breaks off leaves none behind, nor does a request that never leaves.
     async fn ask(&mut self, request: &Permit<'_>) -> port::Result<Verdict> {
         self.dropped = Some(Ended::Unsent);
         let verdict = self.limiter.permit(request).await;
         self.dropped = match verdict {
-            Ok(Verdict::Go) => Some(Ended::Sent),
+            // Without an answer it may have been given one.
+            Ok(Verdict::Go) | Err(_) => Some(Ended::Unsent),
             Ok(_) => None,
-            // It may have been given one.
-            Err(_) => Some(Ended::Unsent),
         };
         verdict
+    }
+
+    /// The request leaves.
+    fn leave(&mut self) {
+        self.dropped = Some(Ended::Sent);
     }
 
     pub(super) async fn end(mut self, ended: Ended) -> port::Result<()> {
@@ -91,10 +95,13 @@ impl Delivery<'_> {
         let (mut held, began) = (0, Instant::now());
         let mut slot = Slot::new(self.tools, self.account, request.slot);
         loop {
-            if self.tools.is_draining() {
-                return Err(self.hand_over(0, ErrorClass::Backoff));
-            }
-            match slot.ask(&request).await? {
+            // What is booked for later may be far off.
+            let verdict = tokio::select! {
+                biased;
+                () = self.tools.drained() => return Err(self.hand_over(0, ErrorClass::Backoff)),
+                verdict = slot.ask(&request) => verdict?,
+            };
+            match verdict {
                 Verdict::Go => {
                     histogram!("outflow_limiter_wait_seconds", "lane" => self.account.name.clone())
                         .record(began.elapsed());
@@ -131,7 +138,7 @@ impl Delivery<'_> {
     }
 
     /// What is left is published again later, which is no try.
-    fn hand_over(&mut self, after: Micros, class: ErrorClass) -> Stop {
+    pub(super) fn hand_over(&mut self, after: Micros, class: ErrorClass) -> Stop {
         Stop::Next(Next::Again { after, counted: false, parked: self.held.take(), class })
     }
 
@@ -140,10 +147,11 @@ impl Delivery<'_> {
         &mut self,
         request: &Request,
         added: &Added,
-        slot: Slot,
+        mut slot: Slot,
     ) -> Result<Result<Response, NoAnswer>, Stop> {
         let span = if self.book.report.requests < RECORDED { self.span(request) } else { Span::none() };
         let began = Instant::now();
+        slot.leave();
         let sent = self.account.transport.send(request, added).instrument(span.clone()).await;
         let lane = self.account.name.clone();
         histogram!("outflow_api_request_seconds", "lane" => lane.clone()).record(began.elapsed());

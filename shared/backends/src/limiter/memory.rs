@@ -40,6 +40,8 @@ struct Claim {
     attempt: Attempt,
     /// Nobody, where the attempt is finished.
     holder: Option<String>,
+    /// It was taken back before anybody held it.
+    unheld: bool,
     /// Until when nobody else takes it.
     until: Micros,
     /// Until when it is remembered.
@@ -56,10 +58,29 @@ impl State {
     fn finish(&mut self, attempt: &AttemptId, now: Micros) {
         let newer = self.claims.get(&chunk_of(attempt)).is_some_and(|claim| claim.attempt > attempt.attempt);
         if !newer {
-            let claim =
-                Claim { attempt: attempt.attempt, holder: None, until: now, known: now + REMEMBERED, announced: 0 };
+            let (attempt_no, known) = (attempt.attempt, now + REMEMBERED);
+            let claim = Claim { attempt: attempt_no, holder: None, unheld: false, until: now, known, announced: 0 };
             self.claims.insert(chunk_of(attempt), claim);
         }
+    }
+
+    /// What forbids a request: its run's gate is closed, or somebody else has the attempt.
+    fn forbids(&self, request: &Request<'_>, now: Micros) -> Option<Verdict> {
+        let attempt = request.attempt?;
+        if self.gates.get(&attempt.run).is_none_or(|(until, ..)| *until <= now) {
+            return Some(Verdict::Closed);
+        }
+        let is_own = self
+            .claims
+            .get(&chunk_of(attempt))
+            .is_some_and(|claim| claim.attempt == attempt.attempt && claim.holder.as_deref() == Some(request.worker));
+        (!is_own).then_some(Verdict::Lost)
+    }
+
+    /// Until when an account is paused, where that is after `now`.
+    fn pauses(&self, account: &str, now: Micros) -> Option<Verdict> {
+        let until = self.accounts.get(account)?.usage.paused_until();
+        (until > now).then_some(Verdict::Later { wait: until - now, cause: Cause::Paused })
     }
 }
 
@@ -91,7 +112,9 @@ impl MemoryLimiter {
         let used = self.quotas.daily(account, day).await?;
         self.with(|state| {
             let known = state.accounts.entry(account.to_owned()).or_default();
-            known.usage.learn_daily(now, used, None);
+            // No less than another request that has read it meanwhile has added.
+            let so_far = known.usage.daily(now).1;
+            known.usage.learn_daily(now, used.max(so_far), None);
             if used > 0 {
                 known.usage.resume();
             }
@@ -193,7 +216,7 @@ impl Limiter for MemoryLimiter {
             };
             let (holder, announced) = (Some(worker.to_owned()), requests.max(before));
             let known = now + REMEMBERED;
-            let claim = Claim { attempt: attempt.attempt, holder, until: now + lease, known, announced };
+            let claim = Claim { attempt: attempt.attempt, holder, unheld: false, until: now + lease, known, announced };
             state.claims.insert(chunk_of(attempt), claim);
             claimed
         }))
@@ -205,12 +228,16 @@ impl Limiter for MemoryLimiter {
             let revoked = match state.claims.get(&chunk_of(attempt)) {
                 Some(claim) if claim.attempt > attempt.attempt => return Revoked::Finished,
                 Some(claim) if claim.attempt < attempt.attempt => Revoked::Taken,
+                Some(Claim { holder: None, unheld: true, .. }) => Revoked::Taken,
                 Some(Claim { holder: None, .. }) => return Revoked::Finished,
                 Some(claim) if claim.until + grace > now => return Revoked::Held,
                 Some(Claim { announced, .. }) => Revoked::Lapsed { announced: *announced },
                 None => Revoked::Taken,
             };
             state.finish(attempt, now);
+            if let Some(claim) = state.claims.get_mut(&chunk_of(attempt)) {
+                claim.unheld = revoked == Revoked::Taken;
+            }
             revoked
         }))
     }
@@ -234,18 +261,11 @@ impl Limiter for MemoryLimiter {
             timeout: request.timeout,
         };
         let answer = self.with(|state| {
-            if let Some(attempt) = request.attempt {
-                if state.gates.get(&attempt.run).is_none_or(|(until, ..)| *until <= now) {
-                    return Err(Verdict::Closed);
-                }
-                match state.claims.get_mut(&chunk_of(attempt)) {
-                    Some(claim)
-                        if claim.attempt == attempt.attempt && claim.holder.as_deref() == Some(request.worker) =>
-                    {
-                        (claim.until, claim.known) = (now + request.lease, now + REMEMBERED);
-                    }
-                    _ => return Err(Verdict::Lost),
-                }
+            if let Some(verdict) = state.forbids(request, now) {
+                return Err(verdict);
+            }
+            if let Some(claim) = request.attempt.and_then(|attempt| state.claims.get_mut(&chunk_of(attempt))) {
+                (claim.until, claim.known) = (now + request.lease, now + REMEMBERED);
             }
             let account = state.accounts.entry(request.account.to_owned()).or_default();
             Ok(account.usage.acquire(&account.learned.lower(request.limits), now, &ask))
@@ -262,11 +282,11 @@ impl Limiter for MemoryLimiter {
         }
         if at > now {
             tokio::time::sleep(Duration::from_micros((at - now) as u64)).await;
+            // Meanwhile the run may have been stopped, or the account paused.
             let now = self.clock.now();
-            let until =
-                self.with(|state| state.accounts.get(request.account).map_or(0, |known| known.usage.paused_until()));
-            if until > now {
-                return Ok(Verdict::Later { wait: until - now, cause: Cause::Paused });
+            let changed = self.with(|state| state.forbids(request, now).or_else(|| state.pauses(request.account, now)));
+            if let Some(verdict) = changed {
+                return Ok(verdict);
             }
         }
         booked.kept = true;
@@ -308,5 +328,59 @@ impl Limiter for MemoryLimiter {
             super::tell_of(account, told);
         }
         super::keep_reserve(self, account, configured.pause_for(told)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outflow_model::limit::{Unit, Window};
+
+    use super::*;
+    use crate::SystemClock;
+
+    /// Nothing was used, and nothing is kept.
+    struct Unused;
+
+    #[async_trait]
+    impl Quotas for Unused {
+        async fn daily(&self, _account: &str, _day: i64) -> Result<u64> {
+            Ok(0)
+        }
+
+        async fn set_daily(&self, _account: &str, _day: i64, _used: u64) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_booked_does_not_leave_once_its_run_is_stopped() -> Result<()> {
+        let limiter = MemoryLimiter::new(Arc::new(SystemClock::default()), Arc::new(Unused));
+        let windows = vec![Window { unit: Unit::Requests, limit: 1, per_ms: 500 }];
+        let limits = Limits { windows, in_flight: Some(2), ..Limits::default() };
+        let attempt = AttemptId { run: RunId::new(1, 1), chunk: 0, attempt: 1 };
+        let ask = |slot, attempt| Request {
+            account: "crm",
+            limits: &limits,
+            attempt,
+            worker: "w",
+            slot,
+            lease: 60_000_000,
+            timeout: 60_000_000,
+            records: 1,
+            cost: 1,
+            urgent: false,
+            sync: "s",
+            weight: 1,
+        };
+        limiter.open_gate("crm", &attempt.run, 1, 60_000_000).await?;
+        limiter.claim("crm", &attempt, "w", 60_000_000).await?;
+        let [first, second, third] = [ask(1, Some(&attempt)), ask(2, Some(&attempt)), ask(3, None)];
+        assert_eq!(limiter.permit(&first).await?, Verdict::Go);
+        let (booked, closed) = tokio::join!(limiter.permit(&second), limiter.close_gate("crm", &attempt.run));
+        closed?;
+        assert_eq!(booked?, Verdict::Closed);
+        let next = limiter.permit(&third).await?;
+        assert!(!matches!(next, Verdict::Later { cause: Cause::InFlight, .. }), "its place was not given back");
+        Ok(())
     }
 }

@@ -20,6 +20,14 @@ pub use usage::Usage;
 /// A moment or a duration in microseconds.
 pub type Micros = i64;
 
+/// A fiftieth of a window is left for what the network may add, but no less than this…
+const JITTER_MIN: Micros = 10_000;
+/// …and no more than this.
+const JITTER_MAX: Micros = 1_000_000;
+/// No request is booked further ahead than this, and no urgent one further than four times this: whoever waits longer asks again, and
+/// holds nothing meanwhile.
+const BOOKED_MAX: Micros = 2_000_000;
+
 /// What a window counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -163,8 +171,20 @@ impl Limits {
     pub fn terms(&self, ask: &Ask<'_>) -> Terms {
         let windows: Vec<_> = self.windows.iter().map(|window| window.term(ask, self.reserve_percent)).collect();
         let ahead = windows.iter().map(|term| term.interval).max().unwrap_or(0);
-        let horizon = if ask.urgent { 4 * ahead.max(50_000) } else { ahead };
+        let booked = ahead.min(BOOKED_MAX);
+        let horizon = if ask.urgent { 4 * booked.max(50_000) } else { booked };
         Terms { windows, ahead, horizon, share: 1_000 / i64::from(ask.weight.max(1)) }
+    }
+
+    /// How late a request may leave after its permit: so much the narrowest of the windows leaves for the way to the destination.
+    pub fn slack(&self) -> Micros {
+        self.windows.iter().map(Window::jitter).min().unwrap_or(JITTER_MAX)
+    }
+
+    /// How many records a request may have, where windows count them: at least one.
+    pub fn most_records(&self) -> Option<u64> {
+        let counting = self.windows.iter().filter(|window| window.unit == Unit::Records);
+        counting.map(|window| window.ours(self.reserve_percent)).min()
     }
 
     /// How many requests of a day's `quota` are ours.
@@ -184,12 +204,17 @@ impl Window {
         ours(self.limit, reserve_percent).max(1)
     }
 
+    /// What the network may add between two requests.
+    fn jitter(&self) -> Micros {
+        (self.per_ms as i64 * 1_000 / 50).clamp(JITTER_MIN, JITTER_MAX)
+    }
+
     fn term(&self, ask: &Ask<'_>, reserve_percent: u8) -> Term {
         let limit = self.ours(reserve_percent) as i64;
         // Requests that may leave together after a pause: few, since they are taken from the sustained rate.
         let burst = (limit / 64).max(1);
         let per = self.per_ms as i64 * 1_000;
-        let jitter = (per / 50).clamp(10_000, 1_000_000);
+        let jitter = self.jitter();
         let interval = ((per + jitter) + limit - burst) / (limit - burst + 1);
         let units = match self.unit {
             Unit::Requests => 1,
@@ -198,5 +223,43 @@ impl Window {
         };
         let bound = (self.unit != Unit::Requests).then_some(Bound { units: limit, within: per + jitter });
         Term { units, interval, tolerance: (burst - 1) * interval, bound }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(windows: &[(Unit, u64, u64)], reserve_percent: u8) -> Limits {
+        let windows =
+            windows.iter().map(|(unit, limit, per_ms)| Window { unit: *unit, limit: *limit, per_ms: *per_ms });
+        Limits { windows: windows.collect(), reserve_percent, ..Limits::default() }
+    }
+
+    #[test]
+    fn a_request_may_leave_as_late_as_its_narrowest_window_allows() {
+        let [short, long] = [(Unit::Requests, 4, 1_000), (Unit::Cost, 100, 60_000)];
+        assert_eq!(limits(&[long, short], 0).slack(), 20_000);
+        assert_eq!(limits(&[long], 0).slack(), 1_000_000);
+        assert_eq!(limits(&[(Unit::Requests, 1, 1)], 0).slack(), 10_000);
+        assert_eq!(limits(&[], 0).slack(), 1_000_000);
+    }
+
+    #[test]
+    fn a_request_has_no_more_records_than_the_least_of_its_windows() {
+        let windows = [(Unit::Requests, 4, 1_000), (Unit::Records, 500, 1_000), (Unit::Records, 300, 60_000)];
+        assert_eq!(limits(&windows, 40).most_records(), Some(180));
+        assert_eq!(limits(&windows[..1], 0).most_records(), None);
+        assert_eq!(limits(&[(Unit::Records, 1, 1_000)], 99).most_records(), Some(1));
+    }
+
+    #[test]
+    fn nothing_is_booked_for_a_moment_that_is_far_off() {
+        let ask = Ask { records: 1, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, timeout: 0 };
+        let slow = limits(&[(Unit::Requests, 1, 60_000)], 0);
+        assert_eq!(slow.terms(&ask).horizon, BOOKED_MAX);
+        assert_eq!(slow.terms(&Ask { urgent: true, ..ask }).horizon, 4 * BOOKED_MAX);
+        let quick = limits(&[(Unit::Requests, 1, 1_000)], 0).terms(&ask);
+        assert_eq!(quick.horizon, quick.ahead);
     }
 }

@@ -82,7 +82,7 @@ impl Usage {
                 log.book(term.units, bound, at);
             }
         }
-        self.in_flight.insert(ask.slot, now + ask.timeout);
+        self.in_flight.insert(ask.slot, at + ask.timeout);
         self.daily += 1;
         Answer::Send { at }
     }
@@ -115,11 +115,12 @@ impl Usage {
     }
 
     /// The destination says how much of the day's quota is used, for others may use the account too, and how much there
-    /// is.
+    /// is. Less is believed where it is below half of what is known: its day begins at another hour than ours. A little less is no
+    /// news, for what is under way has not been counted there.
     pub fn learn_daily(&mut self, now: Micros, used: u64, allowed: Option<u64>) {
         self.roll_day(now);
         self.allowed = allowed.or(self.allowed);
-        self.daily = self.daily.max(used);
+        self.daily = if used < self.daily / 2 { used } else { self.daily.max(used) };
     }
 
     /// Requests counted for the day of `now`, with the day: what must survive a restart.
@@ -315,6 +316,32 @@ mod tests {
         assert_eq!(usage.acquire(&limits, DAY + 1, &ASK), Answer::Later { at: 2 * DAY, cause: Cause::Daily });
         assert!(matches!(usage.acquire(&limits, 2 * DAY, &ASK), Answer::Send { .. }));
         assert_eq!(usage.daily(2 * DAY), (2, 1));
+    }
+
+    #[test]
+    fn a_destination_whose_day_begins_at_another_hour_is_believed() {
+        let limits = Limits { daily: Some(100), ..Limits::default() };
+        let mut usage = Usage::default();
+        for (told, known) in [(100, 100), (50, 100), (49, 49), (24, 49), (23, 23), (60, 60)] {
+            usage.learn_daily(DAY, told, None);
+            assert_eq!(usage.daily(DAY), (1, known), "{told} were told");
+        }
+        assert!(matches!(usage.acquire(&limits, DAY, &ASK), Answer::Send { .. }));
+    }
+
+    #[test]
+    fn a_place_is_held_from_when_the_request_leaves() {
+        let limits = Limits { in_flight: Some(2), ..limits(1, 1_000) };
+        let mut usage = Usage::default();
+        assert!(matches!(usage.acquire(&limits, DAY, &ASK), Answer::Send { .. }));
+        let Answer::Send { at } = usage.acquire(&limits, DAY, &Ask { slot: 1, ..ASK }) else {
+            panic!("it is not booked")
+        };
+        assert!(at > DAY);
+        let (next, lapses) = (Ask { slot: 2, ..ASK }, at + ASK.timeout);
+        usage.acquire(&limits, lapses - 1_000, &Ask { slot: 3, ..ASK });
+        assert!(matches!(usage.acquire(&limits, lapses - 1, &next), Answer::Later { cause: Cause::InFlight, .. }));
+        assert!(matches!(usage.acquire(&limits, lapses, &next), Answer::Send { .. }));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 use redis::{FromRedisValue, Script, ScriptInvocation};
+use tracing::debug;
 
 use crate::SystemClock;
 use crate::clock::SharedClock;
@@ -172,7 +173,6 @@ impl RedisLimiter {
         if let Some(attempt) = attempt {
             call.key(self.gate(account, &attempt.run)).key(self.claims(account, &attempt.run));
         }
-        let optional = |number: Option<u64>| number.map_or(-1, |number| number as i64);
         call.arg(now)
             .arg(slot)
             .arg(lease)
@@ -233,20 +233,29 @@ impl RedisLimiter {
     /// Takes the day's use to the ledger, or back from there where Redis has forgotten it.
     async fn keep_daily(&self, account: &str) -> Result<()> {
         let Some(quotas) = &self.quotas else { return Ok(()) };
-        let (day, used) = self.daily(account, -1, 0, None).await?;
+        let (day, used, lowered) = self.daily(account, -1, None, None).await?;
         let written = quotas.daily(account, day).await?;
-        if written > used {
-            self.daily(account, day, written, None).await?;
+        // What a destination has told to be less was written before.
+        if written > used && lowered == 0 {
+            self.daily(account, day, Some(written), None).await?;
         } else if used > written {
             quotas.set_daily(account, day, used).await?;
         }
         Ok(())
     }
 
-    async fn daily(&self, account: &str, day: i64, used: u64, allowed: Option<u64>) -> Result<(i64, u64)> {
+    async fn daily(&self, account: &str, day: i64, used: Option<u64>, allowed: Option<u64>) -> Result<(i64, u64, i64)> {
         let mut call = self.scripts.daily.prepare_invoke();
-        call.key(self.key(account, "usage")).arg(day).arg(used).arg(allowed.map_or(-1, |allowed| allowed as i64));
+        call.key(self.key(account, "usage")).arg(day).arg(optional(used)).arg(optional(allowed));
         self.invoke(&call).await
+    }
+
+    /// Tells everybody of a pause that is known here until then.
+    async fn tell_pause(&self, account: &str, until: Instant, wait: Micros) -> Result<()> {
+        let mut call = self.scripts.pause.prepare_invoke();
+        let _: () = self.invoke(call.key(self.key(account, "pause")).arg(wait)).await?;
+        self.share.told_pause(account, until);
+        Ok(())
     }
 }
 
@@ -261,6 +270,11 @@ fn names(limits: &Limits) -> impl Iterator<Item = String> {
         let alike = |other: &&Window| (other.unit, other.per_ms) == (window.unit, window.per_ms);
         format!("{unit}/{}/{}", window.per_ms, limits.windows.iter().take(place).filter(alike).count())
     })
+}
+
+/// As the scripts are told it: -1 for nothing.
+fn optional(number: Option<u64>) -> i64 {
+    number.map_or(-1, |number| number as i64)
 }
 
 fn millis(micros: Micros) -> i64 {
@@ -332,12 +346,21 @@ impl Limiter for RedisLimiter {
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
         let (limits, _) = self.learned.lower(request.account, request.limits);
         let request = &Request { limits: &limits, ..*request };
+        if let Some((until, wait)) = self.share.untold(request.account) {
+            if self.tell_pause(request.account, until, wait).await.is_ok() {
+                debug!(account = request.account, wait, "Redis is told of a pause that began without it");
+            }
+            return Ok(Verdict::Later { wait, cause: Cause::Paused });
+        }
         let (asked, owed) = (Instant::now(), self.share.owed(request.account));
-        let Told { code, wait, open, counted } = match self.ask(request, 0, owed).await {
+        let Told { code, wait, open, counted } = match self.ask(request, 0, owed.micros).await {
             Ok(told) => told,
             Err(error) => return self.share.permit(request).ok_or(error),
         };
-        self.share.answered(request.account, owed);
+        if code != OTHER_LIMITS {
+            owed.told();
+        }
+        self.share.answered(request.account);
         if counted == 1 {
             self.share.counts_days(request.account);
         }
@@ -381,14 +404,13 @@ impl Limiter for RedisLimiter {
     }
 
     async fn pause(&self, account: &str, wait: Micros) -> Result<()> {
-        self.share.pause(account, wait);
-        let mut call = self.scripts.pause.prepare_invoke();
-        self.invoke(call.key(self.key(account, "pause")).arg(wait)).await
+        let until = self.share.pause_untold(account, wait);
+        self.tell_pause(account, until, wait).await
     }
 
     async fn learn_daily(&self, account: &str, used: u64, allowed: Option<u64>) -> Result<()> {
         self.share.counts_days(account);
-        self.daily(account, -1, used, allowed).await?;
+        self.daily(account, -1, Some(used), allowed).await?;
         Ok(())
     }
 

@@ -178,6 +178,6 @@ for _, window in ipairs(windows) do
 end
 redis.call('HSET', usage, 'day', text(day), 'daily', text(daily + 1))
 redis.call('PEXPIRE', usage, 172800000)
-redis.call('ZADD', flight, text(now + timeout), slot)
+redis.call('ZADD', flight, text(at + timeout), slot)
 redis.call('PEXPIRE', flight, 86400000)
 return {0, at - now, open, counted}

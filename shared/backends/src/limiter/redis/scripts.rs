@@ -1,7 +1,8 @@
 //! What the limiter does in Redis besides permits: each in one step, on this server's time.
 
 // The claims of a run are one hash, which lives as long as its gate is renewed: by chunk `ATTEMPT MOMENT HOLDER`, where nobody
-// else takes the attempt until the moment, in microseconds, and where nobody holds it the attempt is finished. Of attempts
+// else takes the attempt until the moment, in microseconds, and where nobody holds it the attempt is finished; with the moment 1 it
+// was taken back before anybody held it. Of attempts
 // that are not the chunk's newest nothing is kept: they are finished. Of an attempt with announced requests the hash has by `n` and
 // chunk `ATTEMPT REQUESTS`, too.
 
@@ -31,6 +32,7 @@ return {claimed, announced}";
 
 /// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, grace in microseconds. Answers
 /// {what, requests that were announced}: 1 nobody ever held it, 2 its holder is gone for longer than that, 0 held, -1 finished before.
+/// Whoever asks again about what nobody ever held is told the same: what was to be written of it may not have been.
 pub(super) const REVOKE: &str = "
 local time = redis.call('TIME')
 local now, attempt, revoked = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
@@ -38,6 +40,10 @@ local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if claim then
   local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
   newest = tonumber(newest)
+  if newest == attempt and holder == '' and until_then == '1' then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3])
+    return {1, 0}
+  end
   if newest > attempt or (newest == attempt and holder == '') then return {-1, 0} end
   if newest == attempt then
     if until_then + ARGV[4] > now then return {0, 0} end
@@ -45,7 +51,7 @@ if claim then
   end
 end
 local of, announced = string.match(redis.call('HGET', KEYS[1], 'n' .. ARGV[1]) or '', '^(%d+) (%d+)$')
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ')
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. (revoked == 1 and ' 1 ' or ' 0 '))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {revoked, of == ARGV[2] and tonumber(announced) or 0}";
 
@@ -107,15 +113,23 @@ if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 and ARGV[2] == '1' then
   if tonumber(redis.call('HGET', KEYS[2], 'daily') or 0) > 0 then redis.call('HINCRBY', KEYS[2], 'daily', -1) end
 end";
 
-/// KEYS usage; ARGV the day (-1: today), requests used on it, what is allowed a day (-1: not told). Answers {day, used}.
+/// KEYS usage; ARGV the day of which the ledger knows (-1: the destination tells, of today), requests used on it (-1: not told), what
+/// is allowed a day (-1: not told). As in `Usage`, less is believed of a destination where it is below half of what is known.
+/// Answers {day, used, 1 where less was believed on it}.
 pub(super) const DAILY: &str = "
 local time = redis.call('TIME')
 local today = math.floor((time[1] * 1000000 + time[2]) / 86400000000)
 local known = redis.call('HMGET', KEYS[1], 'day', 'daily')
 local used = tonumber(known[2] or 0)
 if tonumber(known[1] or 0) < today then used = 0 end
-if ARGV[1] == '-1' or tonumber(ARGV[1]) == today then used = math.max(used, tonumber(ARGV[2])) end
+local told = tonumber(ARGV[2])
+if ARGV[1] == '-1' and told >= 0 and told < math.floor(used / 2) then
+  used = told
+  redis.call('HSET', KEYS[1], 'lowered', today)
+elseif ARGV[1] == '-1' or tonumber(ARGV[1]) == today then
+  used = math.max(used, told)
+end
 redis.call('HSET', KEYS[1], 'day', today, 'daily', string.format('%.0f', used))
 if ARGV[3] ~= '-1' then redis.call('HSET', KEYS[1], 'allowed', ARGV[3]) end
 redis.call('PEXPIRE', KEYS[1], 172800000)
-return {today, used}";
+return {today, used, tonumber(redis.call('HGET', KEYS[1], 'lowered') or -1) == today and 1 or 0}";

@@ -35,9 +35,13 @@ struct Known {
     holds: HashMap<AttemptId, (String, Instant)>,
     /// Accounts that have been without Redis since it answered last.
     alone: HashMap<String, Alone>,
+    /// What requests used up of accounts that Redis was not asked for and is to be told of, in microseconds.
+    owed: HashMap<String, Micros>,
     /// Requests that were permitted here.
     slots: HashSet<u64>,
     paused: HashMap<String, Instant>,
+    /// Pauses that Redis has not been told of.
+    untold: HashMap<String, Instant>,
     /// Accounts of which days are counted.
     counted: HashSet<String>,
 }
@@ -48,17 +52,37 @@ struct Alone {
     pace: RateLimiter<NotKeyed, InMemoryState, Time>,
     /// What each request takes: as much as the largest so far, so that nothing is saved up.
     takes: NonZeroU32,
-    /// What its requests use up of the account, in microseconds.
-    owed: Micros,
 }
 
 impl Alone {
-    fn new(takes: NonZeroU32, owed: Micros, time: Time) -> Option<Self> {
+    fn new(takes: NonZeroU32, time: Time) -> Option<Self> {
         let quota = Quota::with_period(Duration::from_micros(1))?.allow_burst(takes);
         let pace = RateLimiter::direct_with_clock(quota, time);
         // All that a new one allows at once.
         pace.check_n(takes).ok()?.ok()?;
-        Some(Self { pace, takes, owed })
+        Some(Self { pace, takes })
+    }
+}
+
+/// What Redis is being told of that was used up of an account. Where it was not, that is owed still.
+pub(super) struct Owed<'a> {
+    share: &'a LocalShare,
+    account: &'a str,
+    pub(super) micros: Micros,
+}
+
+impl Owed<'_> {
+    /// Redis was told.
+    pub(super) fn told(mut self) {
+        self.micros = 0;
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        if self.micros > 0 {
+            *self.share.known().owed.entry(self.account.to_owned()).or_default() += self.micros;
+        }
     }
 }
 
@@ -92,23 +116,16 @@ impl LocalShare {
         self.known().workers = workers;
     }
 
-    /// Microseconds of an account that were used up here, and that Redis is to be told of.
-    pub(super) fn owed(&self, account: &str) -> Micros {
-        self.known().alone.get(account).map_or(0, |alone| alone.owed)
+    /// Takes what was used up of an account here and Redis is to be told of: of many that ask at once, one tells it.
+    pub(super) fn owed<'a>(&'a self, account: &'a str) -> Owed<'a> {
+        let micros = self.known().owed.remove(account).unwrap_or(0);
+        Owed { share: self, account, micros }
     }
 
-    /// Redis has answered for an account, and was told what was owed.
-    pub(super) fn answered(&self, account: &str, owed: Micros) {
-        let mut known = self.known();
-        if let Some(alone) = known.alone.remove(account) {
+    /// Redis has answered for an account.
+    pub(super) fn answered(&self, account: &str) {
+        if self.known().alone.remove(account).is_some() {
             warn!(account, "Redis answers again; the account's budget is shared");
-            if alone.owed > owed {
-                // Permitted while it was being asked.
-                known.alone.extend(
-                    Alone::new(alone.takes, alone.owed - owed, self.time.clone())
-                        .map(|alone| (account.to_owned(), alone)),
-                );
-            }
         }
     }
 
@@ -131,14 +148,35 @@ impl LocalShare {
         let (mut known, now) = (self.known(), self.time.now());
         known.holds.retain(|_, (_, until)| *until > now);
         known.paused.retain(|_, until| *until > now);
+        known.untold.retain(|_, until| *until > now);
     }
 
     /// The account is closed for so long.
-    pub(super) fn pause(&self, account: &str, wait: Micros) {
+    pub(super) fn pause(&self, account: &str, wait: Micros) -> Instant {
         let until = self.time.now() + Duration::from_micros(wait.max(0) as u64);
+        later(&mut self.known().paused, account, until);
+        until
+    }
+
+    /// The account is closed for so long, of which Redis is to be told.
+    pub(super) fn pause_untold(&self, account: &str, wait: Micros) -> Instant {
+        let until = self.pause(account, wait);
+        later(&mut self.known().untold, account, until);
+        until
+    }
+
+    /// Until when the account is closed, and for how long from now, where Redis has not been told of it.
+    pub(super) fn untold(&self, account: &str) -> Option<(Instant, Micros)> {
+        let (known, now) = (self.known(), self.time.now());
+        known.untold.get(account).filter(|until| **until > now).map(|until| (*until, micros(*until - now).max(1)))
+    }
+
+    /// Redis was told of a pause until then.
+    pub(super) fn told_pause(&self, account: &str, until: Instant) {
         let mut known = self.known();
-        let paused = known.paused.entry(account.to_owned()).or_insert(until);
-        *paused = until.max(*paused);
+        if known.untold.get(account).is_some_and(|untold| *untold <= until) {
+            known.untold.remove(account);
+        }
     }
 
     /// The account's days are counted.
@@ -166,10 +204,10 @@ impl LocalShare {
         let (takes, uses) = cost(request, known.workers)?;
         let alone = match known.alone.remove(account) {
             Some(alone) if alone.takes >= takes => alone,
-            Some(alone) => Alone::new(takes, alone.owed, self.time.clone())?,
+            Some(_) => Alone::new(takes, self.time.clone())?,
             None => {
                 warn!(account, "Redis does not answer; this worker goes on with its own share of the account");
-                Alone::new(takes, 0, self.time.clone())?
+                Alone::new(takes, self.time.clone())?
             }
         };
         let alone = known.alone.entry(account.to_owned()).or_insert(alone);
@@ -178,7 +216,7 @@ impl LocalShare {
             let wait = micros(not_yet.wait_time_from(now)).max(1_000);
             return Some(Verdict::Later { wait, cause: Cause::Window });
         }
-        alone.owed += uses;
+        *known.owed.entry(account.to_owned()).or_default() += uses;
         known.slots.insert(slot);
         counter!("outflow_limiter_alone_total", "lane" => account.to_owned()).increment(1);
         Some(Verdict::Go)
@@ -212,6 +250,12 @@ impl Known {
         let held = request.attempt.and_then(|attempt| self.holds.get(attempt));
         held.is_some_and(|(holder, until)| holder == request.worker && *until > now)
     }
+}
+
+/// An account is closed until then; never shortens a pause.
+fn later(pauses: &mut HashMap<String, Instant>, account: &str, until: Instant) {
+    let known = pauses.entry(account.to_owned()).or_insert(until);
+    *known = until.max(*known);
 }
 
 fn micros(time: Duration) -> Micros {
@@ -300,6 +344,35 @@ mod tests {
         assert!(moments.len() > 4 && most(&moments, 10_000) <= 5_000, "{moments:?}");
         let gap = moments.windows(2).filter(|pair| pair[1].0 == pair[0].0).count();
         assert!(gap <= moments.len() / 2, "no more than one of each worker at a time: {moments:?}");
+    }
+
+    #[test]
+    fn what_is_owed_is_told_once_and_again_where_it_was_not_heard() {
+        let share = LocalShare::new();
+        share.known().owed.insert("crm".to_owned(), 7);
+        let (first, second) = (share.owed("crm"), share.owed("crm"));
+        assert_eq!((first.micros, second.micros), (7, 0));
+        share.known().owed.insert("crm".to_owned(), 2);
+        drop((first, second));
+        let again = share.owed("crm");
+        assert_eq!(again.micros, 9, "what was permitted meanwhile is owed, too");
+        again.told();
+        assert_eq!(share.owed("crm").micros, 0);
+    }
+
+    #[test]
+    fn a_pause_is_told_until_redis_has_heard_of_it() {
+        let share = LocalShare::new();
+        share.pause("crm", 60_000_000);
+        assert_eq!(share.untold("crm"), None, "Redis knows of this one");
+        let first = share.pause_untold("crm", 60_000_000);
+        let second = share.pause_untold("crm", 90_000_000);
+        share.told_pause("crm", first);
+        assert_eq!(share.untold("crm").map(|(until, _)| until), Some(second));
+        share.told_pause("crm", second);
+        assert_eq!(share.untold("crm"), None);
+        share.pause_untold("crm", 0);
+        assert_eq!(share.untold("crm"), None, "it has ended");
     }
 
     #[test]
