@@ -8,13 +8,15 @@ mod files;
 mod normalize;
 mod port;
 mod postgres;
+mod reader;
 pub mod shape;
 mod sql;
 mod sqlite;
 
 pub use config::{FileFormat, FilesConfig, PostgresConfig, SourceConfig, SqliteConfig};
 pub use error::SourceError;
-pub use port::{Batches, Extraction, Query, Source};
+pub use port::{Extraction, Query, Source};
+pub use reader::Batches;
 
 use std::path::Path;
 use std::sync::Arc;

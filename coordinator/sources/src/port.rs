@@ -1,12 +1,11 @@
 //! The source port.
 
-use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use outflow_model::mapping::SourceColumn;
-use tokio::sync::mpsc;
 
 use crate::error::SourceError;
+use crate::reader::Batches;
 
 /// What a model asks a source for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,9 +15,6 @@ pub enum Query {
     /// Files: a path, a folder or a pattern with `*` and `**`.
     Files(String),
 }
-
-/// Batches as they arrive; ends after the last one or after an error.
-pub type Batches = mpsc::Receiver<Result<RecordBatch, SourceError>>;
 
 /// A model's result on its way.
 pub struct Extraction {

@@ -15,15 +15,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{
     AssertSqlSafe, Column, ConnectOptions, Connection, Executor, Row, SqlSafeStr, SqlStr, Statement, TypeInfo, ValueRef,
 };
-use tokio::sync::mpsc;
 
 use crate::error::SourceError;
 use crate::port::{Extraction, Query, Source};
+use crate::reader::{Batches, Sink};
 use crate::shape;
 use crate::sql::{narrowed, quoted, trimmed};
 
 const ROWS: usize = 8_192;
-const AHEAD: usize = 2;
 
 /// A SQLite database file.
 pub(crate) struct Sqlite {
@@ -129,35 +128,34 @@ impl Source for Sqlite {
         let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
         let sql = narrowed(model, &names);
         let schema = shape::schema(&columns);
-        let (sender, batches) = mpsc::channel(AHEAD);
-        let mut builder = Batch::new(&columns);
-        tokio::spawn(async move {
-            let result = async {
-                let mut rows = connection.fetch(safe(sql));
-                loop {
-                    let next = rows.try_next().await;
-                    let next = next.map_err(|error| SourceError::Broken {
-                        rows: builder.total,
-                        reason: SourceError::reason(&error),
-                    })?;
-                    let Some(row) = next else { break };
-                    builder.push(&row)?;
-                    if builder.rows == ROWS && sender.send(Ok(builder.take()?)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                if builder.rows > 0 {
-                    _ = sender.send(Ok(builder.take()?)).await;
-                }
-                Ok(())
-            }
-            .await;
-            if let Err(error) = result {
-                _ = sender.send(Err(error)).await;
-            }
-        });
+        let builder = Batch::new(&columns);
+        let batches = Batches::read(|sink| read(connection, sql, builder, sink));
         Ok(Extraction { columns, schema, batches })
     }
+}
+
+/// Hands on what the statement returns; ends early where nobody wants more.
+async fn read(
+    mut connection: SqliteConnection,
+    sql: String,
+    mut builder: Batch,
+    sink: Sink,
+) -> Result<(), SourceError> {
+    let mut rows = connection.fetch(safe(sql));
+    loop {
+        let next = rows.try_next().await;
+        let next =
+            next.map_err(|error| SourceError::Broken { rows: builder.total, reason: SourceError::reason(&error) })?;
+        let Some(row) = next else { break };
+        builder.push(&row)?;
+        if builder.rows == ROWS && !sink.send(builder.take()?).await {
+            return Ok(());
+        }
+    }
+    if builder.rows > 0 {
+        sink.send(builder.take()?).await;
+    }
+    Ok(())
 }
 
 enum Builder {

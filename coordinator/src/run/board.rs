@@ -1,13 +1,14 @@
 //! Where the chunks of a run under delivery stand.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use outflow_model::id::{Attempt, AttemptId, ChunkNo, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::Chunk;
+use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::wire::{Next, ParkedV1, ReportV1, RowRefusal};
 
 use super::Stopped;
@@ -16,6 +17,8 @@ use crate::project::DeliveryConfig;
 
 /// Chunks in flight hold no more than this of the plan, in bytes.
 const IN_FLIGHT: u64 = 64 * 1024 * 1024;
+/// The board is looked at this often, where nothing else makes it move.
+const PAUSE: Duration = Duration::from_millis(200);
 /// A publication of a chunk that a worker has, or will get.
 pub(super) struct InFlight {
     pub(super) attempt: Attempt,
@@ -114,9 +117,16 @@ impl Board {
         self.in_flight.len() + waiting.filter(|chunk| chunk.not_before <= now).count()
     }
 
-    /// When the next waiting chunk is due.
-    pub(super) fn next_due(&self) -> Option<Micros> {
-        self.waiting.iter().filter_map(|number| self.chunks.get(number)).map(|chunk| chunk.not_before).min()
+    /// How long nothing is to be done, unless something is heard.
+    pub(super) fn pause(&self, now: Micros) -> Duration {
+        let waiting = self.waiting.iter().filter_map(|number| self.chunks.get(number));
+        match waiting.map(|chunk| chunk.not_before).min() {
+            // What may not be sent is due in vain.
+            Some(due) if self.in_flight.is_empty() && self.may_send() => {
+                Duration::from_micros((due - now).max(0) as u64).min(PAUSE)
+            }
+            _ => PAUSE,
+        }
     }
 
     /// Publishes what is left of a chunk at `due`; what was given up stays behind.
@@ -130,11 +140,16 @@ impl Board {
         }
     }
 
-    /// Takes a joined chunk in.
-    pub(super) fn put(&mut self, chunk: Chunk) {
+    /// Takes a joined chunk in; a conflict where another coordinator has published it since: the run is that one's by now.
+    pub(super) fn put(&mut self, chunk: Chunk) -> Result<()> {
+        if self.chunks.get(&chunk.number).is_some_and(|known| known.attempt < chunk.attempt) {
+            let context = format!("Cannot settle chunk {}: another coordinator has published it again", chunk.number);
+            return Err(PortError::new(Trouble::Conflict, context));
+        }
         let before = self.chunks.get(&chunk.number).map_or(0, settled);
         self.settled += settled(&chunk) - before.min(settled(&chunk));
         self.chunks.insert(chunk.number, chunk);
+        Ok(())
     }
 }
 
@@ -252,6 +267,26 @@ mod tests {
         assert!(waiting(vec![lost.clone()], 13 * HOUR).is_empty(), "the second announcement is on its way");
         lost.merged.join(&announcement(2, 1));
         assert_eq!(waiting(vec![lost], 13 * HOUR), [0]);
+    }
+
+    #[test]
+    fn what_is_due_while_its_account_is_paused_is_waited_for_all_the_same() {
+        let due = vec![chunk(0, 0, Next::Done)];
+        let mut board = Board::new(due, true, Memory::default(), &DeliveryConfig::default(), 13 * HOUR);
+        assert_eq!(board.pause(13 * HOUR), Duration::ZERO);
+        assert_eq!(board.pause(12 * HOUR - 1), Duration::from_micros(1));
+        board.paused = true;
+        assert_eq!(board.pause(13 * HOUR), PAUSE);
+    }
+
+    #[test]
+    fn a_chunk_that_another_coordinator_has_published_is_a_conflict() {
+        let (known, delivery) = (chunk(0, 0, Next::Done), DeliveryConfig::default());
+        let mut board = Board::new(vec![known.clone()], true, Memory::default(), &delivery, 13 * HOUR);
+        assert!(board.put(known.clone()).is_ok());
+        let newer = Chunk { attempt: 2, ..known };
+        assert!(board.put(newer).is_err_and(|error| error.trouble == Trouble::Conflict));
+        assert_eq!(board.chunks.get(&0).map(|chunk| chunk.attempt), Some(1), "it is not taken for one's own");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use outflow_model::wire::Next;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::board::{Board, Memory};
@@ -19,13 +20,13 @@ use super::{CANCELLED, Engine, EngineError, Finished, Signal, Start, Stopped};
 
 /// A run's gate closes by itself when its owner has been silent for so long.
 const GATE: Micros = 60_000_000;
-const GATE_RENEWAL: Micros = 15_000_000;
+const GATE_RENEWAL: Duration = Duration::from_secs(15);
 /// So many times the chunks that one worker delivers at a time are in flight, where workers are many.
 const MANY: usize = 16;
 /// A service that is away is tried again after so long.
 const AWAY: Duration = Duration::from_secs(1);
 /// A cancel is looked for this often.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// Delivers a planned run and ends it, unless it is interrupted.
@@ -136,12 +137,13 @@ impl Engine {
         // Shared by as many workers as there are.
         let share = if self.queue.outlives_processes() { MANY } else { 4 };
         let window = (start.sync.concurrency as usize * share).max(8);
-        let (mut renewed, mut looked): (Option<Micros>, Option<tokio::time::Instant>) = (None, None);
+        // By this machine's ticks: the ledger's clock may stand still.
+        let (mut renewed, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
         self.decide_lost(&run.id, board).await?;
         loop {
             let now = self.clock.now();
             if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
-                looked = Some(tokio::time::Instant::now());
+                looked = Some(Instant::now());
                 if self.ledger.run(&run.id).await?.is_some_and(|run| run.cancel) {
                     self.stop(run, board, Stopped::Cancelled).await?;
                 }
@@ -157,14 +159,14 @@ impl Engine {
             if *signal.borrow_and_update() == Signal::Interrupt {
                 self.stop(run, board, Stopped::Interrupted).await?;
             }
-            if board.stopped.is_none() && renewed.is_none_or(|renewed| now - renewed > GATE_RENEWAL) {
+            if board.stopped.is_none() && renewed.is_none_or(|renewed| renewed.elapsed() >= GATE_RENEWAL) {
+                renewed = Some(Instant::now());
                 // Either way its claims stay known.
                 if board.paused {
                     self.limiter.close_gate(&run.destination, &run.id).await?;
                 } else {
                     self.limiter.open_gate(&run.destination, &run.id, start.sync.concurrency, GATE).await?;
                 }
-                renewed = Some(now);
             }
             if board.may_send() && board.in_flight.len() <= window / 2 {
                 let due = board.due(now, window - board.in_flight.len());
@@ -179,10 +181,7 @@ impl Engine {
             if board.in_flight.is_empty() && (board.stopped.is_some() || board.waiting.is_empty()) {
                 return Ok(board.stopped.take());
             }
-            let pause = match board.next_due() {
-                Some(due) if board.in_flight.is_empty() => Duration::from_micros((due - now).clamp(0, 200_000) as u64),
-                _ => Duration::from_millis(200),
-            };
+            let pause = board.pause(now);
             tokio::select! {
                 first = reports.next() => self.settle(run, start, board, reports.as_ref(), first?).await?,
                 Some(settled) = news.recv() => {

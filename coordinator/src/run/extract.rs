@@ -72,8 +72,12 @@ impl Sink for Found<'_, '_> {
     }
 }
 
-/// Drafts the plan. Blocks; `batches` are awaited.
-pub(super) fn draft(inputs: &Inputs, extraction: Extraction, seen: &dyn Fn(u64)) -> Result<Drafted, EngineError> {
+/// Drafts the plan. Blocks; batches are awaited, for as long as `seen` answers that somebody wants it.
+pub(super) fn draft(
+    inputs: &Inputs,
+    extraction: Extraction,
+    seen: &dyn Fn(u64) -> bool,
+) -> Result<Drafted, EngineError> {
     let Inputs { sync, mapper, options, base, rebased, folder, plan } = inputs;
     let Extraction { columns, schema, batches } = extraction;
     let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
@@ -146,7 +150,7 @@ fn read_source(
     mut batches: Batches,
     spool: &mut SpoolWriter,
     detector: &mut Detector,
-    seen: &dyn Fn(u64),
+    seen: &dyn Fn(u64) -> bool,
 ) -> Result<(), EngineError> {
     let mut rows = 0;
     while let Some(batch) = batches.blocking_recv() {
@@ -154,7 +158,9 @@ fn read_source(
         spool.push(&batch)?;
         detector.push(&batch)?;
         rows += batch.num_rows() as u64;
-        seen(rows);
+        if !seen(rows) {
+            return Err(EngineError::Task("nobody wants its plan any more".to_owned()));
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use outflow_model::id::{AttemptId, ChunkNo, Lane, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::Status;
-use outflow_model::port::ledger::Run;
+use outflow_model::port::ledger::{Chunk, Run};
 use outflow_model::port::limiter::Revoked;
 use outflow_model::port::queue::{Delivery, Reports};
 use outflow_model::wire::{Next, ReportV1};
@@ -62,17 +62,16 @@ impl Engine {
                 progress.held_back = Some(f64::midpoint(before, waited / took));
             });
         }
-        let mut ended = Vec::new();
+        let mut own = Vec::new();
         for (of, chunk) in self.ledger.settle(&reports, self.clock.now()).await? {
             if of == run.id {
-                ended.push(chunk.number);
-                board.put(chunk);
+                own.push(chunk);
             } else {
                 self.news.tell(&of, chunk.number);
             }
         }
         try_join_all(read.into_iter().map(Delivery::ack)).await?;
-        self.conclude(run, start, board, &ended).await
+        self.conclude(run, start, board, own).await
     }
 
     /// Looks in the ledger for what others have settled of these chunks: a report goes to whichever coordinator takes it.
@@ -83,21 +82,22 @@ impl Engine {
         board: &mut Board,
         numbers: &[ChunkNo],
     ) -> Result<(), EngineError> {
-        for chunk in self.ledger.some_chunks(&run.id, numbers).await? {
-            board.put(chunk);
-        }
-        self.conclude(run, start, board, numbers).await
+        let chunks = self.ledger.some_chunks(&run.id, numbers).await?;
+        self.conclude(run, start, board, chunks).await
     }
 
-    /// Decides what becomes of those of these chunks whose delivery has ended.
+    /// Takes these chunks in, and decides what becomes of those whose delivery has ended.
     async fn conclude(
         &self,
         run: &Run,
         start: &Start,
         board: &mut Board,
-        numbers: &[ChunkNo],
+        chunks: Vec<Chunk>,
     ) -> Result<(), EngineError> {
-        for number in numbers {
+        let numbers: Vec<ChunkNo> = chunks.iter().map(|chunk| chunk.number).collect();
+        // All of them, before anything is decided: the run may be another coordinator's by now.
+        chunks.into_iter().try_for_each(|chunk| board.put(chunk))?;
+        for number in &numbers {
             let Some(chunk) = board.chunks.get(number) else { continue };
             let Some((attempt, next)) = chunk.ended.clone() else { continue };
             // What a worker had announced that is gone: until that is heard nobody knows what may be sent again.
@@ -169,7 +169,7 @@ impl Engine {
         }
         let report = ReportV1 { next, ..unknown(run, chunk, &lost) };
         for (_, chunk) in self.ledger.settle(&[report], self.clock.now()).await? {
-            board.put(chunk);
+            board.put(chunk)?;
         }
         Ok(())
     }
@@ -233,7 +233,7 @@ impl Engine {
         let open = sent.iter().copied().filter(|row| chunk.merged.status(*row) == Status::Remaining).collect();
         let report = unknown(run, chunk, &open);
         for (_, chunk) in self.ledger.settle(&[report], self.clock.now()).await? {
-            board.put(chunk);
+            board.put(chunk)?;
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ impl Engine {
         let alone = board.memory.poisoned.halve(number, sent);
         if let (Some(row), Some(chunk)) = (alone, board.chunks.get(&number)) {
             for (_, chunk) in self.ledger.settle(&[poison(run, chunk, row)], now).await? {
-                board.put(chunk);
+                board.put(chunk)?;
             }
         }
         board.wait_for_rest(number, now);

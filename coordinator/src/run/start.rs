@@ -1,6 +1,9 @@
 //! From a queued run to a plan that is durable, guarded, and ready to be delivered.
 
+use std::sync::Arc;
+
 use outflow_model::cell::Kind;
+use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Chunk, Run, RunOptions, RunPatch};
 use outflow_model::port::store::LocalCopy;
 use outflow_model::run::RunState;
@@ -8,9 +11,10 @@ use outflow_snapshot::{ENCODING, Header, SnapshotReader};
 use tokio::sync::watch;
 use tracing::{Instrument, Span, info, info_span, warn};
 
+use super::dispatch::LOOK;
 use super::extract::{Drafted, Inputs, draft};
 use super::guard::breach;
-use super::request::unplanned;
+use super::request::{new_run, unplanned};
 use super::{CANCELLED, Engine, EngineError, Finished, Plan, Signal, Start, fingerprint};
 use crate::project::{OnBreach, OnMappingChange};
 
@@ -40,6 +44,9 @@ impl Engine {
         }
         // A request may have joined it until then.
         let run = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
+        if run.destination != start.sync.account.name {
+            return Box::pin(self.begin_anew(&run, start, signal)).await;
+        }
         self.show(|progress| progress.state = Some(RunState::Planning));
         match self.make_plan(&run, start).instrument(info_span!("plan")).await {
             Ok((run, warnings)) if run.state == RunState::Held || run.state.is_end() => Ok(Finished { run, warnings }),
@@ -59,6 +66,23 @@ impl Engine {
         }
     }
 
+    /// Ends a run in state *planning* that was asked for when its sync had another destination, and goes on with one that is for
+    /// this one.
+    async fn begin_anew(
+        &self,
+        run: &Run,
+        start: &Start,
+        signal: watch::Receiver<Signal>,
+    ) -> Result<Finished, EngineError> {
+        // Asked for before the run is given up: whatever dies in between, what was wanted is done.
+        let wanted = Run { options: run.options, ..new_run(start, self.clock.as_ref()) };
+        let next = self.ledger.request(&wanted).await?.run;
+        let reason = "The sync has another destination by now; a new run plans for it";
+        self.close_unplanned(run, RunState::Cancelled, reason).await?;
+        let next = self.ledger.run(&next).await?.ok_or_else(|| EngineError::Lost(next.clone()))?;
+        self.plan_and_deliver(next, start, signal).await
+    }
+
     /// Ends a run that has sent nothing.
     pub(super) async fn close_unplanned(
         &self,
@@ -71,11 +95,7 @@ impl Engine {
         self.finished(&run.id, Vec::new()).await
     }
 
-    pub(super) async fn finished(
-        &self,
-        id: &outflow_model::id::RunId,
-        warnings: Vec<String>,
-    ) -> Result<Finished, EngineError> {
+    pub(super) async fn finished(&self, id: &RunId, warnings: Vec<String>) -> Result<Finished, EngineError> {
         let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
         self.show(|progress| progress.state = Some(run.state));
         Ok(Finished { run, warnings })
@@ -148,14 +168,32 @@ impl Engine {
             plan,
         };
         let (progress, span) = (self.progress.clone(), Span::current());
+        // Gone with whoever waits for the plan.
+        let wanted = Arc::new(());
+        let still_wanted = Arc::downgrade(&wanted);
         let drafted = tokio::task::spawn_blocking(move || {
-            let seen = |rows| progress.send_modify(|progress| progress.extracted = rows);
+            let seen = |rows| {
+                progress.send_modify(|progress| progress.extracted = rows);
+                still_wanted.strong_count() > 0
+            };
             let drafted = span.in_scope(|| draft(&inputs, extraction, &seen));
             drop(base);
-            drafted
+            // The folder stays as long as something may be written there.
+            drafted.map(|drafted| (drafted, folder))
         });
-        let drafted = drafted.await.map_err(|error| EngineError::Task(error.to_string()))??;
-        Ok((drafted, folder))
+        drafted.await.map_err(|error| EngineError::Task(error.to_string()))?
+    }
+
+    /// Waits until a user wants the run stopped. While the ledger does not answer, nobody can say so.
+    async fn cancelled(&self, id: &RunId) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Ok(Some(run)) = self.ledger.run(id).await
+                && run.cancel
+            {
+                return;
+            }
+        }
     }
 
     pub(super) fn header(start: &Start, run: &str) -> Header {
@@ -177,8 +215,14 @@ impl Engine {
     async fn make_plan(&self, run: &Run, start: &Start) -> Result<(Run, Vec<String>), EngineError> {
         let mut header = Self::header(start, run.id.as_str());
         let base_key = self.ledger.snapshot(&run.sync).await?;
-        let (drafted, folder) =
-            self.draft(start, run.options, &mut header, base_key.as_deref(), run.id.as_str()).await?;
+        // Until a plan is kept, nothing refers to what was made of it.
+        let (drafted, folder) = tokio::select! {
+            drafted = self.draft(start, run.options, &mut header, base_key.as_deref(), run.id.as_str()) => drafted?,
+            () = self.cancelled(&run.id) => {
+                let finished = self.close_unplanned(run, RunState::Cancelled, CANCELLED).await?;
+                return Ok((finished.run, finished.warnings));
+            }
+        };
         let Drafted { planned, tally, known } = drafted;
         let guard = &start.sync.config.guard;
         let breach = breach(guard, &tally, known, base_key.is_none());

@@ -43,7 +43,8 @@ impl Coordinator {
             if let Some((next, announced)) = next {
                 // Of an attempt that has ended it says nothing new.
                 let report = ReportV1 { announced, ..ReportV1::empty(id, 0, next) };
-                for (run, chunk) in self.engine.ledger.settle(&[report], self.engine.clock.now()).await? {
+                let settling = self.engine.ledger.settle(std::slice::from_ref(&report), self.engine.clock.now());
+                for (run, chunk) in self.in_time(settling).await? {
                     self.engine.news.tell(&run, chunk.number);
                 }
             }
@@ -54,7 +55,7 @@ impl Coordinator {
 
     /// Has nobody deliver an attempt, unless somebody does; nothing where there is no such run.
     async fn revoke(&self, id: &AttemptId) -> port::Result<Option<Revoked>> {
-        let Some(run) = self.engine.ledger.run(&id.run).await? else { return Ok(None) };
+        let Some(run) = self.in_time(self.engine.ledger.run(&id.run)).await? else { return Ok(None) };
         self.engine.limiter.revoke(&run.destination, id, 0).await.map(Some)
     }
 }

@@ -33,7 +33,7 @@ pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("its_clock_goes_on", |ledger| Box::pin(clock(ledger))),
     ("a_pause_is_kept_until_it_is_lifted", |ledger| Box::pin(pauses(ledger))),
     ("the_daily_use_never_shrinks", |ledger| Box::pin(quotas(ledger))),
-    ("old_runs_expire_but_for_the_snapshots_own", |ledger| Box::pin(expiry(ledger))),
+    ("old_runs_expire_but_for_the_newest_and_the_snapshots_own", |ledger| Box::pin(expiry(ledger))),
 ];
 
 fn run(number: u32) -> Run {
@@ -301,6 +301,13 @@ async fn expiry(ledger: Arc<dyn Ledger>) -> Result<()> {
     }
     let plans = ledger.expire(3).await?;
     ensure!(plans == ["plans/1"], "{plans:?}");
+    ensure!(ledger.runs(None, 9).await?.len() == 2);
+    let plans = ledger.expire(9).await?;
+    ensure!(plans.is_empty(), "a sync's newest run tells when it runs next: {plans:?}");
+    let newer = planning(&ledger, 4).await?;
+    end(&ledger, &newer, 4, None).await?;
+    let plans = ledger.expire(9).await?;
+    ensure!(plans == ["plans/3"], "{plans:?}");
     ensure!(ledger.runs(None, 9).await?.len() == 2);
     Ok(())
 }

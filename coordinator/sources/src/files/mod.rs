@@ -6,14 +6,12 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use outflow_model::mapping::SourceColumn;
-use tokio::sync::mpsc;
 
 use crate::config::{FileFormat, FilesConfig};
 use crate::error::SourceError;
 use crate::port::{Extraction, Query, Source};
+use crate::reader::Batches;
 use crate::shape;
-
-const AHEAD: usize = 2;
 
 /// Files in a folder.
 pub(crate) struct Files {
@@ -83,19 +81,13 @@ impl Source for Files {
         let files = self.find(query)?;
         let columns: Vec<_> = shape::pick(&self.described(&files)?, columns)?.into_iter().map(|(_, c)| c).collect();
         let schema = shape::schema(&columns);
-        let (sender, batches) = mpsc::channel(AHEAD);
         let formats: Vec<_> = files.iter().map(|file| self.format(file)).collect();
         let config = self.config.clone();
         let wanted = columns.clone();
-        tokio::task::spawn_blocking(move || {
-            for (file, format) in files.iter().zip(formats) {
-                let sent =
-                    read::batches(file, format, &config, &wanted, &mut |batch| sender.blocking_send(Ok(batch)).is_ok());
-                if let Err(error) = sent {
-                    _ = sender.blocking_send(Err(error));
-                    return;
-                }
-            }
+        let batches = Batches::read_blocking(move |sink| {
+            files.iter().zip(formats).try_for_each(|(file, format)| {
+                read::batches(file, format, &config, &wanted, &mut |batch| sink.blocking_send(batch))
+            })
         });
         Ok(Extraction { columns, schema, batches })
     }

@@ -4,26 +4,26 @@ mod decode;
 mod types;
 
 use std::str::FromStr;
+use std::time::Duration;
 
-use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use outflow_model::mapping::SourceColumn;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Executor, SqlSafeStr, SqlStr, Statement};
-use tokio::sync::mpsc;
 
 use crate::config::PostgresConfig;
 use crate::error::SourceError;
 use crate::port::{Extraction, Query, Source};
+use crate::reader::{Batches, Sink};
 use crate::shape;
 use crate::sql::{narrowed, quoted, trimmed};
 
 use self::decode::Decoder;
 use self::types::{Wire, wire};
 
-/// Batches that wait for the reader.
-const AHEAD: usize = 2;
+/// A server is given so long to let us in, and beyond the time that a query may take to say that it has stopped it.
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// A PostgreSQL server.
 pub(crate) struct Postgres {
@@ -48,7 +48,17 @@ impl Postgres {
         };
         let options = PgConnectOptions::from_str(&self.config.url).map_err(|error| refused(&error))?;
         let options = options.application_name("outflow").disable_statement_logging();
-        PgConnection::connect_with(&options).await.map_err(|error| refused(&error))
+        let connecting = tokio::time::timeout(ANSWER, PgConnection::connect_with(&options)).await;
+        let silent = |_| SourceError::Connect { source_name: "PostgreSQL", reason: "it does not answer".to_owned() };
+        connecting.map_err(silent)?.map_err(|error| refused(&error))
+    }
+
+    /// The server has said something by then, or is gone; it may take any time where it stops no query.
+    fn limit(&self) -> Duration {
+        match self.config.statement_timeout_seconds {
+            0 => Duration::MAX,
+            seconds => Duration::from_secs(seconds.into()) + ANSWER,
+        }
     }
 
     /// Begins a transaction that sees one state of the database and cannot write.
@@ -60,9 +70,31 @@ impl Postgres {
              SET LOCAL idle_in_transaction_session_timeout = '{seconds}s'; SET LOCAL intervalstyle = 'iso_8601'; \
              SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1"
         );
-        connection.execute(safe(sql)).await.map_err(refused)?;
+        execute(&mut connection, safe(sql), self.limit()).await?;
         Ok(connection)
     }
+
+    async fn describe(&self, connection: &mut PgConnection, model: &str) -> Result<Vec<Fetched>, SourceError> {
+        in_time(self.limit(), 0, describe(connection, model)).await
+    }
+}
+
+/// Waits for the server no longer than `limit`: nothing else tells of a machine that has vanished.
+async fn in_time<T>(
+    limit: Duration,
+    rows: u64,
+    work: impl Future<Output = Result<T, SourceError>>,
+) -> Result<T, SourceError> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let reason = format!("PostgreSQL has said nothing for {} s; is it still there?", limit.as_secs());
+        Err(SourceError::Broken { rows, reason })
+    })
+}
+
+async fn execute(connection: &mut PgConnection, sql: SqlStr, limit: Duration) -> Result<(), SourceError> {
+    let work = async { connection.execute(sql).await.map_err(refused) };
+    in_time(limit, 0, work).await?;
+    Ok(())
 }
 
 fn safe(sql: String) -> SqlStr {
@@ -103,14 +135,14 @@ fn sql_of(query: &Query) -> Result<&str, SourceError> {
 impl Source for Postgres {
     async fn check(&self) -> Result<(), SourceError> {
         let mut connection = self.begin().await?;
-        connection.execute("SELECT 1").await.map_err(refused)?;
+        execute(&mut connection, safe("SELECT 1".to_owned()), self.limit()).await?;
         _ = connection.close().await;
         Ok(())
     }
 
     async fn columns(&self, query: &Query) -> Result<Vec<SourceColumn>, SourceError> {
         let mut connection = self.begin().await?;
-        let columns = describe(&mut connection, sql_of(query)?).await?;
+        let columns = self.describe(&mut connection, sql_of(query)?).await?;
         _ = connection.close().await;
         Ok(columns.into_iter().map(|fetched| fetched.column).collect())
     }
@@ -118,7 +150,7 @@ impl Source for Postgres {
     async fn extract(&self, query: &Query, columns: &[String]) -> Result<Extraction, SourceError> {
         let model = sql_of(query)?;
         let mut connection = self.begin().await?;
-        let all = describe(&mut connection, model).await?;
+        let all = self.describe(&mut connection, model).await?;
         let names: Vec<_> = all.iter().map(|fetched| fetched.column.clone()).collect();
         let picked = shape::pick(&names, columns)?;
         let wires: Vec<Wire> = picked.iter().filter_map(|(at, _)| all.get(*at).map(|fetched| fetched.wire)).collect();
@@ -128,39 +160,65 @@ impl Source for Postgres {
         let sql = format!("COPY ({}) TO STDOUT (FORMAT binary)", narrowed(model, &expressions));
         let schema = shape::schema(&columns);
         let decoder = Decoder::new(&columns, wires, schema.clone());
-        let (sender, batches) = mpsc::channel(AHEAD);
-        tokio::spawn(copy(connection, sql, decoder, sender));
+        let limit = self.limit();
+        let batches = Batches::read(|sink| read(connection, sql, decoder, limit, sink));
         Ok(Extraction { columns, schema, batches })
     }
 }
 
-/// Runs the COPY and sends what it decodes; ends early where nobody reads any more.
-async fn copy(
+/// Runs the COPY, and leaves the server where that came to its end.
+async fn read(
     mut connection: PgConnection,
     sql: String,
+    decoder: Decoder,
+    limit: Duration,
+    sink: Sink,
+) -> Result<(), SourceError> {
+    copy(&mut connection, &sql, decoder, limit, &sink).await?;
+    _ = connection.close().await;
+    Ok(())
+}
+
+/// Sends what the COPY decodes to; ends early where nobody wants more.
+async fn copy(
+    connection: &mut PgConnection,
+    sql: &str,
     mut decoder: Decoder,
-    sender: mpsc::Sender<Result<RecordBatch, SourceError>>,
-) {
-    let result = async {
-        let mut stream = connection.copy_out_raw(&sql).await.map_err(refused)?;
-        while let Some(bytes) = stream.next().await {
-            let bytes = bytes
-                .map_err(|error| SourceError::Broken { rows: decoder.rows(), reason: SourceError::reason(&error) })?;
-            decoder.push(&bytes)?;
-            if decoder.is_full() && sender.send(Ok(decoder.take()?)).await.is_err() {
-                return Ok(());
-            }
+    limit: Duration,
+    sink: &Sink,
+) -> Result<(), SourceError> {
+    let begun = connection.copy_out_raw(sql).map(|begun| begun.map_err(refused));
+    let mut stream = in_time(limit, 0, begun).await?;
+    loop {
+        // What is there already needs no timer: each row would set one.
+        let next = match stream.next().now_or_never() {
+            Some(next) => next,
+            None => in_time(limit, decoder.rows(), async { Ok(stream.next().await) }).await?,
+        };
+        let Some(bytes) = next else { break };
+        let bytes =
+            bytes.map_err(|error| SourceError::Broken { rows: decoder.rows(), reason: SourceError::reason(&error) })?;
+        decoder.push(&bytes)?;
+        if decoder.is_full() && !sink.send(decoder.take()?).await {
+            return Ok(());
         }
-        decoder.finish()?;
-        let last = decoder.take()?;
-        if last.num_rows() > 0 {
-            _ = sender.send(Ok(last)).await;
-        }
-        Ok(())
     }
-    .await;
-    match result {
-        Ok(()) => _ = connection.close().await,
-        Err(error) => _ = sender.send(Err(error)).await,
+    decoder.finish()?;
+    let last = decoder.take()?;
+    if last.num_rows() > 0 {
+        sink.send(last).await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_falls_silent_has_broken_off() {
+        let silent = std::future::pending::<Result<(), SourceError>>();
+        let broken = in_time(Duration::from_millis(1), 7, silent).await;
+        assert!(matches!(broken, Err(SourceError::Broken { rows: 7, .. })), "{broken:?}");
     }
 }

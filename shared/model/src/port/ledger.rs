@@ -260,7 +260,8 @@ pub trait Chunks: Send + Sync {
     async fn add_problems(&self, run: &RunId, problems: &[Problem]) -> Result<()>;
     /// Records that did not succeed, at most `limit`.
     async fn problems(&self, run: &RunId, limit: u32) -> Result<Vec<Problem>>;
-    /// Forgets ended runs and their chunks that ended before `before`; returns the keys of their plans.
+    /// Forgets ended runs and their chunks that ended before `before`, but for each sync's newest and the one that its snapshot is of;
+    /// returns the keys of their plans.
     async fn expire(&self, before: Micros) -> Result<Vec<String>>;
 }
 

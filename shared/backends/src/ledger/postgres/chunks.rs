@@ -231,10 +231,13 @@ impl Chunks for PostgresLedger {
 
     async fn expire(&self, before: Micros) -> Result<Vec<String>> {
         let mut plans = Vec::new();
+        // When a sync runs next is told from its newest run.
         // A few at a time: their chunks go with them, and others wait for what a transaction has locked.
         loop {
             let statement = query_as(
-                "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE ended < $1 AND id NOT IN (SELECT run FROM snapshots) \
+                "DELETE FROM runs WHERE id IN (SELECT id FROM runs AS old WHERE ended < $1 \
+                 AND id NOT IN (SELECT run FROM snapshots) AND EXISTS (SELECT 1 FROM runs AS newer \
+                 WHERE newer.sync = old.sync AND (newer.requested, newer.id) > (old.requested, old.id)) \
                  ORDER BY ended LIMIT $2) RETURNING document::json ->> 'plan'",
             )
             .bind(before)

@@ -151,8 +151,11 @@ impl Chunks for SqliteLedger {
     }
 
     async fn expire(&self, before: Micros) -> Result<Vec<String>> {
+        // When a sync runs next is told from its newest run.
         let rows: Vec<(Option<String>,)> = sqlx::query_as(
             "DELETE FROM runs WHERE ended < ? AND id NOT IN (SELECT run FROM snapshots) \
+             AND EXISTS (SELECT 1 FROM runs AS newer WHERE newer.sync = runs.sync \
+             AND (newer.requested, newer.id) > (runs.requested, runs.id)) \
              RETURNING json_extract(document, '$.plan')",
         )
         .bind(before)
