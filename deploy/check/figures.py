@@ -1,4 +1,5 @@
-"""Every figure that dashboard, alerts and autoscaling ask for is one that somebody exports: figures.py DEPLOY RULES
+"""Every figure that dashboard, alerts and autoscaling ask for is one that somebody exports, and the documentation has them all:
+figures.py DEPLOY RULES
 
 Writes the dashboard's and the chart's queries as rules to RULES, for promtool to parse."""
 import json, pathlib, re, sys
@@ -17,6 +18,9 @@ sources = "".join(path.read_text() for top in ("coordinator", "worker", "cli", "
 # The macro's kind and name, or a name that is handed to it.
 kinds = dict((name, kind) for kind, name in re.findall(r'\b(counter|gauge|histogram)!\(\s*"(outflow_\w+)"', sources))
 own = kinds.keys() | set(re.findall(r'"(outflow_[a-z_]+)"', sources))
+
+# The table of the documentation: each row's name and kind.
+documented = dict(re.findall(r"^\| `(outflow_\w+)` \| (\w+) \|", (deploy.parent / "docs/observability.md").read_text(), re.M))
 
 queries = []
 for path in sorted(deploy.glob("compose/grafana/dashboards/*.json")):
@@ -46,6 +50,11 @@ def names(query):
 
 
 mistakes, asked = [], set()
+mistakes += [f"docs/observability.md: {name} is missing" for name in sorted(kinds.keys() - documented)]
+mistakes += [f"docs/observability.md: nobody exports {name}" for name in sorted(documented.keys() - own)]
+for name in sorted(kinds.keys() & documented):
+    if kinds[name] != documented[name]:
+        mistakes.append(f"docs/observability.md: {name} is a {kinds[name]}, not a {documented[name]}")
 for place, query in queries:
     for name in names(query):
         base = re.sub(r"_(bucket|sum|count)$", "", name)
@@ -57,6 +66,7 @@ for place, query in queries:
 if "ScaledObject" not in dict(queries):
     mistakes.append("the ScaledObject's query was not found")
 rules.write_text(json.dumps({"groups": [{"name": "queries", "rules": [{"record": f"query:{i}", "expr": plain(q)} for i, (_, q) in enumerate(queries)]}]}))
+print(f"{len(documented)} figures are documented")
 print(f"{len(queries)} queries ask for {len(asked & own)} figures of Outflow and {len(asked & OTHERS)} of others")
 if unseen := sorted(set(kinds) - asked):
     print(f"nobody looks at {', '.join(unseen)}")

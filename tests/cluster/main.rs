@@ -14,8 +14,10 @@ use outflow_testkit::services;
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block, until};
 
 mod commands;
+mod credentials;
 mod given_up;
 mod ready;
+mod takeover;
 mod trace;
 mod unread;
 
@@ -49,6 +51,8 @@ const CASES: &[Case] = &[
     ("a_forged_message_of_a_chunk_changes_nothing", Need::Nothing, forged),
     ("what_lives_long_gives_memory_back", Need::Nothing, memory),
     ("an_announcement_that_is_held_unread_is_waited_for", Need::Nothing, unread::waited_for),
+    ("another_coordinator_takes_over_though_nobody_says_how_soon", Need::Nothing, takeover::soon),
+    ("no_log_of_a_coordinator_has_credentials", Need::Nothing, credentials::kept),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("machines_whose_clocks_are_days_apart_go_by_one", Need::Skew, skewed),
     ("a_coordinator_stops_though_the_ledger_has_vanished", Need::Nothing, vanished),

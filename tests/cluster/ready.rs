@@ -47,7 +47,7 @@ async fn answers(process: SocketAddr, status: u16) -> Result<()> {
 }
 
 /// Waits until this is among a process's figures.
-async fn shows(process: SocketAddr, figure: &str) -> Result<()> {
+pub(super) async fn shows(process: SocketAddr, figure: &str) -> Result<()> {
     let is_so = async || Ok(ask(process, "/metrics").await.is_some_and(|(_, text)| text.contains(figure)));
     until(figure, is_so).await
 }

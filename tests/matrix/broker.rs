@@ -25,8 +25,15 @@ pub(crate) const CELLS: &[Cell] = &[
         work: |site, run| Box::pin(killed(site, run, true)),
     },
     Cell {
+        what: "rabbitmq_restarted",
+        kinds: BOTH,
+        twice: Twice::Never,
+        alone: true,
+        work: |site, run| Box::pin(restarted(site, run)),
+    },
+    Cell {
         what: "rabbitmq_out_of_memory",
-        kinds: REPEATABLE,
+        kinds: BOTH,
         twice: Twice::Never,
         alone: true,
         work: |site, run| {
@@ -66,6 +73,17 @@ async fn killed(site: &mut Site, run: &RunId, wiped: bool) -> Result<()> {
     }
     let rabbitmq = site.rabbitmq.clone();
     tokio::task::spawn_blocking(move || rabbitmq.start_again()).await?
+}
+
+/// It bids everybody farewell, and whoever comes before it has started again is refused.
+async fn restarted(site: &mut Site, run: &RunId) -> Result<()> {
+    site.under_way(run, 3).await?;
+    let rabbitmq = site.rabbitmq.clone();
+    tokio::task::spawn_blocking(move || {
+        rabbitmq.control(&["stop_app"])?;
+        rabbitmq.control(&["start_app"])
+    })
+    .await?
 }
 
 async fn alarm(site: &mut Site, run: &RunId, on: &'static [&str], off: &'static [&str]) -> Result<()> {

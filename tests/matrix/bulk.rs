@@ -85,7 +85,7 @@ async fn one(step: &Step, number: u64, site: &mut Cluster<Snare<Org>>, results: 
     ensure!(duplicated == 0, "{duplicated} rows were written twice; uploads {:?}", org.uploads());
     ensure!(run.state == RunState::Succeeded && run.tally.closes().is_ok(), "{run:?}");
     results.add(&json!({
-        "cell": step.what, "number": number, "rows": results.rows, "runs": 1, "seconds": seconds,
-        "lost": lost, "duplicated": duplicated, "unknown": unknown, "wrong": wrong,
+        "cell": step.what, "number": number, "rows": results.rows, "outage": results.outage, "runs": 1,
+        "seconds": seconds, "lost": lost, "duplicated": duplicated, "unknown": unknown, "wrong": wrong,
     }))
 }

@@ -16,6 +16,7 @@ use outflow_tests::{Cluster, Plan, Snare, block};
 use serde_json::json;
 
 use crate::results::Results;
+use crate::store;
 
 /// A cluster with a portal.
 pub(crate) type Site = Cluster<Snare<HubSpot>>;
@@ -79,14 +80,16 @@ impl Cell {
     }
 }
 
-fn plan(rows: usize, kind: Kind) -> Plan {
+/// The project; where its messages are to be large, each row has a note.
+fn plan(rows: usize, kind: Kind, is_large: bool) -> Plan {
     let mode = if kind == Kind::Repeatable { "upsert" } else { "create" };
+    let (chunk, note) = if is_large { (store::CHUNK, "  lastname: note\n") } else { (100, "") };
     Plan {
         rows,
         table: None,
         sync: format!(
-            "object: contacts\nmode: {mode}\ndelivery: {{ chunk_rows: 100, tries: 20 }}\nmapping:\n  email: email\n  \
-             firstname: name\n"
+            "object: contacts\nmode: {mode}\ndelivery: {{ chunk_rows: {chunk}, tries: 20 }}\nmapping:\n  email: email\n  \
+             firstname: name\n{note}"
         ),
         destination: "    type: hubspot\n    settings: { token: t }\n    timeout_seconds: 2\n    concurrency: 2\n    \
                       limits: {}\n"
@@ -108,7 +111,12 @@ pub(crate) fn try_once(cell: &Cell, kind: Kind, number: u64, results: &Results) 
     }
     block(async {
         let portal = Snare::new(HubSpot::new(Options { latency: Duration::from_millis(20), ..Options::default() }));
-        let mut site = Cluster::new(portal, &plan(results.rows, kind)).await?;
+        let is_large = store::is_over_it(cell);
+        let plan = plan(results.rows, kind, is_large);
+        let mut site = Cluster::new(portal, &plan).await?;
+        if is_large {
+            store::prepare(&mut site, &plan).await?;
+        }
         let outcome = one(cell, kind, &name, number, &mut site, results).await;
         outcome.with_context(|| format!("{name}, repetition {number}\n{}", site.logs()))
     })
@@ -143,8 +151,8 @@ async fn one(cell: &Cell, kind: Kind, name: &str, number: u64, site: &mut Site, 
     };
     ensure!(twice || duplicated == 0, "{count:?}: {runs:?}");
     results.add(&json!({
-        "cell": name, "number": number, "rows": results.rows, "runs": runs.len(), "seconds": seconds,
-        "lost": lost, "duplicated": duplicated, "unknown": unknown, "wrong": wrong,
+        "cell": name, "number": number, "rows": results.rows, "outage": results.outage, "runs": runs.len(),
+        "seconds": seconds, "lost": lost, "duplicated": duplicated, "unknown": unknown, "wrong": wrong,
     }))
 }
 

@@ -9,7 +9,7 @@ use outflow_model::run::RunState;
 use outflow_testkit::services::signal;
 use outflow_tests::Weather;
 
-use crate::cell::{BOTH, Cell, REPEATABLE, Site, Twice};
+use crate::cell::{BOTH, Cell, Site, Twice};
 
 /// An answer of the ledger takes twice as long.
 const FAR: Duration = Duration::from_millis(50);
@@ -17,7 +17,7 @@ const FAR: Duration = Duration::from_millis(50);
 pub(crate) const CELLS: &[Cell] = &[
     Cell {
         what: "coordinator_killed_while_planning",
-        kinds: REPEATABLE,
+        kinds: BOTH,
         twice: Twice::Never,
         alone: false,
         work: |site, run| Box::pin(killed(site, run, RunState::Planning)),
@@ -31,7 +31,7 @@ pub(crate) const CELLS: &[Cell] = &[
     },
     Cell {
         what: "coordinator_killed_while_folding",
-        kinds: REPEATABLE,
+        kinds: BOTH,
         twice: Twice::Never,
         alone: false,
         work: |site, run| Box::pin(killed(site, run, RunState::Folding)),

@@ -7,7 +7,7 @@ use outflow_model::id::RunId;
 use outflow_tests::Weather;
 use sqlx::{Connection, PgConnection};
 
-use crate::cell::{BOTH, Cell, REPEATABLE, Site, Twice};
+use crate::cell::{BOTH, Cell, Site, Twice};
 
 pub(crate) const CELLS: &[Cell] = &[
     Cell {
@@ -19,7 +19,7 @@ pub(crate) const CELLS: &[Cell] = &[
     },
     Cell {
         what: "postgres_ends_every_session",
-        kinds: REPEATABLE,
+        kinds: BOTH,
         twice: Twice::Never,
         alone: false,
         work: |site, run| Box::pin(ended(site, run)),

@@ -42,14 +42,14 @@ pub(crate) const CELLS: &[Cell] = &[
     },
     Cell {
         what: "redis_flushed_right_after_a_cancel",
-        kinds: REPEATABLE,
+        kinds: BOTH,
         twice: Twice::MayBe,
         alone: true,
         work: |site, run| Box::pin(cancelled(site, run)),
     },
     Cell {
         what: "redis_out_of_memory",
-        kinds: REPEATABLE,
+        kinds: BOTH,
         twice: Twice::MayBe,
         alone: true,
         work: |site, run| Box::pin(full(site, run)),

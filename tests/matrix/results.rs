@@ -12,6 +12,8 @@ use serde_json::Value;
 pub(crate) struct Results {
     pub(crate) repeat: u64,
     pub(crate) rows: usize,
+    /// In seconds.
+    pub(crate) outage: u64,
     file: Option<PathBuf>,
 }
 
@@ -32,14 +34,18 @@ pub(crate) fn outage() -> Result<Duration> {
 impl Results {
     pub(crate) fn open() -> Result<Self> {
         let rows = number("MATRIX_ROWS", 3_000)? as usize;
-        Ok(Self { repeat: number("MATRIX_REPEAT", 1)?, rows, file: setting("MATRIX_RESULTS").map(PathBuf::from) })
+        let (repeat, outage) = (number("MATRIX_REPEAT", 1)?, outage()?.as_secs());
+        Ok(Self { repeat, rows, outage, file: setting("MATRIX_RESULTS").map(PathBuf::from) })
     }
 
     /// True where this repetition is in the file.
     pub(crate) fn has(&self, cell: &str, number: u64) -> Result<bool> {
         let Some(file) = self.file.as_ref().filter(|file| file.exists()) else { return Ok(false) };
         let text = std::fs::read_to_string(file)?;
-        let same = |line: Value| line["cell"] == cell && line["number"] == number && line["rows"] == self.rows;
+        let same = |line: Value| {
+            let sizes = line["rows"] == self.rows && line["outage"] == self.outage;
+            line["cell"] == cell && line["number"] == number && sizes
+        };
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).any(same))
     }
 

@@ -12,7 +12,7 @@ use outflow_model::id::RunId;
 use outflow_model::port::ledger::Run;
 use outflow_model::run::RunState;
 use outflow_simulators::{Running, Simulator, start};
-use outflow_testkit::services::{Postgres, RabbitMq, Redis, Service};
+use outflow_testkit::services::{Postgres, RabbitMq, Redis, S3, Service};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 
@@ -38,6 +38,8 @@ pub struct Links {
     pub worker_limiter: Proxy,
     /// From workers to the destination.
     pub destination: Proxy,
+    /// From coordinators and workers to the store, where it is a bucket.
+    pub store: Option<Proxy>,
 }
 
 /// How a cluster's project is.
@@ -112,6 +114,7 @@ impl<S: Simulator> Cluster<S> {
             worker_queue: Proxy::to(port_of(&rabbitmq.url)?).await?,
             worker_limiter: Proxy::to(port_of(&redis.url)?).await?,
             destination: Proxy::to(running.address.port()).await?,
+            store: None,
         };
         let ledger = Arc::new(PostgresLedger::open(&database).await?);
         let cluster = Self {
@@ -158,6 +161,20 @@ impl<S: Simulator> Cluster<S> {
         Ok(())
     }
 
+    /// From now on processes keep plans, snapshots and large messages in a bucket; the project is to be written again.
+    pub async fn keep_in_a_bucket(&mut self) -> Result<()> {
+        self.links.store = Some(Proxy::to(S3::shared()?.port).await?);
+        Ok(())
+    }
+
+    /// The store's URL, over its link where it has one.
+    fn store(&self) -> Result<String> {
+        match &self.links.store {
+            Some(link) => Ok(S3::shared()?.url(&self.prefix, link.port)),
+            None => Ok(format!("file://{}", self.path().join("store").display())),
+        }
+    }
+
     /// Writes the project.
     pub fn write(&self, plan: &Plan) -> Result<()> {
         for folder in ["models", "syncs", "data"] {
@@ -166,14 +183,14 @@ impl<S: Simulator> Cluster<S> {
         let text = format!(
             "version: 1\nsources:\n  files: {{ type: files, path: data }}\n  tables: {{ type: postgres, url: '{}' }}\ndestinations:\n  crm:\n    base_url: \
              http://127.0.0.1:{}\n    allow_private_addresses: true\n{}state:\n  shared:\n    ledger: {}\n    queue: {}\n    \
-             limiter: {}\n    store: file://{}\n    prefix: {}\n",
+             limiter: {}\n    store: {}\n    prefix: {}\n",
             self.database,
             self.links.destination.port,
             plan.destination,
             self.through(&self.database, &self.links.ledger)?,
             self.through(&self.rabbitmq.url, &self.links.coordinator_queue)?,
             self.through(&self.redis.url, &self.links.coordinator_limiter)?,
-            self.path().join("store").display(),
+            self.store()?,
             self.prefix,
         );
         std::fs::write(self.path().join("outflow.yml"), text)?;

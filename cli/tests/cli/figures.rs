@@ -11,7 +11,7 @@ use prost::Message;
 use super::outflow;
 
 /// What is shown at `path`.
-fn shown(address: &str, path: &str) -> String {
+pub(super) fn shown(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a monitor");
     write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("a request");
     let mut answer = String::new();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
 use libtest_mimic::Trial;
 use outflow_backends::{CLAIM_CHECK, RabbitQueue, checked, sealed};
@@ -20,7 +20,7 @@ use outflow_testkit::services::{RabbitMq, Service};
 use crate::{fresh, keys, stores, trial};
 
 /// What comes at all comes within this.
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let found = RabbitMq::is_found();
@@ -38,6 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(of("rabbitmq::who_leaves_before_the_broker_has_answered_is_given_nothing"), found, left_early),
         trial(of("rabbitmq::what_is_held_longer_than_it_allows_comes_again"), RabbitMq::is_installed(), held_too_long),
         trial(of("rabbitmq::one_that_takes_no_messages_is_seen_to"), RabbitMq::is_installed(), blocked),
+        trial(of("rabbitmq::a_trace_goes_on_over_its_headers"), found, traced),
         trial(of("rabbitmq::a_queue_of_another_kind_holds_up_only_its_own_lane"), found, another_kind),
     ]
 }
@@ -48,7 +49,11 @@ fn open(prefix: &str) -> Result<Arc<RabbitQueue>> {
 
 /// A channel of the test's own. The connection lives as long as it is held.
 async fn operator() -> Result<(Connection, Channel)> {
-    let connection = Connection::connect(&RabbitMq::shared()?.url, ConnectionProperties::default()).await?;
+    operator_of(&RabbitMq::shared()?.url).await
+}
+
+async fn operator_of(url: &str) -> Result<(Connection, Channel)> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     Ok((connection, channel))
 }
@@ -105,11 +110,15 @@ async fn returned() -> Result<()> {
     Ok(())
 }
 
-/// A broker that is short of memory takes nothing: who publishes is told so, not kept waiting, and goes on when it has room.
+/// A broker that is short of memory takes nothing: who publishes is told so, not kept waiting, and goes on when it has room. What
+/// was taken before is acknowledged meanwhile.
 async fn blocked() -> Result<()> {
     let server = RabbitMq::start_own()?;
-    let (queue, lane) =
-        (Arc::new(RabbitQueue::new(&server.url, &fresh("queue"), "conformance")?), Lane("a".to_owned()));
+    let (prefix, (_connection, operator)) = (fresh("queue"), operator_of(&server.url).await?);
+    let (queue, lane) = (Arc::new(RabbitQueue::new(&server.url, &prefix, "conformance")?), Lane("a".to_owned()));
+    let consumer = queue.consume(&lane, 1);
+    queue.publish(&lane, false, Outgoing::new("0", "0")).await?;
+    let held = tokio::time::timeout(LONG, consumer.next(Take::Any)).await.context("the first message is lost")??;
     queue.publish(&lane, false, Outgoing::new("1", "1")).await?;
     queue.check().await?;
     server.control(&["set_vm_memory_high_watermark", "0"])?;
@@ -128,6 +137,12 @@ async fn blocked() -> Result<()> {
     };
     let told = tokio::time::timeout(LONG, told).await.context("the broker is taken for one that takes messages")?;
     ensure!(told.to_string().contains("short of memory or disk"), "{told}");
+    held.ack().await?;
+    // No more than one is given at a time.
+    let next = tokio::time::timeout(LONG, consumer.next(Take::Any)).await.context("it hears of nothing")??;
+    ensure!(next.id == "1", "{} came after it was acknowledged", next.id);
+    drop((next, consumer));
+    left_with(&operator, &format!("{prefix}.work.a.normal"), 1).await?;
     ensure!(!waits.is_finished());
     server.control(&["set_vm_memory_high_watermark", "0.4"])?;
     waits.await??;
@@ -138,6 +153,41 @@ async fn blocked() -> Result<()> {
         let delivery = tokio::time::timeout(LONG, consumer.next(Take::Any)).await.context("a message is lost")??;
         ids.insert(delivery.id.clone());
         delivery.ack().await?;
+    }
+    ensure!(ids.iter().eq(["1", "2"]), "{ids:?} came");
+    Ok(())
+}
+
+/// Waits until a queue has so many messages that nobody was given, and no consumer.
+async fn left_with(operator: &Channel, name: &str, messages: u32) -> Result<()> {
+    let looked = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let left = async {
+        loop {
+            let found = operator.queue_declare(name.into(), looked, FieldTable::default()).await?;
+            if (found.consumer_count(), found.message_count()) == (0, messages) {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let context = || format!("{name} has consumers that nobody has, or not {messages} message(s)");
+    tokio::time::timeout(LONG, left).await.with_context(context)?
+}
+
+/// Whoever reads the header finds the trace there, under the name that the standard has for it.
+async fn traced() -> Result<()> {
+    let (prefix, (_connection, operator)) = (fresh("queue"), operator().await?);
+    let (queue, lane) = (open(&prefix)?, Lane("a".to_owned()));
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (id, told) in [("traced", Some(traceparent)), ("untraced", None)] {
+        let message = Outgoing { traceparent: told.map(str::to_owned), ..Outgoing::new(id, "body") };
+        queue.publish(&lane, false, message).await?;
+        let name = format!("{prefix}.work.a.normal");
+        let got =
+            operator.basic_get(name.into(), BasicGetOptions { no_ack: true }).await?.context("nothing is there")?;
+        let headers = got.delivery.properties.headers().as_ref().map(FieldTable::inner);
+        let found = headers.and_then(|headers| headers.get("traceparent")).cloned();
+        ensure!(found == told.map(|told| AMQPValue::LongString(told.into())), "{id}: {found:?}");
     }
     Ok(())
 }
@@ -179,19 +229,8 @@ async fn left_early() -> Result<()> {
         tokio::time::sleep(Duration::from_micros(step % 100 * 100)).await;
         drop(consumers);
     }
-    let looked = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     for name in ["reports", "work.a.urgent", "work.a.normal"] {
-        let left = async {
-            loop {
-                let name = format!("{prefix}.{name}");
-                let found = operator.queue_declare(name.into(), looked, FieldTable::default()).await?;
-                if found.consumer_count() == 0 {
-                    return anyhow::Ok(());
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(LONG, left).await.with_context(|| format!("{name} has consumers that nobody has"))??;
+        left_with(&operator, &format!("{prefix}.{name}"), 0).await?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! `REQUIRE_SERVICES=1`.
 
 mod broker;
+mod links;
 mod postgres;
 mod stores;
 mod tokens;
@@ -104,6 +105,10 @@ async fn redis_cluster_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
     Ok(Arc::new(RedisVault::new(&RedisCluster::shared()?.url, &fresh("vault"), keys()?, None)?))
 }
 
+async fn sentinel_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
+    Ok(Arc::new(RedisVault::new(&Sentinel::shared()?.url, &fresh("vault"), keys()?, None)?))
+}
+
 async fn redis_vault(_folder: &TempDir) -> Result<Arc<dyn Vault>> {
     Ok(Arc::new(RedisVault::new(&Redis::shared()?.url, &fresh("vault"), keys()?, None)?))
 }
@@ -177,6 +182,7 @@ fn main() -> ExitCode {
         trials("queue::checked::memory", true, QUEUE, checked_queue),
         trials("queue::checked::rabbitmq", RabbitMq::is_found(), QUEUE, checked_rabbitmq),
         broker::trials(),
+        links::trials(),
         trials("store::directory", true, STORE, stores::directory),
         trials("store::s3", S3::is_found(), STORE, stores::s3),
         trials("store::google_over_s3", S3::is_found(), STORE, stores::google),
@@ -185,6 +191,7 @@ fn main() -> ExitCode {
         trials("vault::file", true, VAULT, vault),
         trials("vault::redis", Redis::is_found(), VAULT, redis_vault),
         trials("vault::redis_cluster", RedisCluster::is_found(), VAULT, redis_cluster_vault),
+        trials("vault::sentinel", Sentinel::is_found(), VAULT, sentinel_vault),
         tokens::trials(),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect());

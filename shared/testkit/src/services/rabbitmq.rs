@@ -64,6 +64,11 @@ impl RabbitMq {
         Ok(self.own()?.child.lock().unwrap_or_else(PoisonError::into_inner).id())
     }
 
+    /// Where it listens on 127.0.0.1, where it is the test's own.
+    pub fn port(&self) -> Result<u16> {
+        Ok(self.own()?.ports.clients)
+    }
+
     /// Ends it at once.
     pub fn kill(&self) -> Result<()> {
         end(&mut self.own()?.child.lock().unwrap_or_else(PoisonError::into_inner));
