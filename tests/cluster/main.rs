@@ -16,6 +16,7 @@ use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block, until};
 mod commands;
 mod credentials;
 mod given_up;
+mod planning;
 mod ready;
 mod takeover;
 mod trace;
@@ -42,6 +43,8 @@ const CASES: &[Case] = &[
     ("a_held_run_waits_for_its_approval", Need::Nothing, approved),
     ("a_cancelled_run_stops_and_the_next_finds_the_rest", Need::Nothing, cancelled),
     ("a_cancelled_run_that_was_queued_takes_no_later_request_with_it", Need::Nothing, withdrawn),
+    ("a_planning_that_waits_for_its_source_is_cancelled", Need::Nothing, planning::cancelled),
+    ("a_run_whose_sync_leads_elsewhere_by_now_begins_anew", Need::Nothing, planning::led_elsewhere),
     ("a_held_run_is_cancelled_though_its_sync_is_gone", Need::Nothing, orphaned),
     ("a_run_whose_sync_has_changed_is_given_up_and_planned_anew", Need::Nothing, changed),
     ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),

@@ -45,7 +45,7 @@ pub async fn serve_all(worker: Arc<Worker>) {
             }
             Err(error) => {
                 warn!(%error, "New lanes cannot be looked for; those that are known are served");
-                // Whether they are open is not known, which leaves them no more idle than they were.
+                // Whether anybody has opened them is not known.
                 lanes.values_mut().for_each(|served| served.seen = Instant::now());
             }
         }

@@ -16,7 +16,7 @@ mod sqlite;
 pub use config::{FileFormat, FilesConfig, PostgresConfig, SourceConfig, SqliteConfig};
 pub use error::SourceError;
 pub use port::{Extraction, Query, Source};
-pub use reader::Batches;
+pub use reader::{Batches, Wanted};
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use arrow_array::RecordBatch;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::error::SourceError;
 
@@ -32,6 +33,16 @@ pub struct Batches {
     told: mpsc::Receiver<Told>,
     rows: u64,
     is_over: bool,
+    reader: AbortHandle,
+}
+
+/// Somebody wants what is read. When this is dropped a reader that waits for its source ends, and whoever waits for its batches with it.
+pub struct Wanted(AbortHandle);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Batches {
@@ -42,22 +53,27 @@ impl Batches {
     {
         let (sender, told) = mpsc::channel(AHEAD);
         let reading = reader(Sink(sender.clone()));
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let ended = reading.await;
             _ = sender.send(ended.map(|()| None)).await;
         });
-        Self { told, rows: 0, is_over: false }
+        Self { told, rows: 0, is_over: false, reader: task.abort_handle() }
     }
 
     /// Reads where it may block.
     pub(crate) fn read_blocking(reader: impl FnOnce(&Sink) -> Result<(), SourceError> + Send + 'static) -> Self {
         let (sender, told) = mpsc::channel(AHEAD);
-        tokio::task::spawn_blocking(move || {
+        let task = tokio::task::spawn_blocking(move || {
             let sink = Sink(sender);
             let ended = reader(&sink);
             _ = sink.0.blocking_send(ended.map(|()| None));
         });
-        Self { told, rows: 0, is_over: false }
+        Self { told, rows: 0, is_over: false, reader: task.abort_handle() }
+    }
+
+    /// For whoever waits while another takes the batches.
+    pub fn wanted(&self) -> Wanted {
+        Wanted(self.reader.clone())
     }
 
     /// The next batch.
@@ -141,6 +157,13 @@ mod tests {
             .await,
             (1, None)
         );
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_ends_with_whoever_wanted_it() {
+        let batches = Batches::read(|_sink| std::future::pending());
+        drop(batches.wanted());
+        assert!(all(batches).await.1.is_some());
     }
 
     #[tokio::test]

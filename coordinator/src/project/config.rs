@@ -85,7 +85,7 @@ const fn default_concurrency() -> u32 {
 pub struct StateConfig {
     /// The directory, from the project's folder.
     pub dir: PathBuf,
-    /// Ended runs and their plans are forgotten after so many days.
+    /// Ended runs and their plans are forgotten after so many days, but for each sync's newest run and the one that its snapshot is of.
     pub keep_days: u32,
     /// The state that several coordinators and workers share, in place of the directory.
     pub shared: Option<SharedState>,

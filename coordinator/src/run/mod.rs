@@ -145,9 +145,15 @@ impl Engine {
                 return Ok(finished);
             }
         }
-        let id = self.request(start).await?;
-        let run = self.ledger.run(&id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
-        self.plan_and_deliver(run, start, signal).await
+        loop {
+            let id = self.request(start).await?;
+            let run = self.ledger.run(&id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
+            let finished = self.plan_and_deliver(run, start, signal.clone()).await?;
+            // One that was queued for another destination has given way to a new one.
+            if !start::leads_elsewhere(&finished.run, start) {
+                return Ok(finished);
+            }
+        }
     }
 
     /// Ends a run whose sync is not ready to run, where nothing of it was sent; else it stays where it is.
@@ -218,12 +224,13 @@ impl Engine {
         }
     }
 
-    /// True where a run's plan may not be continued.
+    /// True where a run may not be continued as it was meant.
     fn is_outdated(&self, run: &Run, start: &Start) -> bool {
         let max_age = Micros::from(start.sync.config.delivery.plan_max_age_hours) * 3_600_000_000;
         let planned = matches!(run.state, RunState::Delivering | RunState::Interrupted | RunState::Held);
         let too_old = run.planned.is_some_and(|planned| self.clock.now() - planned > max_age);
-        planned && (too_old || run.settings != fingerprint(start))
+        let elsewhere = run.state == RunState::Planning && start::leads_elsewhere(run, start);
+        elsewhere || (planned && (too_old || run.settings != fingerprint(start)))
     }
 
     /// Approves a held plan: the very same plan is delivered.

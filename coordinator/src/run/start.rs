@@ -22,6 +22,11 @@ use crate::project::{OnBreach, OnMappingChange};
 const PLAN: &str = "plan";
 const REBASED: &str = "rebased";
 
+/// True where a run was asked for when its sync had another destination.
+pub(super) fn leads_elsewhere(run: &Run, start: &Start) -> bool {
+    run.destination != start.sync.account.name
+}
+
 impl Engine {
     /// Plans a queued run, or one whose planning was cut short, and delivers it.
     pub(super) async fn plan_and_deliver(
@@ -44,8 +49,8 @@ impl Engine {
         }
         // A request may have joined it until then.
         let run = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
-        if run.destination != start.sync.account.name {
-            return Box::pin(self.begin_anew(&run, start, signal)).await;
+        if leads_elsewhere(&run, start) {
+            return self.give_way(&run, start).await;
         }
         self.show(|progress| progress.state = Some(RunState::Planning));
         match self.make_plan(&run, start).instrument(info_span!("plan")).await {
@@ -66,21 +71,15 @@ impl Engine {
         }
     }
 
-    /// Ends a run in state *planning* that was asked for when its sync had another destination, and goes on with one that is for
-    /// this one.
-    async fn begin_anew(
-        &self,
-        run: &Run,
-        start: &Start,
-        signal: watch::Receiver<Signal>,
-    ) -> Result<Finished, EngineError> {
+    /// Ends a run in state *planning* that was asked for when its sync had another destination; one that is for this one is queued.
+    async fn give_way(&self, run: &Run, start: &Start) -> Result<Finished, EngineError> {
+        if run.cancel {
+            return self.close_unplanned(run, RunState::Cancelled, CANCELLED).await;
+        }
         // Asked for before the run is given up: whatever dies in between, what was wanted is done.
-        let wanted = Run { options: run.options, ..new_run(start, self.clock.as_ref()) };
-        let next = self.ledger.request(&wanted).await?.run;
+        self.ledger.request(&Run { options: run.options, ..new_run(start, self.clock.as_ref()) }).await?;
         let reason = "The sync has another destination by now; a new run plans for it";
-        self.close_unplanned(run, RunState::Cancelled, reason).await?;
-        let next = self.ledger.run(&next).await?.ok_or_else(|| EngineError::Lost(next.clone()))?;
-        self.plan_and_deliver(next, start, signal).await
+        self.close_unplanned(run, RunState::Cancelled, reason).await
     }
 
     /// Ends a run that has sent nothing.
@@ -169,7 +168,7 @@ impl Engine {
         };
         let (progress, span) = (self.progress.clone(), Span::current());
         // Gone with whoever waits for the plan.
-        let wanted = Arc::new(());
+        let wanted = Arc::new(extraction.batches.wanted());
         let still_wanted = Arc::downgrade(&wanted);
         let drafted = tokio::task::spawn_blocking(move || {
             let seen = |rows| {
@@ -283,17 +282,18 @@ impl Engine {
         let base_key = self.ledger.snapshot(&start.sync.name).await?;
         let (drafted, _folder) = self.draft(start, start.options, &mut header, base_key.as_deref(), "preview").await?;
         let Drafted { planned, tally, known } = drafted;
+        let limits = &start.sync.account.limits;
+        let most = limits.most_records().unwrap_or(u64::MAX);
         let requests_of = |chunk: &Chunk| {
             let rows = u64::from(chunk.rows);
-            let calls = |records: u32| rows.div_ceil(u64::from(records.max(1)));
+            let calls = |records: u64| rows.div_ceil(records.max(1));
             match (start.sync.bulk(chunk.operation, rows), start.sync.manifest.operation(chunk.operation)) {
-                (Some(bulk), _) => calls(bulk.records) * u64::from(bulk.requests),
-                (None, spec) => calls(spec.map_or(1, |spec| spec.records)),
+                (Some(bulk), _) => calls(bulk.records.into()) * u64::from(bulk.requests),
+                (None, spec) => calls(spec.map_or(1, |spec| spec.records.into()).min(most)),
             }
         };
         let requests = planned.chunks.iter().map(requests_of).sum();
         let records = tally.total().planned;
-        let limits = &start.sync.account.limits;
         let share = f64::from(100 - limits.reserve_percent.min(99)) / 100.0;
         let seconds = limits.windows.iter().map(|window| {
             let units = if window.unit == outflow_model::limit::Unit::Records { records } else { requests };

@@ -27,6 +27,8 @@ use crate::run::{Engine, Progress, Signal, Start};
 const LOOK: Duration = Duration::from_millis(150);
 /// What could not go on is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(2);
+/// A ledger that has not answered by then is taken for away, however long leases are.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Makes a sync ready to run; an error says what is wrong with the project.
 pub type Starts = Arc<dyn Fn(&str, RunOptions) -> Result<Start, String> + Send + Sync>;
@@ -194,7 +196,7 @@ impl Coordinator {
 
     /// What is done about a lease is done while it lasts, or not at all.
     async fn in_time<T>(&self, work: impl Future<Output = port::Result<T>>) -> port::Result<T> {
-        tokio::time::timeout(self.lease / 2, work)
+        tokio::time::timeout((self.lease / 2).min(ANSWER), work)
             .await
             .unwrap_or_else(|_| Err(PortError::new(Trouble::Unavailable, "The ledger does not answer")))
     }

@@ -109,7 +109,8 @@ impl Coordinator {
         if self.take_schedules().await.map_err(told)? != Some(epoch) {
             return Ok(());
         }
-        let run = self.engine.request(&start).await.map_err(|error| error.to_string())?;
+        let asking = async { Ok(self.engine.request(&start).await) };
+        let run = self.in_time(asking).await.map_err(told)?.map_err(|error| error.to_string())?;
         info!(sync, %run, "The sync is due");
         Ok(())
     }

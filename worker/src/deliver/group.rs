@@ -12,12 +12,14 @@ use outflow_model::port::limiter::{Claimed, Ended};
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
 use tracing::{debug, warn};
 
-use super::request::Slot;
+use super::request::{HOLD, Slot};
 use super::{BACKOFF, Delivery, Group, PASSES, Stop, Tools};
 use crate::auth::NoToken;
 
 /// A pause where the destination names none.
 const DEFAULT_PAUSE: Micros = 1_000_000;
+/// What was announced is not handed back before this: it would have to be announced anew, and might again take too long over that.
+const ANNOUNCED: Micros = 600_000_000;
 
 /// Names a request's records; the same when they are sent again, another for any other set of records.
 fn token(chunk: &ChunkV1, rows: &[u32]) -> String {
@@ -89,7 +91,7 @@ impl Delivery<'_> {
                             return Err(Stop::Next(Next::Stop { refusal }));
                         }
                     };
-                    let mut slot = self.permit(rows.len(), request.cost).await?;
+                    let mut slot = self.permit(rows.len(), request.cost, HOLD).await?;
                     // Announced last: what was announced either leaves or is unknown.
                     if checkpoint {
                         let permitted = Instant::now();
@@ -218,7 +220,7 @@ impl Delivery<'_> {
     async fn permit_anew(&mut self, stale: Slot, records: usize, cost: u64) -> Result<Slot, Stop> {
         // Its place lapses by itself where it cannot be given back.
         _ = stale.end(Ended::Unsent).await;
-        let slot = self.permit(records, cost).await;
+        let slot = self.permit(records, cost, ANNOUNCED).await;
         if slot.is_err() {
             // It does not leave.
             self.resolve(true);

@@ -182,7 +182,7 @@ impl<'a> Delivery<'a> {
         // What a job left over goes by the usual interface where it fits one call.
         let bulk = self.chunk.bulk && (self.chunk.tries == 0 || rows.len() > size(false));
         // A request that is larger than a window would exceed it whenever it leaves.
-        let most = limits.most_records().map_or(usize::MAX, |most| most as usize);
+        let most = limits.most_records().filter(|_| !bulk).map_or(usize::MAX, |most| most as usize);
         for rows in rows.chunks((size(bulk) >> self.shrink).clamp(1, most)) {
             groups.push_back(Group { rows: rows.to_vec(), bulk, durable: None });
         }

@@ -19,7 +19,7 @@ use crate::figures;
 use crate::transport::{Added, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
-const HOLD: Micros = 30_000_000;
+pub(super) const HOLD: Micros = 30_000_000;
 /// What a run may not send for now is asked for again after so long.
 const CLOSED: Micros = 1_000_000;
 /// So many requests of a chunk are in its run's trace: viewers fail at tens of thousands of spans.
@@ -75,8 +75,8 @@ impl Drop for Slot {
 }
 
 impl Delivery<'_> {
-    /// Waits until the next request may leave.
-    pub(super) async fn permit(&mut self, records: usize, cost: u64) -> Result<Slot, Stop> {
+    /// Waits until the next request may leave, for no longer than `patience`.
+    pub(super) async fn permit(&mut self, records: usize, cost: u64, patience: Micros) -> Result<Slot, Stop> {
         let chunk = self.chunk;
         let request = Permit {
             account: &self.account.name,
@@ -110,7 +110,7 @@ impl Delivery<'_> {
                 // Whoever has it now tells of its end.
                 Verdict::Lost => return Err(Stop::Next(Next::Continue)),
                 Verdict::Closed => return Err(self.hand_over(CLOSED, ErrorClass::Backoff)),
-                Verdict::Later { wait, .. } if held + wait > HOLD => {
+                Verdict::Later { wait, .. } if held + wait > patience => {
                     return Err(self.hand_over(wait, ErrorClass::Throttled));
                 }
                 Verdict::Later { wait, .. } => {

@@ -24,6 +24,8 @@ pub type Micros = i64;
 const JITTER_MIN: Micros = 10_000;
 /// …and no more than this.
 const JITTER_MAX: Micros = 1_000_000;
+/// Announcing a request takes much the same time each time: so much longer it may take than usual without more requests in a window.
+const PUNCTUAL: Micros = 100_000;
 /// No request is booked further ahead than this, and no urgent one further than four times this: whoever waits longer asks again, and
 /// holds nothing meanwhile.
 const BOOKED_MAX: Micros = 2_000_000;
@@ -176,9 +178,13 @@ impl Limits {
         Terms { windows, ahead, horizon, share: 1_000 / i64::from(ask.weight.max(1)) }
     }
 
-    /// How late a request may leave after its permit: so much the narrowest of the windows leaves for the way to the destination.
+    /// How late a request may leave after its permit: so much room is in each window when requests come as the slowest one has them
+    /// come.
     pub fn slack(&self) -> Micros {
-        self.windows.iter().map(Window::jitter).min().unwrap_or(JITTER_MAX)
+        let paces = || self.windows.iter().map(|window| (window, window.pace(self.reserve_percent)));
+        let ahead = paces().map(|(_, pace)| pace.interval).max().unwrap_or(0);
+        let room = paces().map(|(window, pace)| pace.apart * ahead - window.per());
+        room.min().unwrap_or(JITTER_MAX).clamp(PUNCTUAL, JITTER_MAX)
     }
 
     /// How many records a request may have, where windows count them: at least one.
@@ -204,26 +210,43 @@ impl Window {
         ours(self.limit, reserve_percent).max(1)
     }
 
-    /// What the network may add between two requests.
-    fn jitter(&self) -> Micros {
-        (self.per_ms as i64 * 1_000 / 50).clamp(JITTER_MIN, JITTER_MAX)
+    fn per(&self) -> Micros {
+        self.per_ms as i64 * 1_000
+    }
+
+    /// Its length, with what the network may add between two requests.
+    fn within(&self) -> Micros {
+        self.per() + (self.per() / 50).clamp(JITTER_MIN, JITTER_MAX)
+    }
+
+    fn pace(&self, reserve_percent: u8) -> Pace {
+        let limit = self.ours(reserve_percent) as i64;
+        // Few, since they are taken from the sustained rate.
+        let burst = (limit / 64).max(1);
+        let apart = limit - burst + 1;
+        Pace { limit, burst, apart, interval: (self.within() + apart - 1) / apart }
     }
 
     fn term(&self, ask: &Ask<'_>, reserve_percent: u8) -> Term {
-        let limit = self.ours(reserve_percent) as i64;
-        // Requests that may leave together after a pause: few, since they are taken from the sustained rate.
-        let burst = (limit / 64).max(1);
-        let per = self.per_ms as i64 * 1_000;
-        let jitter = self.jitter();
-        let interval = ((per + jitter) + limit - burst) / (limit - burst + 1);
+        let Pace { limit, burst, interval, .. } = self.pace(reserve_percent);
         let units = match self.unit {
             Unit::Requests => 1,
             Unit::Records => ask.records as i64,
             Unit::Cost => ask.cost as i64,
         };
-        let bound = (self.unit != Unit::Requests).then_some(Bound { units: limit, within: per + jitter });
+        let bound = (self.unit != Unit::Requests).then_some(Bound { units: limit, within: self.within() });
         Term { units, interval, tolerance: (burst - 1) * interval, bound }
     }
+}
+
+/// How a window's units are spaced.
+struct Pace {
+    limit: i64,
+    /// Units that may leave together after a pause.
+    burst: i64,
+    /// So many intervals are more than the window.
+    apart: i64,
+    interval: Micros,
 }
 
 #[cfg(test)]
@@ -237,11 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn a_request_may_leave_as_late_as_its_narrowest_window_allows() {
-        let [short, long] = [(Unit::Requests, 4, 1_000), (Unit::Cost, 100, 60_000)];
-        assert_eq!(limits(&[long, short], 0).slack(), 20_000);
-        assert_eq!(limits(&[long], 0).slack(), 1_000_000);
-        assert_eq!(limits(&[(Unit::Requests, 1, 1)], 0).slack(), 10_000);
+    fn a_request_may_leave_as_late_as_its_windows_have_room() {
+        let [short, long] = [(Unit::Requests, 190, 10_000), (Unit::Requests, 100, 60_000)];
+        let slack = limits(&[short], 0).slack();
+        assert!((200_000..210_000).contains(&slack), "{slack}");
+        assert_eq!(limits(&[long, short], 0).slack(), 1_000_000, "in the short one there are never many");
+        assert_eq!(limits(&[(Unit::Requests, 4, 1_000)], 0).slack(), PUNCTUAL);
         assert_eq!(limits(&[], 0).slack(), 1_000_000);
     }
 

@@ -1,14 +1,14 @@
 //! Messages on their way to the broker over one channel, and what it says of each.
 //!
 //! The library hands a message that came back for want of a queue to whichever confirm it resolves next, which may be another
-//! message's. By the time that a message is resolved its own return was read: either an earlier confirm carried it, and one task
-//! hears of them in their order, or it still waits, and this confirm carries one. Whoever is taken for returned and was not is
-//! published twice, which every reader bears.
+//! message's. By the time that a message is resolved its own return was read: either an earlier confirm carried it, which one task
+//! finds among all that has been said by then, or it still waits, and this confirm carries one. Whoever is taken for returned and was
+//! not is published twice, which every reader bears.
 
 use std::collections::HashMap;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel, Confirmation};
 use outflow_model::port::{PortError, Result, Trouble};
@@ -66,14 +66,16 @@ async fn send(channel: Channel, mut leaving: mpsc::UnboundedReceiver<Leaving>) {
                 returns.sent(&id_of(&message.properties));
                 under_way.push(publish(&channel, message));
             }
-            Some((id, confirmation, told)) = under_way.next() => {
-                let carried = match &confirmation {
-                    Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) => Some(id_of(&message.properties)),
-                    _ => None,
-                };
-                let came_back = returns.end(&id, carried.as_deref());
-                // Whoever does not wait for it any more has given it up.
-                _ = told.send(confirmation.map_err(unavailable).and_then(|confirmation| fate(&confirmation, came_back)));
+            Some(first) = under_way.next() => {
+                // One that was resolved earlier may be heard of later: it waited, and this one had yet to be asked.
+                let others = std::iter::from_fn(|| under_way.next().now_or_never().flatten());
+                let said: Vec<_> = std::iter::once(first).chain(others).collect();
+                said.iter().filter_map(|(_, confirmation, _)| carried(confirmation)).for_each(|id| returns.came_back(&id));
+                for (id, confirmation, told) in said {
+                    let came_back = returns.end(&id) || carried(&confirmation).is_some();
+                    // Whoever does not wait for it any more has given it up.
+                    _ = told.send(confirmation.map_err(unavailable).and_then(|confirmation| fate(&confirmation, came_back)));
+                }
             }
         }
     }
@@ -89,6 +91,14 @@ async fn publish(
     let confirmation =
         async { channel.basic_publish("".into(), queue.into(), options, &body, properties).await?.await };
     (id, confirmation.await, told)
+}
+
+/// The message whose return came with a confirm.
+fn carried(confirmation: &lapin::Result<Confirmation>) -> Option<String> {
+    match confirmation {
+        Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) => Some(id_of(&message.properties)),
+        _ => None,
+    }
 }
 
 fn fate(confirmation: &Confirmation, came_back: bool) -> Result<Fate> {
@@ -112,13 +122,16 @@ impl Returns {
         self.0.entry(id.to_owned()).or_default().0 += 1;
     }
 
-    /// The broker has had its last word on one that was sent, with the return that came along: whether it may have come back.
-    fn end(&mut self, id: &str, carried: Option<&str>) -> bool {
-        if let Some((_, came_back)) = carried.and_then(|carried| self.0.get_mut(carried)) {
+    fn came_back(&mut self, id: &str) {
+        if let Some((_, came_back)) = self.0.get_mut(id) {
             *came_back = true;
         }
+    }
+
+    /// The broker has had its last word on one that was sent: whether its return has come with another's confirm.
+    fn end(&mut self, id: &str) -> bool {
         let Some((times, came_back)) = self.0.get_mut(id) else { return false };
-        let came_back = *came_back || carried.is_some();
+        let came_back = *came_back;
         *times -= 1;
         if *times == 0 {
             self.0.remove(id);
@@ -140,31 +153,27 @@ mod tests {
     #[test]
     fn a_return_is_the_messages_own_whoevers_confirm_it_came_with() {
         let mut returns = sent(&["a", "b", "c"]);
-        returns.end("a", Some("b"));
-        assert!(returns.end("b", None));
-        assert!(!returns.end("c", None));
+        // It came with the confirm of `a`; the one of `b` is yet to come.
+        returns.came_back("b");
+        assert!(!returns.end("a"));
+        assert!(returns.end("b"));
+        assert!(!returns.end("c"));
         assert!(returns.0.is_empty(), "nothing is remembered of what has ended");
-    }
-
-    #[test]
-    fn whose_confirm_carries_anothers_return_may_have_left_its_own_to_a_later_one() {
-        let mut returns = sent(&["a", "b"]);
-        assert!(returns.end("a", Some("b")), "its own return comes with the confirm of b");
-        assert!(returns.end("b", Some("a")));
     }
 
     #[test]
     fn of_a_message_that_is_published_twice_at_a_time_either_has_come_back() {
         let mut returns = sent(&["a", "a"]);
-        assert!(returns.end("a", Some("a")) && returns.end("a", None));
+        returns.came_back("a");
+        assert!(returns.end("a") && returns.end("a"));
         returns.sent("a");
-        assert!(!returns.end("a", None), "what was published again is judged anew");
+        assert!(!returns.end("a"), "what was published again is judged anew");
     }
 
     #[test]
     fn what_nobody_sends_any_more_is_not_remembered() {
-        let mut returns = sent(&["a"]);
-        returns.end("a", Some("b"));
+        let mut returns = Returns::default();
+        returns.came_back("a");
         assert!(returns.0.is_empty());
     }
 }

@@ -125,6 +125,8 @@ impl Publisher {
     }
 
     async fn open(&self) -> Result<Arc<Open>> {
+        // Of all who find no connection one waits for it, before they queue here.
+        self.link.check().await?;
         let mut held = self.open.lock().await;
         if let Some(open) = held.as_ref().filter(|open| open.channel.status().connected()) {
             return Ok(open.clone());
