@@ -8,17 +8,17 @@ use outflow_tests::{Cluster, Plan, block};
 
 use super::plan;
 
-/// A source may take hours; who cancels waits for none of them.
+/// The source takes longer than anybody waits here.
 pub(super) fn cancelled() -> Result<()> {
     block(async {
         let slow =
-            Plan { table: Some("(VALUES ('a@x.io', 'A')) AS people (email, name), pg_sleep(3600)"), ..plan(0, "") };
+            Plan { table: Some("(VALUES ('a@x.io', 'A')) AS people (email, name), pg_sleep(600)"), ..plan(0, "") };
         let mut cluster = Cluster::new(HubSpot::new(Options::default()), &slow).await?;
         cluster.start_coordinator()?;
         cluster.start_worker()?;
         let run = cluster.request().await?;
         cluster.reached(&run, RunState::Planning).await?;
-        let asked = cluster.command(&["cancel", run.as_str()])?;
+        let asked = cluster.command(&["cancel", run.as_str(), "--detach"])?;
         ensure!(asked.status.success(), "{asked:?}");
         ensure!(cluster.ended(&run).await?.state == RunState::Cancelled);
         cluster.write(&plan(10, ""))?;
