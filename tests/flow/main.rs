@@ -73,6 +73,7 @@ const CASES: &[Case] = &[
     ("salesforce_requests_are_the_published_ones", Need::SalesforceSpecs, salesforce::published::requests),
     ("chinook_customers_arrive_exactly", Need::Chinook, warehouse::chinook),
     ("every_postgres_type_survives", Need::Postgres, warehouse::types),
+    ("a_faulty_value_makes_its_row_alone_invalid", Need::Postgres, warehouse::faults),
     ("a_source_that_breaks_off_plans_nothing", Need::Postgres, warehouse::broken),
     ("plans_and_snapshots_live_in_a_bucket", Need::S3, buckets::lives),
     ("a_bucket_that_is_away_is_waited_for", Need::S3, buckets::away),

@@ -134,6 +134,75 @@ pub(crate) fn types() -> Result<()> {
     })
 }
 
+/// Rows with a value that no destination takes, beside healthy ones.
+pub(crate) fn faults() -> Result<()> {
+    block(async {
+        let server = Postgres::shared()?;
+        let (url, mut connection) = database(&server, "faults_flow").await?;
+        connection
+            .execute(
+                "CREATE TABLE people (email text, born date, seen timestamptz); \
+                 INSERT INTO people VALUES ('a@x.io', '2000-01-01', now()), ('b@x.io', '2000-01-02', now()), \
+                 ('c@x.io', '2000-01-03', now()), ('d@x.io', '2000-01-04', now())",
+            )
+            .await?;
+        let lab = Lab::new(Options::default()).await?;
+        let model = "---\nsource: pg\nkey: email\n---\nSELECT * FROM people ORDER BY email";
+        let mapping = "mapping: { email: email, birthday: born, seen: seen }\n";
+        let guard = "guard: { max_removes_percent: 100 }\n";
+        let sync = format!("model: people\ndestination: crm\nobject: contacts\nmode: mirror\n{guard}{mapping}");
+        project(&lab, &url, model, &sync)?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.state == RunState::Succeeded && run.tally.add.succeeded == 4, "{:?}", run.tally);
+
+        lab.portal.forget_writes();
+        connection
+            .execute(
+                "UPDATE people SET born = 'infinity' WHERE email = 'b@x.io'; \
+                 UPDATE people SET seen = '-infinity', born = '1999-01-01' WHERE email = 'c@x.io'; \
+                 UPDATE people SET born = '1999-01-01' WHERE email = 'd@x.io'; \
+                 DELETE FROM people WHERE email = 'a@x.io'; \
+                 INSERT INTO people VALUES ('e@x.io', 'infinity', now()), ('f@x.io', 'infinity', now()), \
+                 ('f@x.io', '2000-01-01', now()), (NULL, '-infinity', now())",
+            )
+            .await?;
+        let run = lab.run("people").await?.run;
+        let tally = &run.tally;
+        ensure!(run.state == RunState::Partial, "{:?}: {tally:?}", run.state);
+        let counts = [tally.extracted, tally.invalid, tally.change.succeeded, tally.remove.succeeded, tally.missing];
+        ensure!(counts == [7, 6, 1, 1, 1], "the accounting closes: {tally:?}");
+        let mut writes: Vec<_> =
+            lab.portal.writes().into_iter().map(|w| format!("{} {}", w.operation, w.key)).collect();
+        writes.sort();
+        ensure!(writes == ["archive a@x.io", "update d@x.io"], "faulty rows are neither sent nor removed: {writes:?}");
+        let mut named: Vec<_> = lab
+            .ledger()
+            .await?
+            .problems(&run.id, 9)
+            .await?
+            .into_iter()
+            .map(|p| format!("{} {} {}", p.key, p.refusal.code, p.refusal.message))
+            .collect();
+        named.sort();
+        let expected = [
+            " OF-5005 Column \"born\": the value is infinity",
+            "b@x.io OF-5005 Column \"born\": the value is infinity",
+            "c@x.io OF-5005 Column \"seen\": the value is infinity",
+            "e@x.io OF-5005 Column \"born\": the value is infinity",
+            "f@x.io OF-5003 Another row has the same key; no copy is sent",
+            "f@x.io OF-5005 Column \"born\": the value is infinity",
+        ];
+        ensure!(named == expected, "{named:#?}");
+
+        connection
+            .execute("UPDATE people SET born = '2001-01-01', seen = now() WHERE email IN ('b@x.io', 'c@x.io')")
+            .await?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.change.succeeded == 2 && run.tally.add.planned == 0, "{:?}", run.tally);
+        Ok(())
+    })
+}
+
 pub(crate) fn broken() -> Result<()> {
     block(async {
         let server = Postgres::shared()?;

@@ -17,8 +17,10 @@ use crate::sorter::Sorter;
 
 /// Invalid rows that are named; all are counted.
 const NAMED: usize = 1_000;
-/// Bytes of a row's number that are kept: enough for a million million rows.
+/// Bytes of a row's number that are kept, with [`FAULTY`]: enough for half a million million rows.
 const ORDINAL: usize = 5;
+/// Bit of a row's number that marks a row with a value that the source could not give exactly.
+const FAULTY: u64 = 1 << (ORDINAL * 8 - 1);
 
 /// How rows are compared with the base.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,7 +87,7 @@ pub struct InvalidRow {
 pub trait Sink {
     /// A row that the model no longer has and that is to be removed.
     fn removed(&mut self, entry: Entry) -> Result<(), SnapshotError>;
-    /// The row pushed as number `ordinal` is a copy of a duplicate.
+    /// The row pushed as number `ordinal` is a copy of a duplicate, without a faulty value of its own.
     fn duplicate(&mut self, ordinal: u64);
     /// An entry of the base as it is from now on; told of every one, in order, where rows are rebased.
     fn rebased(&mut self, _entry: &Entry) -> Result<(), SnapshotError> {
@@ -138,7 +140,7 @@ pub struct Detected {
     pub ignored: u64,
     /// Rows refused or unknown before, and still so.
     pub withheld: u64,
-    /// Rows without a key, and every copy of a duplicate.
+    /// Rows without a key, rows with a faulty value, and every copy of a duplicate.
     pub invalid: u64,
     /// Added rows to send.
     pub adds: u64,
@@ -199,8 +201,9 @@ impl Detector {
         Ok((&self.key_hashes, &self.row_hashes))
     }
 
-    /// Takes the next rows.
-    pub fn push(&mut self, batch: &RecordBatch) -> Result<(), SnapshotError> {
+    /// Takes the next rows. Those of `faulty`, ascending, have a value that the source could not give exactly: they are invalid,
+    /// and their keys count as present. The caller names them.
+    pub fn push(&mut self, batch: &RecordBatch, faulty: &[u32]) -> Result<(), SnapshotError> {
         self.hash(batch)?;
         let nullable: Vec<_> = self
             .key_columns
@@ -208,12 +211,14 @@ impl Detector {
             .filter_map(|(at, _)| batch.columns().get(*at))
             .filter(|array| array.null_count() > 0)
             .collect();
+        let mut faulty = faulty.iter().map(|row| *row as usize).peekable();
         for (row, (key, hash)) in self.key_hashes.iter().zip(&self.row_hashes).enumerate() {
-            let ordinal = self.ordinal;
+            let is_faulty = faulty.next_if_eq(&row).is_some();
+            let ordinal = self.ordinal | if is_faulty { FAULTY } else { 0 };
             self.ordinal += 1;
             if nullable.iter().any(|array| array.is_null(row)) {
                 self.invalid += 1;
-                if self.named.len() < NAMED {
+                if !is_faulty && self.named.len() < NAMED {
                     let mut bytes = Vec::new();
                     encode_key(batch, &self.key_columns, row, &mut bytes);
                     self.named.push(InvalidRow { key: key_text(&bytes), reason: Reason::NullKey });
@@ -246,7 +251,7 @@ impl Detector {
             let mut copies = 1;
             let mut next = next_row(&mut rows)?;
             while let Some(copy) = next.filter(|next| next.key == row.key) {
-                sink.duplicate(copy.ordinal);
+                copy.tell_duplicate(sink);
                 copies += 1;
                 next = next_row(&mut rows)?;
             }
@@ -254,8 +259,10 @@ impl Detector {
             base.pass_until(row.key, rules, &mut found, sink)?;
             let mut known = base.take(row.key)?;
             if copies > 1 {
-                sink.duplicate(row.ordinal);
+                row.tell_duplicate(sink);
                 found.invalid += copies;
+            } else if row.is_faulty {
+                found.invalid += 1;
             } else {
                 compare(row, known.as_mut(), rules, &mut found);
             }
@@ -273,6 +280,16 @@ struct Row {
     key: u128,
     hash: u128,
     ordinal: u64,
+    is_faulty: bool,
+}
+
+impl Row {
+    /// Names a copy of a duplicate, unless its fault names it.
+    fn tell_duplicate(self, sink: &mut impl Sink) {
+        if !self.is_faulty {
+            sink.duplicate(self.ordinal);
+        }
+    }
 }
 
 fn next_row(rows: &mut crate::sorter::Sorted) -> Result<Option<Row>, SnapshotError> {
@@ -281,7 +298,8 @@ fn next_row(rows: &mut crate::sorter::Sorted) -> Result<Option<Row>, SnapshotErr
         let mut whole = [0; 8];
         whole.get_mut(..ORDINAL)?.copy_from_slice(ordinal.get(..ORDINAL)?);
         let ordinal = u64::from_le_bytes(whole);
-        Some(Row { key, hash: u128::from_le_bytes(*hash), ordinal })
+        let is_faulty = ordinal & FAULTY != 0;
+        Some(Row { key, hash: u128::from_le_bytes(*hash), ordinal: ordinal & !FAULTY, is_faulty })
     }))
 }
 

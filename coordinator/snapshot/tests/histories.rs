@@ -24,10 +24,10 @@ enum Fate {
     Doubtful,
 }
 
-/// One run: rows (key, value; a key may be missing or twice), and the fate of what is sent, by turns.
+/// One run: rows (key, value, faulty; a key may be missing or twice), and the fate of what is sent, by turns.
 #[derive(Clone, Debug)]
 struct Turn {
-    rows: Vec<(Option<u8>, i64)>,
+    rows: Vec<(Option<u8>, i64, bool)>,
     fates: Vec<Fate>,
     full: bool,
 }
@@ -36,7 +36,7 @@ fn turn() -> impl Strategy<Value = Turn> {
     let key = prop_oneof![9 => (0_u8..12).prop_map(Some), 1 => Just(None)];
     let fate = prop_oneof![6 => Just(Fate::Acknowledged), 2 => Just(Fate::Refused), 2 => Just(Fate::Doubtful)];
     (
-        proptest::collection::vec((key, 0_i64..3), 0..14),
+        proptest::collection::vec((key, 0_i64..3, proptest::bool::weighted(0.1)), 0..14),
         proptest::collection::vec(fate, 1..5),
         proptest::bool::weighted(0.1),
     )
@@ -68,20 +68,20 @@ impl Sink for Found {
     }
 }
 
-fn batch(rows: &[(Option<u8>, i64)]) -> RecordBatch {
-    let keys: StringArray = rows.iter().map(|(key, _)| key.map(|key| format!("k{key}"))).collect();
-    let values = Int64Array::from_iter_values(rows.iter().map(|(_, value)| *value));
+fn batch(rows: &[(Option<u8>, i64, bool)]) -> RecordBatch {
+    let keys: StringArray = rows.iter().map(|(key, ..)| key.map(|key| format!("k{key}"))).collect();
+    let values = Int64Array::from_iter_values(rows.iter().map(|(_, value, _)| *value));
     let columns: [(&str, ArrayRef); 2] = [("key", Arc::new(keys)), ("value", Arc::new(values))];
     RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).expect("two columns")
 }
 
 fn expect_changes(known: &BTreeMap<u8, Known>, turn: &Turn) -> (BTreeMap<u8, Change>, [u64; 5]) {
     let mut copies = BTreeMap::<u8, u64>::new();
-    turn.rows.iter().filter_map(|(key, _)| *key).for_each(|key| *copies.entry(key).or_default() += 1);
+    turn.rows.iter().filter_map(|(key, ..)| *key).for_each(|key| *copies.entry(key).or_default() += 1);
     let (mut changes, mut counts) = (BTreeMap::new(), [0; 5]);
     let [unchanged, withheld, invalid, missing_ignored, missing_withheld] = &mut counts;
-    for (key, value) in &turn.rows {
-        let Some(key) = key.filter(|key| copies[key] == 1) else {
+    for (key, value, is_faulty) in &turn.rows {
+        let Some(key) = key.filter(|key| copies[key] == 1 && !is_faulty) else {
             *invalid += 1;
             continue;
         };
@@ -119,7 +119,10 @@ fn run(
     let open = || (number > 0).then(|| SnapshotReader::open(&path(number - 1))).transpose();
     let mut detector = Detector::new(&COLUMNS, &[(0, false)], 1, folder, 0);
     let batches: Vec<_> = turn.rows.chunks(5).map(batch).collect();
-    batches.iter().try_for_each(|batch| detector.push(batch))?;
+    for (batch, rows) in batches.iter().zip(turn.rows.chunks(5)) {
+        let faulty: Vec<u32> = (0..).zip(rows).filter(|(_, row)| row.2).map(|(place, _)| place).collect();
+        detector.push(batch, &faulty)?;
+    }
     let rules = Rules { full: turn.full, removes: true, ..Rules::default() };
     let mut sink = Found::default();
     let found: Detected = detector.finish(open()?.as_mut(), rules, &mut sink)?;
@@ -127,6 +130,10 @@ fn run(
     let (expected, counts) = expect_changes(known, turn);
     let got = [found.unchanged, found.withheld, found.invalid, found.missing_ignored, found.missing_withheld];
     assert_eq!(got, counts, "unchanged, withheld, invalid, missing ignored, missing withheld");
+    let copies = |key: Option<u8>| key.is_some() && turn.rows.iter().filter(|row| row.0 == key).count() > 1;
+    let duplicates =
+        (0..).zip(&turn.rows).filter(|(_, row)| copies(row.0) && !row.2).map(|(ordinal, _)| ordinal).collect();
+    assert_eq!(sink.duplicates, duplicates, "copies without a fault are named as duplicates");
     assert_eq!(found.extracted, turn.rows.len() as u64);
     assert_eq!(found.missing, found.missing_ignored + found.missing_withheld + found.removes);
 
@@ -138,7 +145,7 @@ fn run(
     for batch in &batches {
         let (keys, hashes) = hasher.hash(batch)?;
         for (row, (key_hash, row_hash)) in keys.iter().zip(hashes).enumerate() {
-            let (key, value) = turn.rows[ordinal as usize];
+            let (key, value, _) = turn.rows[ordinal as usize];
             if let (Some(change), Some(key)) = (found.selection.of(ordinal), key) {
                 seen.insert(key, change);
                 let mut bytes = Vec::new();

@@ -15,7 +15,7 @@ mod sqlite;
 
 pub use config::{FileFormat, FilesConfig, PostgresConfig, SourceConfig, SqliteConfig};
 pub use error::SourceError;
-pub use port::{Extraction, Query, Source};
+pub use port::{Batch, Extraction, Fault, Query, Source};
 pub use reader::{Batches, Wanted};
 
 use std::path::Path;

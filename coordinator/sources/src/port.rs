@@ -1,5 +1,8 @@
 //! The source port.
 
+use std::borrow::Cow;
+
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use outflow_model::mapping::SourceColumn;
@@ -14,6 +17,47 @@ pub enum Query {
     Sql(String),
     /// Files: a path, a folder or a pattern with `*` and `**`.
     Files(String),
+}
+
+/// Rows, and which of their values could not be had exactly.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The rows. A faulty value is null.
+    pub records: RecordBatch,
+    /// The faulty values, by row.
+    pub faults: Vec<Fault>,
+}
+
+/// A value that no column of its kind can hold exactly. Its row is invalid; the other rows are not concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The row's place in its batch.
+    pub row: u32,
+    /// The column's place among those wanted.
+    pub column: u16,
+    /// The kind of trouble, as a sentence; never the value.
+    pub reason: Cow<'static, str>,
+}
+
+impl Batch {
+    /// How many rows it has, the faulty ones too.
+    pub fn num_rows(&self) -> usize {
+        self.records.num_rows()
+    }
+
+    /// The places of the rows that have a fault, ascending, each once.
+    pub fn faulty_rows(&self) -> Vec<u32> {
+        let mut rows: Vec<u32> = self.faults.iter().map(|fault| fault.row).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    }
+}
+
+impl From<RecordBatch> for Batch {
+    fn from(records: RecordBatch) -> Self {
+        Self { records, faults: Vec::new() }
+    }
 }
 
 /// A model's result on its way.
@@ -32,6 +76,8 @@ pub struct Extraction {
 /// 2. Only the named columns are fetched.
 /// 3. Memory is bounded: a slow reader slows the source down.
 /// 4. A read that breaks off ends with an error, never with fewer rows.
+/// 5. A value arrives exactly, or it is null and named as a [`Fault`]. A value never becomes another one, and never ends the read.
+/// 6. A column's kind follows from the query and the source's declarations, never from the values that come first.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Connects and says what is wrong.

@@ -1,29 +1,29 @@
 //! Reading ahead: a task fetches the next batches while the one before is worked on.
 
-use arrow_array::RecordBatch;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::error::SourceError;
+use crate::port::Batch;
 
 /// Batches that wait to be taken.
 const AHEAD: usize = 2;
 
 /// A batch, or that there are no more.
-type Told = Result<Option<RecordBatch>, SourceError>;
+type Told = Result<Option<Batch>, SourceError>;
 
 /// Where a reader puts its batches.
 pub(crate) struct Sink(mpsc::Sender<Told>);
 
 impl Sink {
     /// Hands a batch on; false where nobody wants more.
-    pub(crate) async fn send(&self, batch: RecordBatch) -> bool {
-        self.0.send(Ok(Some(batch))).await.is_ok()
+    pub(crate) async fn send(&self, batch: impl Into<Batch>) -> bool {
+        self.0.send(Ok(Some(batch.into()))).await.is_ok()
     }
 
     /// As [`Sink::send`], for a reader that blocks.
-    pub(crate) fn blocking_send(&self, batch: RecordBatch) -> bool {
-        self.0.blocking_send(Ok(Some(batch))).is_ok()
+    pub(crate) fn blocking_send(&self, batch: impl Into<Batch>) -> bool {
+        self.0.blocking_send(Ok(Some(batch.into()))).is_ok()
     }
 }
 
@@ -77,18 +77,18 @@ impl Batches {
     }
 
     /// The next batch.
-    pub async fn recv(&mut self) -> Option<Result<RecordBatch, SourceError>> {
+    pub async fn recv(&mut self) -> Option<Result<Batch, SourceError>> {
         let told = self.told.recv().await;
         self.next(told)
     }
 
     /// The next batch, for whoever blocks.
-    pub fn blocking_recv(&mut self) -> Option<Result<RecordBatch, SourceError>> {
+    pub fn blocking_recv(&mut self) -> Option<Result<Batch, SourceError>> {
         let told = self.told.blocking_recv();
         self.next(told)
     }
 
-    fn next(&mut self, told: Option<Told>) -> Option<Result<RecordBatch, SourceError>> {
+    fn next(&mut self, told: Option<Told>) -> Option<Result<Batch, SourceError>> {
         match told {
             Some(Ok(Some(batch))) => {
                 self.rows += batch.num_rows() as u64;
@@ -109,7 +109,7 @@ impl Batches {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{ArrayRef, Int64Array};
+    use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 
     use super::*;
 

@@ -12,12 +12,12 @@ use outflow_snapshot::{
     Detected, Detector, Entry, Header, Rules, Sink, SnapshotError, SnapshotReader, SnapshotWriter, SpoolReader,
     SpoolWriter,
 };
-use outflow_sources::{Batches, Extraction};
+use outflow_sources::{Batch, Batches, Extraction};
 use tracing::info_span;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::EngineError;
-use super::partition::{NAMED, Partition, Planned, duplicate, invalid};
+use super::partition::{NAMED, Partition, Planned, duplicate, faulty, invalid};
 use super::plan_file::PlanWriter;
 use crate::project::{ResolvedSync, RetryRejected};
 
@@ -88,7 +88,9 @@ pub(super) fn draft(
     let spool = folder.join("spool.arrow");
     let mut writer = SpoolWriter::create(&spool, &schema)?;
     let mut first_pass = detector();
-    info_span!("extract").in_scope(|| read_source(batches, &mut writer, &mut first_pass, seen))?;
+    let mut faults = Faults { columns: &columns, key: key_columns(&columns, sync.key.len()), problems: Vec::new() };
+    info_span!("extract").in_scope(|| read_source(batches, &mut writer, &mut first_pass, &mut faults, seen))?;
+    let Faults { mut problems, .. } = faults;
     writer.finish()?;
 
     let identity: BTreeSet<&String> = sync.identity.iter().collect();
@@ -117,7 +119,7 @@ pub(super) fn draft(
         return Err(error);
     }
     rebased.map(SnapshotWriter::finish).transpose()?;
-    let mut problems: Vec<Problem> = detected.named.iter().map(invalid).collect();
+    problems.extend(detected.named.iter().map(invalid));
     if detected.adds + detected.changes > 0 || !duplicates.is_empty() {
         let key = key_columns(&columns, sync.key.len());
         for (change, records) in [(Change::Add, detected.adds), (Change::Change, detected.changes)] {
@@ -145,18 +147,40 @@ fn key_columns(columns: &[SourceColumn], count: usize) -> Vec<(usize, Kind)> {
     columns.iter().take(count).map(|column| column.kind).enumerate().collect()
 }
 
+/// Names rows with faulty values, as they come.
+struct Faults<'a> {
+    columns: &'a [SourceColumn],
+    key: Vec<(usize, Kind)>,
+    problems: Vec<Problem>,
+}
+
+impl Faults<'_> {
+    /// Names the first faulty value of each row.
+    fn name(&mut self, batch: &Batch, rows: &[u32]) {
+        for row in rows.iter().take(NAMED.saturating_sub(self.problems.len())) {
+            let of_row = batch.faults.iter().filter(|fault| fault.row == *row);
+            let Some(fault) = of_row.min_by_key(|fault| fault.column) else { continue };
+            let column = self.columns.get(usize::from(fault.column)).map_or("", |column| &column.name);
+            self.problems.push(faulty(&batch.records, &self.key, *row as usize, column, &fault.reason));
+        }
+    }
+}
+
 /// Spools and hashes every row; a source that breaks off is an error, never fewer rows.
 fn read_source(
     mut batches: Batches,
     spool: &mut SpoolWriter,
     detector: &mut Detector,
+    faults: &mut Faults<'_>,
     seen: &dyn Fn(u64) -> bool,
 ) -> Result<(), EngineError> {
     let mut rows = 0;
     while let Some(batch) = batches.blocking_recv() {
         let batch = batch?;
-        spool.push(&batch)?;
-        detector.push(&batch)?;
+        let faulty = batch.faulty_rows();
+        faults.name(&batch, &faulty);
+        spool.push(&batch.records)?;
+        detector.push(&batch.records, &faulty)?;
         rows += batch.num_rows() as u64;
         if !seen(rows) {
             return Err(EngineError::Task("nobody wants its plan any more".to_owned()));

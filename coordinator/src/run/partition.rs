@@ -291,6 +291,14 @@ pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
     Problem { change: None, key: row.key.clone(), status: None, chunk: None, refusal: Refusal::rejected(code, message) }
 }
 
+/// The problem of a row with a faulty value.
+pub(super) fn faulty(batch: &RecordBatch, key: &[(usize, Kind)], row: usize, column: &str, reason: &str) -> Problem {
+    let mut bytes = Vec::new();
+    outflow_snapshot::encode_key(batch, key, row, &mut bytes);
+    let refusal = Refusal::rejected("OF-5005", format!("Column \"{column}\": {reason}"));
+    Problem { change: None, key: key_text(&bytes), status: None, chunk: None, refusal }
+}
+
 /// A duplicate's problem.
 pub(super) fn duplicate(batch: &RecordBatch, key: &[(usize, Kind)], row: usize) -> Problem {
     let mut bytes = Vec::new();

@@ -69,7 +69,7 @@ pub(crate) fn run(rows: u64, narrow: bool) -> Result<Value> {
         let batch = make(part)?;
         meter.add(|| {
             spool.push(&batch)?;
-            Ok(detector.push(&batch)?)
+            Ok(detector.push(&batch, &[])?)
         })?;
     }
     let found: Detected = meter.add(|| {

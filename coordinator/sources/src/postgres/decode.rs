@@ -10,10 +10,10 @@ use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use outflow_model::mapping::SourceColumn;
 
 use super::types::Wire;
 use crate::error::SourceError;
+use crate::port::{Batch, Fault};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// Signature, flags, length of the extension.
@@ -37,7 +37,6 @@ enum Builder {
 
 /// Decodes a COPY stream.
 pub(super) struct Decoder {
-    names: Vec<String>,
     wires: Vec<Wire>,
     builders: Vec<Builder>,
     schema: SchemaRef,
@@ -47,6 +46,7 @@ pub(super) struct Decoder {
     ended: bool,
     batch_rows: usize,
     batch_bytes: usize,
+    faults: Vec<Fault>,
     rows: u64,
     scratch: String,
 }
@@ -55,14 +55,13 @@ pub(super) struct Decoder {
 enum Stop {
     /// More bytes are needed.
     Short,
-    /// A value does not fit.
-    Value { column: usize, reason: &'static str },
+    /// The bytes are not what the column's type says.
+    Odd,
 }
 
 impl Decoder {
-    pub(super) fn new(columns: &[SourceColumn], wires: Vec<Wire>, schema: SchemaRef) -> Self {
+    pub(super) fn new(wires: Vec<Wire>, schema: SchemaRef) -> Self {
         Self {
-            names: columns.iter().map(|column| column.name.clone()).collect(),
             builders: wires.iter().map(|wire| Builder::new(*wire)).collect(),
             wires,
             schema,
@@ -71,6 +70,7 @@ impl Decoder {
             ended: false,
             batch_rows: 0,
             batch_bytes: 0,
+            faults: Vec::new(),
             rows: 0,
             scratch: String::new(),
         }
@@ -109,11 +109,13 @@ impl Decoder {
     }
 
     /// The rows decoded since the last call.
-    pub(super) fn take(&mut self) -> Result<RecordBatch, SourceError> {
+    pub(super) fn take(&mut self) -> Result<Batch, SourceError> {
         let arrays: Vec<ArrayRef> = self.builders.iter_mut().map(Builder::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.batch_rows));
         (self.batch_rows, self.batch_bytes) = (0, 0);
+        let faults = std::mem::take(&mut self.faults);
         RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+            .map(|records| Batch { records, faults })
             .map_err(|error| SourceError::Broken { rows: self.rows, reason: error.to_string() })
     }
 
@@ -134,9 +136,9 @@ impl Decoder {
             match self.tuple(bytes.get(at..).unwrap_or_default()) {
                 Ok(used) => at += used,
                 Err(Stop::Short) => break,
-                Err(Stop::Value { column, reason }) => {
-                    let column = self.names.get(column).cloned().unwrap_or_default();
-                    return Err(SourceError::Value { row: self.rows + 1, column, reason: reason.to_owned() });
+                Err(Stop::Odd) => {
+                    let reason = "a value has another length than its type; report it".to_owned();
+                    return Err(SourceError::Broken { rows: self.rows, reason });
                 }
             }
         }
@@ -167,7 +169,18 @@ impl Decoder {
             };
             let (value, after) = after.split_at_checked(length).ok_or(Stop::Short)?;
             rest = after;
-            builder.push(*wire, value, &mut self.scratch).map_err(|reason| Stop::Value { column, reason })?;
+            match builder.push(*wire, value, &mut self.scratch) {
+                Ok(()) => {}
+                Err(ODD) => return Err(Stop::Odd),
+                Err(reason) => {
+                    builder.push_null();
+                    self.faults.push(Fault {
+                        row: self.batch_rows as u32,
+                        column: column as u16,
+                        reason: reason.into(),
+                    });
+                }
+            }
         }
         self.batch_rows += 1;
         self.batch_bytes += used;
@@ -177,7 +190,7 @@ impl Decoder {
 }
 
 const ODD: &str = "the value has an unexpected length";
-const ENDLESS: &str = "the value is infinity, which no destination can take; leave it out in the model";
+const ENDLESS: &str = "the value is infinity";
 
 impl Builder {
     fn new(wire: Wire) -> Self {

@@ -159,7 +159,7 @@ impl Source for Postgres {
             columns.iter().zip(&wires).map(|(column, wire)| wire.expression(&quoted(&column.name))).collect();
         let sql = format!("COPY ({}) TO STDOUT (FORMAT binary)", narrowed(model, &expressions));
         let schema = shape::schema(&columns);
-        let decoder = Decoder::new(&columns, wires, schema.clone());
+        let decoder = Decoder::new(wires, schema.clone());
         let limit = self.limit();
         let batches = Batches::read(|sink| read(connection, sql, decoder, limit, sink));
         Ok(Extraction { columns, schema, batches })
