@@ -47,7 +47,7 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
             }
         };
         let Some(keys) = &keys else { continue };
-        match start.source.columns(&start.sync.query).await {
+        match start.source.columns(&start.sync.query, &start.sync.columns).await {
             Ok(columns) => {
                 problems.extend(start.sync.mapper(&columns, &start.written).err().unwrap_or_default());
             }

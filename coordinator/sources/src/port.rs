@@ -82,8 +82,9 @@ pub struct Extraction {
 pub trait Source: Send + Sync {
     /// Connects and says what is wrong.
     async fn check(&self) -> Result<(), SourceError>;
-    /// The columns of a model's result.
-    async fn columns(&self, query: &Query) -> Result<Vec<SourceColumn>, SourceError>;
+    /// Describes the columns of a model's result. A source that knows its columns only by reading all rows answers with those
+    /// of `wanted` that it cannot rule out; `extract` ends with an error if no row had one of them.
+    async fn columns(&self, query: &Query, wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError>;
     /// Reads these columns of a model's result, in this order.
     async fn extract(&self, query: &Query, columns: &[String]) -> Result<Extraction, SourceError>;
 }

@@ -116,7 +116,7 @@ impl Source for Sqlite {
         Ok(())
     }
 
-    async fn columns(&self, query: &Query) -> Result<Vec<SourceColumn>, SourceError> {
+    async fn columns(&self, query: &Query, _wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
         Self::describe(&mut self.connect().await?, sql_of(query)?).await
     }
 

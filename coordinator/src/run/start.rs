@@ -146,7 +146,7 @@ impl Engine {
         let sync = &start.sync;
         let folder = self.own_folder(name)?;
         // Checked before anything is read, so that a wrong name is told with its place in the sync's file.
-        let columns = start.source.columns(&sync.query).await?;
+        let columns = start.source.columns(&sync.query, &sync.columns).await?;
         sync.mapper(&columns, &start.written).map_err(EngineError::Project)?;
         let extraction = start.source.extract(&sync.query, &sync.columns).await?;
         let mapper = sync.mapper(&extraction.columns, &start.written).map_err(EngineError::Project)?;

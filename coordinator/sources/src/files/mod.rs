@@ -73,7 +73,7 @@ impl Source for Files {
         Err(SourceError::File { path: self.folder.display().to_string(), reason: "it is no folder".to_owned() })
     }
 
-    async fn columns(&self, query: &Query) -> Result<Vec<SourceColumn>, SourceError> {
+    async fn columns(&self, query: &Query, _wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
         self.described(&self.find(query)?)
     }
 

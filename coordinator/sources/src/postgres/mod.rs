@@ -140,7 +140,7 @@ impl Source for Postgres {
         Ok(())
     }
 
-    async fn columns(&self, query: &Query) -> Result<Vec<SourceColumn>, SourceError> {
+    async fn columns(&self, query: &Query, _wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
         let mut connection = self.begin().await?;
         let columns = self.describe(&mut connection, sql_of(query)?).await?;
         _ = connection.close().await;

@@ -7,8 +7,8 @@ use super::template::hex;
 use crate::cell::{Cell, Kind};
 use crate::column::Column;
 
-/// Adds `cell` to `out`, which holds `kind`.
-pub(super) fn coerce(cell: Cell<'_>, kind: Kind, out: &mut Column) -> Result<(), String> {
+/// Adds `cell` to `out`, which holds `kind`. On an error, which names kinds and no value, nothing is added.
+pub fn coerce(cell: Cell<'_>, kind: Kind, out: &mut Column) -> Result<(), String> {
     let cannot = || format!("the value is no {}", kind.name());
     match (kind, cell) {
         (_, Cell::Null) => out.push_null(),

@@ -6,6 +6,7 @@ mod rule;
 mod template;
 
 pub use apply::{Invalid, Mapper, SourceColumn};
+pub use coerce::coerce;
 pub use rule::{Digest, FieldRule, Mapping, Name, Normalize, Origin};
 
 /// A mapping that cannot be used.
