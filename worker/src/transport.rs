@@ -109,7 +109,7 @@ impl Transport {
             .iter()
             .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
             .collect();
-        Ok(Response { status, headers, body: read_body(&mut answer).await? })
+        Ok(Response { status, headers, body: read_body(&mut answer).await?, arrived: 0 })
     }
 }
 

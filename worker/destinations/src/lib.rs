@@ -11,4 +11,4 @@ mod protocol;
 mod salesforce;
 
 pub use manifest::Manifest;
-pub use protocol::{Batch, Destination, Event, Failure, Request, Response, Settings, Step};
+pub use protocol::{Batch, Destination, Event, Executed, Failure, Request, Response, Settings, Step};

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use outflow_model::change::Operation;
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Outcome, Refusal};
+use outflow_model::policy::ErrorClass;
 use outflow_model::table::Table;
 
 /// Records to deliver with one operation to one object.
@@ -56,6 +57,8 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
+    /// When it arrived, since 1970, on the clock of whoever sent the request.
+    pub arrived: Micros,
 }
 
 impl Response {
@@ -98,6 +101,15 @@ pub enum Step {
     Done(Vec<Outcome>),
 }
 
+/// Whether a request that did not succeed may have been carried out all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executed {
+    /// It certainly was not: it may be sent again, whatever it asks.
+    No,
+    /// In part or whole, perhaps.
+    Unknown,
+}
+
 /// Why a batch as a whole came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -114,15 +126,50 @@ pub enum Failure {
         refusal: Refusal,
     },
     /// Time may cure it.
-    Transient(Refusal),
+    Transient {
+        /// How long to wait, where the destination says so.
+        after: Option<Micros>,
+        /// Whether it may have been carried out.
+        executed: Executed,
+        /// Its words.
+        refusal: Refusal,
+    },
     /// The credentials are not accepted.
     Unauthorized(Refusal),
     /// The request is refused; one of several records may be why.
-    Split(Refusal),
+    Split {
+        /// Whether a part of it may have been carried out.
+        executed: Executed,
+        /// Its words.
+        refusal: Refusal,
+    },
     /// Credentials lack a permission, or object or field do not exist.
     Config(Refusal),
     /// The answer does not fit what was asked.
     Broken(Refusal),
+}
+
+impl Failure {
+    /// Whether the request may have been carried out all the same. What was throttled or not authorised was not; an answer
+    /// that is not understood says nothing.
+    pub const fn executed(&self) -> Executed {
+        match self {
+            Self::Throttled { .. } | Self::Quota { .. } | Self::Unauthorized(_) | Self::Config(_) => Executed::No,
+            Self::Transient { executed, .. } | Self::Split { executed, .. } => *executed,
+            Self::Broken(_) => Executed::Unknown,
+        }
+    }
+
+    /// An answer that does not fit what was asked.
+    pub(crate) fn broken(message: impl Into<String>) -> Self {
+        let (class, code) = (ErrorClass::BrokenAnswer, "BROKEN_ANSWER".to_owned());
+        Self::Broken(Refusal { class, code, message: message.into() })
+    }
+
+    /// A request that cannot be made of these records, so nothing was sent.
+    pub(crate) fn unsent(code: &str, message: impl Into<String>) -> Self {
+        Self::Split { executed: Executed::No, refusal: Refusal::rejected(code, message) }
+    }
 }
 
 /// A destination: plans requests and reads answers. State survives parking and a worker's death, so its encoding is a

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use outflow_destinations::{Batch, Event, Failure, Step};
+use outflow_destinations::{Batch, Event, Executed, Failure, Step};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
@@ -31,12 +31,6 @@ fn token(chunk: &ChunkV1, rows: &[u32]) -> String {
     format!("{}-{}-{digest:016x}", chunk.id.run, chunk.id.chunk)
 }
 
-/// True where a request that got this status may have been carried out, in part or whole: whoever is told to look elsewhere for
-/// an answer has often been heard.
-const fn may_be_done(status: u16) -> bool {
-    matches!(status, 200..=399 | 500..=502 | 504..=599)
-}
-
 impl Delivery<'_> {
     /// Delivers one group. What must be sent in smaller groups goes to the front of `groups`.
     pub(super) async fn group(&mut self, group: Group, groups: &mut VecDeque<Group>) -> Result<(), Stop> {
@@ -57,8 +51,8 @@ impl Delivery<'_> {
         let parked = |state: Vec<u8>| ParkedV1 { version: VERSION, rows: rows.clone(), state };
         self.held = durable.map(parked);
         let (mut renewed, mut troubles) = (false, 0);
-        // The status of the last answer to what was sent, and the step that sent it.
-        let (mut answered, mut sent) = (None, None);
+        // Whether what was sent was answered, and the step that sent it.
+        let (mut answered, mut sent) = (false, None);
         let mut step = match &self.held {
             Some(held) => destination.resume(&batch, &held.state, Event::Elapsed),
             None => destination.start(&batch),
@@ -104,7 +98,7 @@ impl Delivery<'_> {
                     let answer = self.send(&request, &added, slot).await?;
                     match answer {
                         Ok(response) => {
-                            answered = Some(response.status);
+                            answered = true;
                             self.resolve(checkpoint);
                             if response.status == 401 && !renewed && account.credentials.renew(added.generation).await {
                                 renewed = true;
@@ -123,7 +117,8 @@ impl Delivery<'_> {
                         }
                         Err(lost) => {
                             self.resolve(checkpoint);
-                            Err(Failure::Transient(Refusal::transient("NO_ANSWER", lost.reason)))
+                            let refusal = Refusal::transient("NO_ANSWER", lost.reason);
+                            Err(Failure::Transient { after: None, executed: Executed::No, refusal })
                         }
                     }
                 }
@@ -141,14 +136,16 @@ impl Delivery<'_> {
                     let (parked, class) = (self.held.take(), ErrorClass::Quota);
                     return Err(Stop::Next(Next::Again { after, counted: false, parked, class }));
                 }
-                Err(Failure::Transient(refusal) | Failure::Broken(refusal) | Failure::Split(refusal))
-                    if !chunk.repeatable && answered.is_some_and(may_be_done) =>
-                {
-                    let refusal = Refusal { class: ErrorClass::Unknown, ..refusal };
+                Err(
+                    ref failure @ (Failure::Transient { ref refusal, .. }
+                    | Failure::Broken(ref refusal)
+                    | Failure::Split { ref refusal, .. }),
+                ) if !chunk.repeatable && answered && failure.executed() == Executed::Unknown => {
+                    let refusal = Refusal { class: ErrorClass::Unknown, ..refusal.clone() };
                     self.book.mark(&rows, Status::Unknown, &refusal);
                     return Ok(());
                 }
-                Err(Failure::Transient(refusal) | Failure::Broken(refusal)) => {
+                Err(Failure::Transient { refusal, .. } | Failure::Broken(refusal)) => {
                     troubles += 1;
                     let Some(held) = &self.held else {
                         self.book.retry(&rows, &refusal);
@@ -167,7 +164,7 @@ impl Delivery<'_> {
                     let refusal = self.book.discreet(&rows, refusal);
                     return Err(Stop::Next(Next::Stop { refusal }));
                 }
-                Err(Failure::Split(refusal)) => {
+                Err(Failure::Split { refusal, .. }) => {
                     self.held = None;
                     if let [_] = rows.as_slice() {
                         let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };

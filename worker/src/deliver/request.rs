@@ -153,6 +153,7 @@ impl Delivery<'_> {
         let began = Instant::now();
         slot.leave();
         let sent = self.account.transport.send(request, added).instrument(span.clone()).await;
+        let sent = sent.map(|response| Response { arrived: self.tools.clock.now(), ..response });
         let lane = self.account.name.clone();
         histogram!("outflow_api_request_seconds", "lane" => lane.clone()).record(began.elapsed());
         let answer = match &sent {

@@ -3,7 +3,6 @@
 
 use outflow_model::change::Operation;
 use outflow_model::outcome::{Outcome, Refusal};
-use outflow_model::policy::ErrorClass;
 use outflow_model::table::{Shape, Style};
 
 use crate::manifest::Manifest;
@@ -42,8 +41,7 @@ impl Destination for Blackhole {
     }
 
     fn resume(&self, _batch: &Batch<'_>, _state: &[u8], _event: Event<'_>) -> Result<Step, Failure> {
-        let message = "Nothing was sent, so there is no answer to it".to_owned();
-        Err(Failure::Broken(Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message }))
+        Err(Failure::broken("Nothing was sent, so there is no answer to it"))
     }
 }
 

@@ -5,8 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use outflow_model::cell::write_json_string;
 use outflow_model::change::Operation;
-use outflow_model::outcome::{Outcome, Refusal};
-use outflow_model::policy::ErrorClass;
+use outflow_model::outcome::Outcome;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Interpreter, Manifest};
@@ -119,7 +118,8 @@ impl Destination for HubSpot {
         let Event::Answer(response) = event else { return self.start(batch) };
         match (serde_json::from_slice(state), response.status) {
             (Ok(State::LookUp), 200 | 207) => {
-                let read: Read = serde_json::from_slice(&response.body).map_err(|error| broken(error.to_string()))?;
+                let read: Read =
+                    serde_json::from_slice(&response.body).map_err(|error| Failure::broken(error.to_string()))?;
                 let name = batch.table.identity_fields().first().map_or("", |field| field.path.as_str());
                 let found: HashMap<String, String> = read
                     .results
@@ -139,7 +139,7 @@ impl Destination for HubSpot {
                     let known = batch.table.record_id(*row as usize).map(str::to_owned);
                     let id = known.or_else(|| found.get(&identity).cloned());
                     if id.is_none() && !gone.contains(&identity) {
-                        return Err(broken("The look-up before the archive leaves a record out".to_owned()));
+                        return Err(Failure::broken("The look-up before the archive leaves a record out"));
                     }
                     ids.push(id);
                 }
@@ -148,14 +148,10 @@ impl Destination for HubSpot {
             (Ok(State::Archive { ids }), 204) if ids.len() == batch.rows.len() => {
                 Ok(Step::Done(vec![Outcome::Succeeded { id: None }; ids.len()]))
             }
-            (Ok(_), 204) => Err(broken("The archive was answered for other records".to_owned())),
-            (Ok(_), 200..=299) => Err(broken(format!("HTTP {} was not expected here", response.status))),
+            (Ok(_), 204) => Err(Failure::broken("The archive was answered for other records")),
+            (Ok(_), 200..=299) => Err(Failure::broken(format!("HTTP {} was not expected here", response.status))),
             (Ok(_), _) => self.0.resume(batch, &[], event),
-            (Err(error), _) => Err(broken(error.to_string())),
+            (Err(error), _) => Err(Failure::broken(error.to_string())),
         }
     }
-}
-
-fn broken(message: String) -> Failure {
-    Failure::Broken(Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message })
 }

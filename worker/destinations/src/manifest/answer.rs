@@ -7,7 +7,7 @@ use outflow_model::policy::ErrorClass;
 
 use super::pick::{Found, List, Wanted, walk};
 use super::{AnswerSpec, By};
-use crate::protocol::{Batch, Failure, Response};
+use crate::protocol::{Batch, Executed, Failure, Response};
 
 /// Slots in results and in refusals.
 const KEY: usize = 0;
@@ -107,19 +107,20 @@ impl Reader {
             }
         });
         if let Err(error) = walked {
-            return Err(broken(format!("The answer is no JSON: {error}")));
+            return Err(Failure::broken(format!("The answer is no JSON: {error}")));
         }
         if let Some(key) = stray {
-            return Err(broken(format!("The answer names a record that was not sent: \"{key}\"")));
+            return Err(Failure::broken(format!("The answer names a record that was not sent: \"{key}\"")));
         }
         if let Some(Outcome::Rejected(refusal) | Outcome::Retry { refusal, .. }) = whole {
-            return Err(Failure::Split(Refusal { class: ErrorClass::SplitBatch, ..refusal }));
+            let executed = if count == 1 || self.spec.atomic { Executed::No } else { Executed::Unknown };
+            return Err(Failure::Split { executed, refusal: Refusal { class: ErrorClass::SplitBatch, ..refusal } });
         }
         // Where only refusals are listed, silence is success; where results are, it is not.
         let silent = self.spec.results.is_none().then_some(Outcome::Succeeded { id: None });
         let outcomes: Option<Vec<Outcome>> =
             outcomes.into_iter().map(|outcome| outcome.or_else(|| silent.clone())).collect();
-        outcomes.ok_or_else(|| broken("The answer leaves records out".to_owned()))
+        outcomes.ok_or_else(|| Failure::broken("The answer leaves records out"))
     }
 
     fn refused(&self, found: &Found) -> Outcome {
@@ -133,8 +134,4 @@ impl Reader {
             Outcome::Rejected(Refusal::rejected(code, text(MESSAGE)))
         }
     }
-}
-
-fn broken(message: String) -> Failure {
-    Failure::Broken(Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message })
 }

@@ -6,7 +6,8 @@ use outflow_model::policy::ErrorClass;
 
 use super::Manifest;
 use super::pick::{Wanted, pick};
-use crate::protocol::{Failure, Response};
+use super::wait::retry_after;
+use crate::protocol::{Batch, Executed, Failure, Response};
 
 /// The usual class of a status that is no success.
 const fn status_class(status: u16) -> ErrorClass {
@@ -20,14 +21,8 @@ const fn status_class(status: u16) -> ErrorClass {
     }
 }
 
-/// How long `Retry-After` says to wait, where it is a number of seconds.
-fn retry_after(response: &Response) -> Option<Micros> {
-    let seconds: f64 = response.header("retry-after")?.trim().parse().ok()?;
-    (0.0..=86_400.0).contains(&seconds).then_some((seconds * 1e6) as Micros)
-}
-
 /// The failure that `response` is.
-pub(crate) fn failure(manifest: &Manifest, response: &Response) -> Failure {
+pub(crate) fn failure(manifest: &Manifest, batch: &Batch<'_>, response: &Response) -> Failure {
     let mut class = status_class(response.status);
     for rule in manifest.classify.iter().filter(|rule| rule.status.contains(&response.status)) {
         let text = rule.pointer.as_ref().and_then(|pointer| text_at(response, pointer)).unwrap_or_default();
@@ -44,21 +39,30 @@ pub(crate) fn failure(manifest: &Manifest, response: &Response) -> Failure {
         code: code.unwrap_or_else(|| format!("HTTP {}", response.status)),
         message: message.unwrap_or_else(|| excerpt(&response.body)),
     };
-    let wait = retry_after(response).or_else(|| manifest.throttle.wait_ms.map(|millis| millis as Micros * 1_000));
-    of_class(refusal, wait)
-}
-
-/// The failure of a refusal's class.
-fn of_class(refusal: Refusal, wait: Option<Micros>) -> Failure {
-    match refusal.class {
-        ErrorClass::Throttled => Failure::Throttled { after: wait, refusal },
+    let executed = if status_is_unread(response.status) { Executed::No } else { of_refused(manifest, batch) };
+    let wait_ms = manifest.throttle.wait_ms.map(|millis| millis as Micros * 1_000);
+    let after = retry_after(response);
+    match class {
+        ErrorClass::Throttled => Failure::Throttled { after: after.or(wait_ms), refusal },
         ErrorClass::Quota => Failure::Quota { refusal },
         ErrorClass::RefreshAuth => Failure::Unauthorized(refusal),
         ErrorClass::FatalConfig => Failure::Config(refusal),
-        ErrorClass::SplitBatch | ErrorClass::RejectRecord => Failure::Split(refusal),
+        ErrorClass::SplitBatch | ErrorClass::RejectRecord => Failure::Split { executed, refusal },
         ErrorClass::BrokenAnswer => Failure::Broken(refusal),
-        ErrorClass::Backoff | ErrorClass::Unknown => Failure::Transient(refusal),
+        ErrorClass::Backoff | ErrorClass::Unknown => Failure::Transient { after, executed: Executed::Unknown, refusal },
     }
+}
+
+/// Whether anything of a request that was refused as a whole may have been carried out: with several records some may have been
+/// taken before the one that is why.
+pub(super) fn of_refused(manifest: &Manifest, batch: &Batch<'_>) -> Executed {
+    let atomic = manifest.operation(batch.operation).is_some_and(|spec| spec.answer.atomic);
+    if atomic || batch.rows.len() == 1 { Executed::No } else { Executed::Unknown }
+}
+
+/// True for a request that was not even read to its end.
+const fn status_is_unread(status: u16) -> bool {
+    matches!(status, 411 | 413 | 414 | 431)
 }
 
 fn text_at(response: &Response, pointer: &str) -> Option<String> {

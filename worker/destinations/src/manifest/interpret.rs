@@ -80,7 +80,7 @@ impl Destination for Interpreter {
         let (spec, ready) = self.spec(batch.operation)?;
         if spec.path.contains("{identity}") && is_dots(batch) {
             let message = "A key of dots alone cannot be part of a path";
-            return Err(Failure::Split(Refusal::rejected("UNADDRESSABLE", message)));
+            return Err(Failure::unsent("UNADDRESSABLE", message));
         }
         let style = &self.manifest.style;
         let fields = || batch.table.fields.iter().enumerate().map(|(at, field)| (at, field.path.as_str()));
@@ -93,7 +93,7 @@ impl Destination for Interpreter {
         let body = context.body(&ready.body, batch, spec.ndjson);
         if body.len() > spec.bytes {
             let message = format!("The request would have {} bytes, but {} are allowed", body.len(), spec.bytes);
-            return Err(Failure::Split(Refusal::rejected("TOO_LARGE", message)));
+            return Err(Failure::unsent("TOO_LARGE", message));
         }
         let mut headers: Vec<_> =
             spec.headers.iter().map(|(name, value)| (name.to_lowercase(), fill(value, batch, false))).collect();
@@ -117,7 +117,7 @@ impl Destination for Interpreter {
                 let (_, ready) = self.spec(batch.operation)?;
                 ready.answer.read(batch, response).map(Step::Done)
             }
-            Event::Answer(response) => Err(failure(&self.manifest, response)),
+            Event::Answer(response) => Err(failure(&self.manifest, batch, response)),
             Event::Elapsed => self.start(batch),
         }
     }

@@ -9,6 +9,7 @@ mod interpret;
 mod lint;
 mod pick;
 mod render;
+mod wait;
 
 use std::collections::BTreeMap;
 
@@ -400,6 +401,8 @@ pub struct AnswerSpec {
     pub skipped_codes: Vec<String>,
     /// Codes that time may cure.
     pub transient_codes: Vec<String>,
+    /// All or nothing: where anything is refused, nothing was written.
+    pub atomic: bool,
 }
 
 /// How records are told apart in an answer.

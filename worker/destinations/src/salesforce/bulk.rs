@@ -12,9 +12,9 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::table::NullPolicy;
 use serde::{Deserialize, Serialize};
 
+use super::State as Whole;
 use super::calls::{identity, path, send, send_as};
 use super::verdict::{refused, unless_configuration};
-use super::{State as Whole, broken};
 use crate::manifest::{Manifest, failure};
 use crate::protocol::{Batch, Event, Failure, Response, Step};
 
@@ -124,16 +124,16 @@ pub(super) fn resume(manifest: &Manifest, batch: &Batch<'_>, state: State, event
         State::Look { .. } | State::Results(_) if response.status == 404 => Ok(nothing_told(batch, "JOB_GONE")),
         State::Look { job, pause, refused } if fine => looked(batch, job, pause, refused, job_of(response)?),
         State::Results(results) if fine => read(batch, results, response),
-        _ => Err(match failure(manifest, response) {
+        _ => Err(match failure(manifest, batch, response) {
             // No record of the job can be why.
-            Failure::Split(refusal) => Failure::Config(Refusal { class: ErrorClass::FatalConfig, ..refusal }),
+            Failure::Split { refusal, .. } => Failure::Config(Refusal { class: ErrorClass::FatalConfig, ..refusal }),
             failure => failure,
         }),
     }
 }
 
 fn job_of(response: &Response) -> Result<Job, Failure> {
-    serde_json::from_slice(&response.body).map_err(|error| broken(format!("The job cannot be read: {error}")))
+    serde_json::from_slice(&response.body).map_err(|error| Failure::broken(format!("The job cannot be read: {error}")))
 }
 
 /// The first wait for a job.
@@ -157,11 +157,11 @@ fn wait(job: String, pause: Micros) -> Step {
 }
 
 fn upload(manifest: &Manifest, batch: &Batch<'_>, job: String) -> Result<Step, Failure> {
-    let body = table(batch).map_err(|error| broken(error.to_string()))?;
+    let body = table(batch).map_err(|error| Failure::broken(error.to_string()))?;
     let most = manifest.operation(batch.operation).and_then(|spec| spec.bulk.as_ref()).map_or(0, |bulk| bulk.bytes);
     if body.len() > most {
         let message = format!("The job would have {} bytes, but {most} are allowed", body.len());
-        return Err(Failure::Split(Refusal::rejected("TOO_LARGE", message)));
+        return Err(Failure::unsent("TOO_LARGE", message));
     }
     let path = path(batch, &format!("/jobs/ingest/{job}/batches"));
     Ok(send_as("PUT", path, "text/csv", body.into(), &Whole::Bulk(State::Upload { job }), true))
@@ -193,7 +193,7 @@ fn looked(batch: &Batch<'_>, job: String, pause: Micros, refused: bool, found: J
             let told = vec![None; batch.rows.len()];
             Ok(ask(batch, Results { job, failed, part: Part::Successful, told }))
         }
-        other => Err(broken(format!("A job cannot be in state \"{other}\""))),
+        other => Err(Failure::broken(format!("A job cannot be in state \"{other}\""))),
     }
 }
 
@@ -210,11 +210,11 @@ fn ask(batch: &Batch<'_>, results: Results) -> Step {
 /// Takes one list of results in; asks for the next while records are left that none has named.
 fn read(batch: &Batch<'_>, mut results: Results, response: &Response) -> Result<Step, Failure> {
     if results.told.len() != batch.rows.len() {
-        return Err(broken("The results are for other records".to_owned()));
+        return Err(Failure::broken("The results are for other records".to_owned()));
     }
     let places: HashMap<String, usize> =
         batch.rows.iter().enumerate().map(|(at, row)| (batch.table.identity_text(*row as usize), at)).collect();
-    let unreadable = |error: csv::Error| broken(format!("The results cannot be read: {error}"));
+    let unreadable = |error: csv::Error| Failure::broken(format!("The results cannot be read: {error}"));
     let mut reader = csv::Reader::from_reader(response.body.as_ref());
     let header = reader.headers().map_err(unreadable)?.clone();
     let column = |name: &str| header.iter().position(|column| column.eq_ignore_ascii_case(name));
@@ -223,7 +223,7 @@ fn read(batch: &Batch<'_>, mut results: Results, response: &Response) -> Result<
         let row = row.map_err(unreadable)?;
         let cell = |column: Option<usize>| column.and_then(|column| row.get(column)).unwrap_or_default();
         let Some(slot) = places.get(cell(key)).and_then(|place| results.told.get_mut(*place)) else {
-            return Err(broken("The results name a record that was not sent".to_owned()));
+            return Err(Failure::broken("The results name a record that was not sent".to_owned()));
         };
         *slot = Some(match results.part {
             Part::Successful => Told::Written(batch.wants_ids.then(|| cell(id).to_owned())),

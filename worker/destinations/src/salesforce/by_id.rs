@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::calls::{identity, part, path, records, send};
 use super::verdict::{refused, unless_configuration};
-use super::{State as Whole, broken, collections};
+use super::{State as Whole, collections};
 use crate::manifest::push_encoded;
 use crate::protocol::{Batch, Failure, Response, Step};
 
@@ -84,7 +84,7 @@ pub(super) fn start(batch: &Batch<'_>) -> Result<Step, Failure> {
 pub(super) fn resume(batch: &Batch<'_>, state: State, response: &Response) -> Result<Step, Failure> {
     let State { mut found, asked } = state;
     if found.len() != batch.rows.len() {
-        return Err(broken("The answer is for other records".to_owned()));
+        return Err(Failure::broken("The answer is for other records".to_owned()));
     }
     match asked {
         Asked::Ids => {
@@ -161,13 +161,13 @@ fn ask(batch: &Batch<'_>, places: impl Iterator<Item = usize>) -> String {
 }
 
 fn learn(found: &mut [Found], response: &Response) -> Result<(), Failure> {
-    let composite: Composite =
-        serde_json::from_slice(&response.body).map_err(|error| broken(format!("The look-up's answer: {error}")))?;
+    let composite: Composite = serde_json::from_slice(&response.body)
+        .map_err(|error| Failure::broken(format!("The look-up's answer: {error}")))?;
     let mut progress = false;
     for part in composite.composite_response {
         let place = part.reference_id.strip_prefix('r').and_then(|place| place.parse::<usize>().ok());
         let Some(slot) = place.and_then(|place| found.get_mut(place)).filter(|slot| matches!(slot, Found::Open)) else {
-            return Err(broken("The look-up's answer names a record that was not asked for".to_owned()));
+            return Err(Failure::broken("The look-up's answer names a record that was not asked for".to_owned()));
         };
         let text = |pointer: &str| part.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         *slot = match (part.http_status_code, text("/Id")) {
@@ -186,7 +186,7 @@ fn learn(found: &mut [Found], response: &Response) -> Result<(), Failure> {
         };
         progress = true;
     }
-    if progress { Ok(()) } else { Err(broken("The look-up's answer is empty".to_owned())) }
+    if progress { Ok(()) } else { Err(Failure::broken("The look-up's answer is empty".to_owned())) }
 }
 
 /// The outcome of a record that has no id.

@@ -4,9 +4,9 @@ use outflow_model::change::Operation;
 use outflow_model::outcome::Outcome;
 use serde::Deserialize;
 
+use super::State;
 use super::calls::{JSON, identity, part, path, records, send, send_as};
 use super::verdict::{refused, unless_configuration};
-use super::{State, broken};
 use crate::protocol::{Batch, Failure, Response, Step};
 
 #[derive(Deserialize)]
@@ -40,10 +40,10 @@ pub(super) fn write(batch: &Batch<'_>) -> Step {
 
 /// One outcome per record sent, from an answer in their order.
 pub(super) fn read(operation: Operation, count: usize, response: &Response) -> Result<Vec<Outcome>, Failure> {
-    let answers: Vec<Answer> =
-        serde_json::from_slice(&response.body).map_err(|error| broken(format!("The answer is no list: {error}")))?;
+    let answers: Vec<Answer> = serde_json::from_slice(&response.body)
+        .map_err(|error| Failure::broken(format!("The answer is no list: {error}")))?;
     if answers.len() != count {
-        return Err(broken(format!("{} results for {count} records", answers.len())));
+        return Err(Failure::broken(format!("{} results for {count} records", answers.len())));
     }
     let outcome = |answer: Answer| match (answer.success, answer.errors.first()) {
         (true, _) => Outcome::Succeeded { id: answer.id },

@@ -58,16 +58,16 @@ impl Destination for Salesforce {
     }
 
     fn resume(&self, batch: &Batch<'_>, state: &[u8], event: Event<'_>) -> Result<Step, Failure> {
-        let state: State = rmp_serde::from_slice(state).map_err(|error| broken(error.to_string()))?;
+        let state: State = rmp_serde::from_slice(state).map_err(|error| Failure::broken(error.to_string()))?;
         match (state, event) {
             (State::Bulk(state), event) => bulk::resume(&self.0, batch, state, event),
             (_, Event::Elapsed) => self.start(batch),
             (State::Write, Event::Answer(response)) => {
-                self.accepted(response)?;
+                self.accepted(batch, response)?;
                 collections::read(batch.operation, batch.rows.len(), response).map(Step::Done)
             }
             (State::ById(state), Event::Answer(response)) => {
-                self.accepted(response)?;
+                self.accepted(batch, response)?;
                 by_id::resume(batch, state, response)
             }
         }
@@ -75,11 +75,7 @@ impl Destination for Salesforce {
 }
 
 impl Salesforce {
-    fn accepted(&self, response: &Response) -> Result<(), Failure> {
-        if (200..300).contains(&response.status) { Ok(()) } else { Err(failure(&self.0, response)) }
+    fn accepted(&self, batch: &Batch<'_>, response: &Response) -> Result<(), Failure> {
+        if (200..300).contains(&response.status) { Ok(()) } else { Err(failure(&self.0, batch, response)) }
     }
-}
-
-fn broken(message: String) -> Failure {
-    Failure::Broken(Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message })
 }
