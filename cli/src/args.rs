@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[arg(long, global = true, value_enum, default_value_t = Output::Text, env = "OUTFLOW_LOG_FORMAT")]
     pub(crate) log_format: Output,
     /// What is logged, such as `info` or `outflow_worker=debug`.
-    #[arg(long, global = true, default_value = "warn", env = "OUTFLOW_LOG")]
+    #[arg(long, global = true, default_value = "warn", env = "OUTFLOW_LOG", value_parser = log_filter)]
     pub(crate) log: String,
     /// Prints without colours.
     #[arg(long, global = true, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
@@ -154,16 +154,14 @@ pub(crate) enum Command {
     },
     /// Shows a run's accounting.
     Show {
-        /// The run.
-        #[arg(value_parser = run_id)]
-        run: RunId,
+        /// The run's ID or its beginning, or a sync for its newest run; the newest run of all if absent.
+        run: Option<String>,
     },
     /// Shows the records that did not succeed, why, and what to do.
     Errors {
-        /// The run.
-        #[arg(value_parser = run_id)]
-        run: RunId,
-        /// At most so many.
+        /// The run's ID or its beginning, or a sync for its newest run; the newest run of all if absent.
+        run: Option<String>,
+        /// Names at most so many records; all are counted.
         #[arg(long, default_value_t = 100)]
         limit: u32,
     },
@@ -287,8 +285,16 @@ pub(crate) enum StateAction {
     },
 }
 
+/// Refuses a filter that would log something else than what it says.
+fn log_filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a log filter; write a level such as `info`, or `outflow_worker=debug,warn`".to_owned()),
+    }
+}
+
 fn run_id(text: &str) -> Result<RunId, &'static str> {
-    RunId::parse(text).ok_or("this is no run id; `outflow runs` lists them")
+    RunId::parse(text).ok_or("not a run ID; `outflow runs` lists them")
 }
 
 /// How a simulator behaves.

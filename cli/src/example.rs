@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Executor};
+
+use crate::mistakes::Usage;
 
 const FILES: &[(&str, &str)] = &[
     ("outflow.yml", include_str!("../example/outflow.yml")),
@@ -39,7 +41,8 @@ pub(crate) async fn next_day(folder: &Path) -> Result<()> {
 
 fn write(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
     if folder.join("outflow.yml").exists() {
-        bail!("{} has a project already; name another folder", folder.display());
+        let reason = format!("{} has a project already; name another folder", folder.display());
+        return Err(Usage(reason).into());
     }
     for (name, text) in files {
         let path = folder.join(name);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use outflow_coordinator::EngineError;
 use outflow_model::run::RunState;
 
-use crate::mistakes::Mistakes;
+use crate::mistakes::{Mistakes, Usage};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ impl Exit {
     /// The code for an error.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         let configuration = error.downcast_ref::<Mistakes>().is_some()
+            || error.downcast_ref::<Usage>().is_some()
             || error.downcast_ref::<EngineError>().is_some_and(EngineError::is_configuration);
         if configuration { Self::Configuration } else { Self::Trouble }
     }

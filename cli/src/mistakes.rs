@@ -1,4 +1,4 @@
-//! Mistakes in a project's files, as an error.
+//! Mistakes of the user, as errors: in a project's files, and on the command line.
 
 use std::fmt;
 
@@ -16,3 +16,15 @@ impl fmt::Display for Mistakes {
 }
 
 impl std::error::Error for Mistakes {}
+
+/// A command that cannot mean what it says.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}

@@ -34,14 +34,19 @@ struct Field {
 impl fmt::Display for Compared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "  {:6} {} ", self.change.name(), self.key)?;
+        let mut is_seen = false;
         for Field { name, before, after } in &self.fields {
             match before {
-                Some(before) if before == after => {}
+                Some(before) if before == after => continue,
                 Some(before) => write!(f, " {name}: {} -> {}", shown(before), shown(after))?,
                 None => write!(f, " {name}={after}")?,
             }
+            is_seen = true;
         }
-        Ok(())
+        if is_seen {
+            return Ok(());
+        }
+        f.write_str(" (the destination has these values; row or mapping changed since they were acknowledged)")
     }
 }
 

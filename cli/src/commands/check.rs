@@ -6,12 +6,149 @@ use std::path::Path;
 use anyhow::Result;
 use outflow_coordinator::project::{Fields, Problem, Project, check_catalog};
 use outflow_model::port::ledger::RunOptions;
-use outflow_worker::{Catalog, probe};
+use outflow_worker::{Catalog, Keyring, probe};
+use serde_json::json;
 
 use crate::compose;
 use crate::exit::Exit;
 use crate::mistakes::Mistakes;
 use crate::ui::Ui;
+
+/// What a check has found.
+#[derive(Default)]
+struct Findings {
+    /// Mistakes in files.
+    problems: Vec<Problem>,
+    /// Sources and destinations that do not answer, or not as they should.
+    trouble: BTreeSet<String>,
+    /// What is no mistake, and may surprise.
+    warnings: Vec<String>,
+    /// Destinations that accepted their credentials.
+    reached: BTreeSet<String>,
+    resumed: Vec<String>,
+}
+
+impl Findings {
+    /// Takes an error in: mistakes by their places, anything else as trouble.
+    fn add(&mut self, error: anyhow::Error) {
+        match error.downcast::<Mistakes>() {
+            Ok(Mistakes(mistakes)) => self.problems.extend(mistakes),
+            Err(error) => _ = self.trouble.insert(format!("{error:#}")),
+        }
+    }
+
+    fn print(mut self, ui: &Ui, names: &[String]) -> Exit {
+        let mut seen = BTreeSet::new();
+        self.problems.retain(|problem| seen.insert(problem.to_string()));
+        let Self { problems, trouble, warnings, resumed, .. } = self;
+        if ui.is_json() {
+            ui.json(&json!({
+                "resumed": resumed, "syncs": names, "problems": problems, "trouble": trouble, "warnings": warnings,
+            }));
+        } else {
+            problems.iter().for_each(|problem| ui.line(problem.to_string()));
+            trouble.iter().for_each(|trouble| ui.line(trouble));
+            warnings.iter().for_each(|warning| ui.note(format!("warning: {warning}")));
+            resumed
+                .iter()
+                .for_each(|account| ui.line(format!("{account}: credentials accepted, destination resumed.")));
+            if problems.is_empty() && trouble.is_empty() {
+                let count = if names.len() == 1 { "1 sync".to_owned() } else { format!("{} syncs", names.len()) };
+                ui.line(format!("{count} checked, nothing wrong."));
+            }
+        }
+        if !problems.is_empty() {
+            Exit::Configuration
+        } else if trouble.is_empty() {
+            Exit::Succeeded
+        } else {
+            Exit::Trouble
+        }
+    }
+}
+
+pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool) -> Result<Exit> {
+    let mut found = Findings::default();
+    let project = match compose::project(root) {
+        Ok(project) => project,
+        Err(error) => {
+            found.add(error);
+            return Ok(found.print(ui, syncs));
+        }
+    };
+    let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
+    let shared = project.config.state.shared.is_some();
+    for name in
+        names.iter().filter(|name| !shared && project.syncs.get(*name).is_some_and(|s| s.config.schedule.is_some()))
+    {
+        found.warnings.push(format!(
+            "syncs/{name}.yml: `schedule` has an effect only where coordinators run (`state.shared`); here, start `outflow run` by \
+             cron or a timer"
+        ));
+    }
+    if offline {
+        for name in &names {
+            if let Err(mistakes) = compose::resolved(&project, name) {
+                found.add(mistakes);
+            }
+        }
+        return Ok(found.print(ui, &names));
+    }
+    let keys = compose::keys(&project)?;
+    let now = compose::now(&project).await;
+    for name in &names {
+        check_sync(&project, name, &keys, now, &mut found).await;
+    }
+    if syncs.is_empty() {
+        check_places(&project, &mut found).await;
+    }
+    found.resumed = resume(&project, &found.reached).await?;
+    Ok(found.print(ui, &names))
+}
+
+/// Checks a sync against its source and its destination.
+async fn check_sync(project: &Project, name: &str, keys: &Keyring, now: i64, found: &mut Findings) {
+    let start = match compose::start(project, name, RunOptions::default()) {
+        Ok(start) => start,
+        Err(error) => return found.add(error),
+    };
+    match start.source.columns(&start.sync.query, &start.sync.columns).await {
+        Ok(columns) => found.problems.extend(start.sync.mapper(&columns, &start.written).err().unwrap_or_default()),
+        Err(error) => _ = found.trouble.insert(format!("{name}: {error}")),
+    }
+    let unresolved = compose::check_settings(project, &start.sync.config.destination);
+    if !unresolved.is_empty() {
+        return found.problems.extend(unresolved);
+    }
+    match probe(&start.sync.account, keys, Some(&start.sync.config.object), now).await {
+        Ok(Catalog { writable, identifying, relations }) => {
+            let fields = Fields { writable: &writable, identifying: &identifying, relations: &relations };
+            found.problems.extend(check_catalog(&start.sync, &start.written, fields));
+            found.reached.insert(start.sync.account.name);
+        }
+        Err(error) => _ = found.trouble.insert(error.to_string()),
+    }
+}
+
+/// Checks the sources and destinations that no sync uses yet: their references, and whether a source answers.
+async fn check_places(project: &Project, found: &mut Findings) {
+    let models = project.syncs.values().filter_map(|sync| project.models.get(&sync.config.model));
+    let used: BTreeSet<&String> = models.map(|model| &model.config.source).collect();
+    for name in project.config.sources.keys() {
+        match compose::open_source(project, name) {
+            Ok(source) if !used.contains(name) => {
+                if let Err(error) = source.check().await {
+                    found.trouble.insert(format!("{name}: {error}"));
+                }
+            }
+            Ok(_) => {}
+            Err(error) => found.add(error),
+        }
+    }
+    for name in project.config.destinations.keys() {
+        found.problems.extend(compose::check_settings(project, name));
+    }
+}
 
 /// Lifts the pauses that refused credentials brought about: these accounts take them now.
 async fn resume(project: &Project, reached: &BTreeSet<String>) -> Result<Vec<String>> {
@@ -26,58 +163,4 @@ async fn resume(project: &Project, reached: &BTreeSet<String>) -> Result<Vec<Str
         }
     }
     Ok(resumed)
-}
-
-pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool) -> Result<Exit> {
-    let project = compose::project(root)?;
-    let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
-    let (mut problems, mut trouble) = (Vec::<Problem>::new(), BTreeSet::new());
-    let keys = if offline { None } else { Some(compose::keys(&project)?) };
-    let now = if offline { 0 } else { compose::now(&project).await };
-    let mut reached = BTreeSet::new();
-    for name in &names {
-        let start = match compose::start(&project, name, RunOptions::default()) {
-            Ok(start) => start,
-            Err(error) => {
-                match error.downcast::<Mistakes>() {
-                    Ok(Mistakes(mistakes)) => problems.extend(mistakes),
-                    Err(error) => _ = trouble.insert(error.to_string()),
-                }
-                continue;
-            }
-        };
-        let Some(keys) = &keys else { continue };
-        match start.source.columns(&start.sync.query, &start.sync.columns).await {
-            Ok(columns) => {
-                problems.extend(start.sync.mapper(&columns, &start.written).err().unwrap_or_default());
-            }
-            Err(error) => _ = trouble.insert(format!("{name}: {error}")),
-        }
-        match probe(&start.sync.account, keys, Some(&start.sync.config.object), now).await {
-            Ok(Catalog { writable, identifying, relations }) => {
-                let fields = Fields { writable: &writable, identifying: &identifying, relations: &relations };
-                problems.extend(check_catalog(&start.sync, &start.written, fields));
-                reached.insert(start.sync.account.name);
-            }
-            Err(error) => _ = trouble.insert(error.to_string()),
-        }
-    }
-    let resumed = resume(&project, &reached).await?;
-    if ui.is_json() {
-        ui.json(&serde_json::json!({ "resumed": resumed, "syncs": names, "problems": problems, "trouble": trouble }));
-    } else {
-        problems.iter().for_each(|problem| ui.line(problem.to_string()));
-        trouble.iter().for_each(|trouble| ui.line(trouble));
-        resumed.iter().for_each(|account| ui.line(format!("{account}: its credentials are taken; it is resumed.")));
-        if problems.is_empty() && trouble.is_empty() {
-            ui.line(format!("{} sync(s) checked, nothing wrong.", names.len()));
-        }
-    }
-    Ok(if !problems.is_empty() {
-        Exit::Configuration
-    } else if !trouble.is_empty() {
-        Exit::Trouble
-    } else {
-        Exit::Succeeded
-    })
 }

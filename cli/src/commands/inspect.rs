@@ -9,8 +9,9 @@ use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Ledger, Run};
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::named;
 use crate::args::StateAction;
 use crate::compose;
 use crate::exit::Exit;
@@ -73,7 +74,11 @@ pub(super) fn report(ui: &Ui, finished: &Finished) {
 
 pub(super) async fn runs(ui: &Ui, root: &Path, sync: Option<&str>, limit: u32) -> Result<Exit> {
     let project = compose::project(root)?;
-    let runs = compose::ledger(&project).await?.runs(sync, limit).await?;
+    let ledger = compose::ledger(&project).await?;
+    if let Some(sync) = sync {
+        named::sync(&project, ledger.as_ref(), sync).await?;
+    }
+    let runs = ledger.runs(sync, limit).await?;
     if ui.is_json() {
         ui.json(&runs.iter().map(run_json).collect::<Vec<_>>());
         return Ok(Exit::Succeeded);
@@ -87,9 +92,11 @@ pub(super) async fn runs(ui: &Ui, root: &Path, sync: Option<&str>, limit: u32) -
             moment(run.requested),
             total.planned.to_string(),
             total.succeeded.to_string(),
+            (run.tally.invalid + total.planned - total.succeeded - total.skipped - total.pending()).to_string(),
         ]
     };
-    ui.table(&["run", "sync", "state", "requested", "planned", "succeeded"], &runs.iter().map(row).collect::<Vec<_>>());
+    let head = ["run", "sync", "state", "requested", "planned", "succeeded", "failed"];
+    ui.table(&head, &runs.iter().map(row).collect::<Vec<_>>());
     Ok(Exit::Succeeded)
 }
 
@@ -97,9 +104,9 @@ pub(super) async fn known(ledger: &dyn Ledger, run: &RunId) -> Result<Run> {
     Ok(ledger.run(run).await?.ok_or_else(|| EngineError::Lost(run.clone()))?)
 }
 
-pub(super) async fn show(ui: &Ui, root: &Path, run: &RunId) -> Result<Exit> {
+pub(super) async fn show(ui: &Ui, root: &Path, name: Option<&str>) -> Result<Exit> {
     let project = compose::project(root)?;
-    let run = known(compose::ledger(&project).await?.as_ref(), run).await?;
+    let run = named::run(&project, compose::ledger(&project).await?.as_ref(), name).await?;
     if ui.is_json() {
         ui.json(&run_json(&run));
         return Ok(Exit::Succeeded);
@@ -117,43 +124,8 @@ pub(super) async fn show(ui: &Ui, root: &Path, run: &RunId) -> Result<Exit> {
     if let Some(reason) = &run.reason {
         ui.line(reason);
     }
-    Ok(Exit::Succeeded)
-}
-
-pub(super) async fn errors(ui: &Ui, root: &Path, run: &RunId, limit: u32) -> Result<Exit> {
-    let project = compose::project(root)?;
-    let ledger = compose::ledger(&project).await?;
-    let run = known(ledger.as_ref(), run).await?;
-    let (problems, trace) = (ledger.problems(&run.id, limit).await?, run.trace_id());
-    if ui.is_json() {
-        let problem = |problem: &outflow_model::port::ledger::Problem| {
-            json!({
-                "key": problem.key, "chunk": problem.chunk, "change": problem.change, "status": problem.status,
-                "class": problem.refusal.class, "code": problem.refusal.class.code(),
-                "destination_code": problem.refusal.code, "message": problem.refusal.message,
-                "remedy": problem.refusal.class.remedy(), "trace_id": trace,
-            })
-        };
-        ui.json(&problems.iter().map(problem).collect::<Vec<_>>());
-        return Ok(Exit::Succeeded);
-    }
-    if problems.is_empty() {
-        ui.line("Every record succeeded.");
-    } else if let Some(trace) = trace {
-        ui.line(format!("trace {trace}"));
-    }
-    for problem in problems {
-        let class = problem.refusal.class;
-        let what = problem.change.map_or("invalid", Change::name);
-        ui.line(format!(
-            "{what} {}{}  {} {}: {}",
-            problem.key,
-            problem.chunk.map_or_else(String::new, |chunk| format!(" (chunk {chunk})")),
-            class.code(),
-            problem.refusal.code,
-            problem.refusal.message
-        ));
-        ui.line(format!("    {}", class.remedy()));
+    if run.state != RunState::Succeeded || run.tally.withheld > 0 {
+        ui.line(format!("`outflow errors {}` shows what did not succeed, and why.", run.id));
     }
     Ok(Exit::Succeeded)
 }
@@ -166,6 +138,7 @@ pub(super) async fn unknown(
     decision: Option<Decision>,
 ) -> Result<Exit> {
     let project = compose::project(root)?;
+    named::sync(&project, compose::ledger(&project).await?.as_ref(), sync).await?;
     let keys = match decision {
         None if project.config.state.shared.is_some() => {
             compose::engine(&project).await?.unknown(sync, key, None).await?
@@ -193,6 +166,8 @@ pub(super) async fn unknown(
 pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<Exit> {
     let project = compose::project(root)?;
     let ledger = compose::ledger(&project).await?;
+    let (StateAction::Show { sync } | StateAction::Reset { sync }) = action;
+    named::sync(&project, ledger.as_ref(), sync).await?;
     match action {
         StateAction::Reset { sync } => {
             let alone = compose::alone(&project, sync).await?;
@@ -203,7 +178,11 @@ pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<
         }
         StateAction::Show { sync } => {
             let Some(key) = ledger.snapshot(sync).await? else {
-                ui.line(format!("{sync}: nothing is acknowledged yet."));
+                if ui.is_json() {
+                    ui.json(&Value::Null);
+                } else {
+                    ui.line(format!("{sync}: nothing is acknowledged yet."));
+                }
                 return Ok(Exit::Succeeded);
             };
             let copy = compose::store(&project).await?.local(&key).await?;

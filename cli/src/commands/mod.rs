@@ -3,8 +3,10 @@
 mod before;
 mod check;
 mod dead;
+mod errors;
 mod follow;
 mod inspect;
+mod named;
 mod pause;
 mod run;
 mod serve;
@@ -47,8 +49,8 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
         Command::Coordinator(flags) => serve::coordinator(ui, root, flags).await,
         Command::Worker(flags) => serve::worker(ui, root, flags).await,
         Command::Runs { sync, limit } => inspect::runs(ui, root, sync.as_deref(), *limit).await,
-        Command::Show { run } => inspect::show(ui, root, run).await,
-        Command::Errors { run, limit } => inspect::errors(ui, root, run, *limit).await,
+        Command::Show { run } => inspect::show(ui, root, run.as_deref()).await,
+        Command::Errors { run, limit } => errors::errors(ui, root, run.as_deref(), *limit).await,
         Command::Unknown { sync, sent, resend, key } => {
             let decision = sent.then_some(Decision::Sent).or(resend.then_some(Decision::Resend));
             inspect::unknown(ui, root, sync, key.as_deref(), decision).await
@@ -56,6 +58,6 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
         Command::State { action } => inspect::state(ui, root, action).await,
         Command::Simulate(options) => setup::simulate(ui, options).await,
         Command::Schema { file } => Ok(setup::schema(ui, *file)),
-        Command::Completions { shell } => Ok(setup::completions(*shell)),
+        Command::Completions { shell } => Ok(setup::completions(ui, *shell)),
     }
 }

@@ -1,5 +1,6 @@
 //! `outflow plan`, `run`, `approve` and `cancel`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -8,12 +9,14 @@ use outflow_coordinator::{Finished, Signal, Start, new_run, withdraw};
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Run, RunOptions};
 use outflow_model::port::pauses::Pause;
+use outflow_model::run::RunState;
 use tracing::warn;
 
 use super::inspect::{accounting, known, report, run_json};
 use super::{before, follow};
 use crate::compose::{self, Embedded};
 use crate::exit::Exit;
+use crate::mistakes::Mistakes;
 use crate::progress;
 use crate::signals::signals;
 use crate::ui::Ui;
@@ -55,6 +58,12 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
     if project.config.state.shared.is_some() {
         return follow::run(ui, &project, &starts, no_wait).await;
     }
+    // The worker beside it reads the same references: what is missing is said before anything is read or sent.
+    let destinations: BTreeSet<&String> = starts.iter().map(|start| &start.sync.config.destination).collect();
+    let missing: Vec<_> = destinations.into_iter().flat_map(|name| compose::check_settings(&project, name)).collect();
+    if !missing.is_empty() {
+        return Err(Mistakes(missing).into());
+    }
     let _lock = match compose::try_lock(&project)? {
         Some(lock) => lock,
         None if no_wait => return queue(ui, &project, &starts).await,
@@ -79,10 +88,15 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
             let work = embedded.engine.execute(start, signal.clone());
             let finished = match watched(ui, &embedded, start, work).await {
                 Ok(finished) => finished,
-                Err(error) if starts.len() == 1 => return Err(error),
                 Err(error) => {
-                    ui.error(&error.context(format!("Sync {}", start.sync.name)));
-                    worst = worst.or_worse(Exit::Trouble);
+                    worst = worst.or_worse(Exit::of(&error));
+                    let error = error.context(format!("Sync {}", start.sync.name));
+                    if ui.is_json() {
+                        done.push(failed_json(&embedded, start, &error).await);
+                        ui.note(format!("{error:#}"));
+                    } else {
+                        ui.error(&error);
+                    }
                     break;
                 }
             };
@@ -104,6 +118,17 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
     }
     expire(&project, &embedded).await;
     Ok(worst)
+}
+
+/// The run of a sync that could not be executed, for programs: as the ledger has it, with the error beside.
+async fn failed_json(embedded: &Embedded, start: &Start, error: &anyhow::Error) -> serde_json::Value {
+    let newest = embedded.engine.ledger.runs(Some(&start.sync.name), 1).await;
+    let run = newest.ok().and_then(|runs| runs.into_iter().next()).filter(|run| run.state == RunState::Failed);
+    let mut json = run.map_or_else(|| serde_json::json!({ "sync": start.sync.name }), |run| run_json(&run));
+    if let Some(members) = json.as_object_mut() {
+        members.insert("error".to_owned(), format!("{error:#}").into());
+    }
+    json
 }
 
 /// Queues follow-ups for the process that holds the state directory.
@@ -172,6 +197,8 @@ async fn watched(
     worker.abort();
     if let Some(bar) = bar {
         bar.abort();
+        // Cleared before anything else is printed.
+        _ = bar.await;
     }
     Ok(finished?)
 }

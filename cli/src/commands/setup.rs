@@ -69,7 +69,10 @@ pub(super) fn schema(ui: &Ui, file: SchemaFile) -> Exit {
     Exit::Succeeded
 }
 
-pub(super) fn completions(shell: Shell) -> Exit {
-    clap_complete::generate(shell, &mut Args::command(), "outflow", &mut std::io::stdout());
+pub(super) fn completions(ui: &Ui, shell: Shell) -> Exit {
+    // Written at once: a reader that leaves early, such as `head`, is not an error.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "outflow", &mut script);
+    ui.line(String::from_utf8_lossy(&script).trim_end());
     Exit::Succeeded
 }

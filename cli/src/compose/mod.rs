@@ -2,6 +2,7 @@
 
 mod alone;
 mod embedded;
+mod references;
 mod shared;
 mod workplace;
 
@@ -11,17 +12,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use outflow_backends::{DirectoryStore, FileVault, SqliteLedger, SystemClock, resolve};
-use outflow_coordinator::project::{Project, resolve as resolve_sync};
+use outflow_coordinator::project::{Project, ResolvedSync, resolve as resolve_sync};
 use outflow_coordinator::{Engine, Start};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::{Ledger, RunOptions};
 use outflow_model::port::store::Store;
-use outflow_model::secret::{Reference, expand};
+use outflow_model::secret::Reference;
 use outflow_worker::{Keyring, Secrets};
 use tracing::warn;
 
 pub(crate) use alone::alone;
 pub(crate) use embedded::{Embedded, embed, lock, try_lock};
+pub(crate) use references::{check_settings, open_source};
 pub(crate) use shared::{Messaging, coordinator, dead_letters, worker};
 
 use crate::mistakes::Mistakes;
@@ -97,16 +99,16 @@ pub(crate) fn keys(project: &Project) -> Result<Keyring> {
     Ok(Keyring { secrets: secrets(&project.root), vault })
 }
 
+/// A sync with its names resolved and its rules checked; connects to nothing and resolves no secret.
+pub(crate) fn resolved(project: &Project, name: &str) -> Result<ResolvedSync> {
+    Ok(resolve_sync(project, name).map_err(Mistakes)?)
+}
+
 /// A sync made ready: its names resolved, its source opened.
 pub(crate) fn start(project: &Project, name: &str, options: RunOptions) -> Result<Start> {
-    let mut sync = resolve_sync(project, name).map_err(Mistakes)?;
+    let sync = resolved(project, name)?;
     let written = project.syncs.get(name).cloned().context("The sync has just been resolved")?;
-    let resolver = secrets(&project.root);
-    let mut source = sync.source.clone();
-    for secret in source.secrets_mut() {
-        *secret = expand(secret, |reference| resolver(reference)).map_err(anyhow::Error::msg)?;
-    }
-    let source = outflow_sources::open(&source, &project.root);
-    sync.config.priority = sync.config.priority.max(1);
+    let model = project.models.get(&sync.config.model).context("The sync has just been resolved")?;
+    let source = open_source(project, &model.config.source)?;
     Ok(Start { sync, written, source, options })
 }

@@ -3,6 +3,7 @@
 
 mod credentials;
 mod disk;
+mod errors;
 mod figures;
 mod keys;
 mod plans;
@@ -86,6 +87,22 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     (SYNC, "object: contacts", "object: contacts\nguard: { max_remove: 1 }", &["unknown field", "max_removes"]),
     (SYNC, "object: contacts", "object: deals", &["identity"]),
     (SYNC, "object: contacts", "object: contacts\ndelivery: { bulk: always }", &["delivery.bulk", "no bulk interface"]),
+    (
+        SYNC,
+        "object: contacts",
+        "object: contacts\npriority: 0",
+        &["customers_to_hubspot.yml:4:1: priority", "at least 1"],
+    ),
+    (
+        SYNC,
+        "object: contacts",
+        "object: contacts\ndelivery: { chunk_rows: 0, tries: 0 }",
+        &["delivery.chunk_rows: It must", "delivery.tries: It must"],
+    ),
+    (PROJECT, "type: hubspot", "type: hubspot\n    concurrency: 0", &["destinations.crm.concurrency", "at least 1"]),
+    (PROJECT, "type: hubspot", "type: hubspot\n    timeout_seconds: 0", &["destinations.crm.timeout_seconds"]),
+    (SYNC, "mode: mirror", "mode: upsert", &["remove", "has an effect in mode mirror only"]),
+    (SYNC, "mode: mirror", "mode: mirror\nappend: on_change", &["append", "has an effect in mode append only"]),
     (SYNC, "object: contacts", "object: contacts\non_unknown: resent", &["customers_to_hubspot.yml:4", "resend"]),
     (
         SYNC,

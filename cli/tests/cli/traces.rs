@@ -77,8 +77,8 @@ fn what_did_not_succeed_leads_to_its_trace() {
     let run = runs[0]["id"].as_str().expect("a run");
     let (_, shown) = ask(&["show", run]);
     let (_, errors) = ask(&["errors", run]);
-    assert_eq!((code, errors.as_array().map(Vec::len)), (Some(3), Some(1)), "{errors}");
-    let trace = errors[0]["trace_id"].as_str().expect("a trace");
+    assert_eq!((code, errors["problems"].as_array().map(Vec::len)), (Some(3), Some(1)), "{errors}");
+    let trace = errors["problems"][0]["trace_id"].as_str().expect("a trace");
     assert!(
         trace.len() == 32 && shown["trace"].as_str().is_some_and(|shown| shown.contains(trace)),
         "{shown} {errors}"

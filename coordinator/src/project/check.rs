@@ -9,6 +9,7 @@ use outflow_model::suggest::did_you_mean;
 use outflow_model::wire::AccountV1;
 use outflow_sources::{Query, SourceConfig};
 
+use super::bounds;
 use super::config::{Bulk, SyncConfig};
 use super::load::{Model, Project, Sync};
 use super::yaml::Problem;
@@ -162,6 +163,7 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
         let reason = format!("{} has no bulk interface.", manifest.title);
         problems.push(sync.document.problem("delivery.bulk", reason));
     }
+    problems.extend(bounds::check_sync(sync));
     problems.extend(check_identity(sync, &identity, &key));
     if config.mapping.is_empty() {
         problems.push(sync.document.problem("mapping", "Map at least one field."));
@@ -278,7 +280,7 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
             }
         },
     };
-    let mut problems = Vec::new();
+    let mut problems = bounds::check_destination(project, name, config);
     for setting in config.settings.keys().filter(|setting| !manifest.config.contains_key(*setting)) {
         let hint = did_you_mean(setting, manifest.config.keys().map(String::as_str));
         let reason = format!("{} has no setting \"{setting}\".{hint}", manifest.title);

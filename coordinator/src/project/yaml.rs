@@ -69,6 +69,11 @@ impl Document {
         }
     }
 
+    /// True if the file says something at `field`.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.places.contains_key(field)
+    }
+
     /// A mistake at `field`, or at the nearest field above it that the file has.
     pub fn problem(&self, field: &str, reason: impl Into<String>) -> Problem {
         let mut path = field;

@@ -7,6 +7,7 @@ pub mod cell;
 pub mod change;
 pub mod column;
 pub mod id;
+pub mod invalid;
 pub mod limit;
 pub mod mapping;
 pub mod merge;

@@ -1,0 +1,49 @@
+//! Runs and syncs as people name them.
+
+use anyhow::Result;
+use outflow_coordinator::EngineError;
+use outflow_coordinator::project::Project;
+use outflow_model::id::RunId;
+use outflow_model::port::ledger::{Ledger, Run};
+use outflow_model::suggest::did_you_mean;
+
+use crate::mistakes::Usage;
+
+/// Runs among which the beginning of an ID is looked for.
+const RECENT_RUNS: u32 = 1_000;
+
+/// Finds the run that `name` means: a run's ID or its beginning, or a sync, whose newest run it is. Without a name it is the
+/// newest run of all.
+pub(super) async fn run(project: &Project, ledger: &dyn Ledger, name: Option<&str>) -> Result<Run> {
+    let Some(name) = name else {
+        let newest = ledger.runs(None, 1).await?.into_iter().next();
+        return newest.ok_or_else(|| Usage("There is no run yet; `outflow run` makes one".to_owned()).into());
+    };
+    if let Some(id) = RunId::parse(name) {
+        return Ok(ledger.run(&id).await?.ok_or(EngineError::Lost(id))?);
+    }
+    if project.syncs.contains_key(name) {
+        let newest = ledger.runs(Some(name), 1).await?.into_iter().next();
+        return newest.ok_or_else(|| Usage(format!("The sync \"{name}\" has no run yet")).into());
+    }
+    let recent = ledger.runs(None, RECENT_RUNS).await?;
+    let mut begins = recent.into_iter().filter(|run| run.id.as_str().starts_with(name));
+    match (begins.next(), begins.next()) {
+        (Some(run), None) => Ok(run),
+        (Some(_), Some(_)) => Err(Usage(format!("Several runs begin with \"{name}\"; write more of the ID")).into()),
+        (None, _) => {
+            let hint = did_you_mean(name, project.syncs.keys().map(String::as_str));
+            let reason = format!("\"{name}\" is neither a run nor a sync; `outflow runs` lists the runs.{hint}");
+            Err(Usage(reason).into())
+        }
+    }
+}
+
+/// Refuses the name of a sync that the project does not have, and of which the ledger knows no run either.
+pub(super) async fn sync(project: &Project, ledger: &dyn Ledger, name: &str) -> Result<()> {
+    if project.syncs.contains_key(name) || !ledger.runs(Some(name), 1).await?.is_empty() {
+        return Ok(());
+    }
+    let hint = did_you_mean(name, project.syncs.keys().map(String::as_str));
+    Err(Usage(format!("There is no sync \"{name}\".{hint}")).into())
+}

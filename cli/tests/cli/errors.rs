@@ -1,0 +1,139 @@
+//! What `errors`, `show` and `run --output json` say of runs that did not succeed.
+
+use serde_json::Value;
+
+use super::{MODEL, SYNC, edit, example, outflow, run, text};
+
+/// An example whose destination is the black hole, so that nothing has to run beside it.
+fn project() -> tempfile::TempDir {
+    let project = example();
+    let path = project.path().join("outflow.yml");
+    let yaml = "version: 1\nsources:\n  shop: { type: sqlite, path: shop.db }\ndestinations:\n  nowhere: { type: blackhole }\n";
+    std::fs::write(path, yaml).expect("the file can be written");
+    let sync = "model: customers\ndestination: nowhere\nobject: people\nidentity: [email]\nmode: mirror\nremove: delete\n\
+                mapping:\n  email: email\n  city: city\n";
+    std::fs::write(project.path().join(SYNC), sync).expect("the file can be written");
+    project
+}
+
+fn json(output: &std::process::Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("one JSON document")
+}
+
+#[test]
+fn errors_of_a_failed_run_say_why_it_failed() {
+    let project = project();
+    edit(project.path(), MODEL, "FROM customers", "FROM custmers");
+    assert_ne!(run(project.path(), &["run"]).status.code(), Some(0));
+    let said = text(&run(project.path(), &["errors"]));
+    assert!(said.contains("The run failed:") && said.contains("custmers") && !said.contains("succeeded"), "{said}");
+    let told = json(&run(project.path(), &["--output", "json", "errors"]));
+    assert_eq!((&told["state"], &told["failed"]), (&Value::from("failed"), &Value::from(0)), "{told}");
+}
+
+#[test]
+fn errors_of_a_held_run_say_that_nothing_was_sent() {
+    let project = project();
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(0));
+    edit(project.path(), MODEL, "SELECT c.email", "SELECT c.email || 'x' AS email");
+    edit(project.path(), SYNC, "mapping:", "guard: { max_changes: 1, max_removes: 1 }\nmapping:");
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(4));
+    let said = text(&run(project.path(), &["errors", "customers_to_hubspot"]));
+    assert!(said.contains("nothing was sent") && said.contains("outflow approve run_"), "{said}");
+}
+
+#[test]
+fn errors_group_invalid_rows_by_cause_and_count_all() {
+    let project = project();
+    edit(
+        project.path(),
+        MODEL,
+        "SELECT c.email",
+        "SELECT CASE WHEN c.id > 40 THEN 'same@x.io' ELSE c.email END AS email",
+    );
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(3));
+    let said = text(&run(project.path(), &["errors", "--limit", "20"]));
+    for part in
+        ["20 of them are shown; --limit", "OF-5003: Another row has the same key", "Make the model's key unique."]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(said.lines().count() < 30 && !said.contains("OF-2001"), "{said}");
+    let none = text(&run(project.path(), &["errors", "--limit", "0"]));
+    assert!(none.contains("did not succeed, 0 of them are shown"), "{none}");
+    let told = json(&run(project.path(), &["--output", "json", "errors", "--limit", "3"]));
+    let problem = &told["problems"][0];
+    assert_eq!(told["problems"].as_array().map(Vec::len), Some(3), "{told}");
+    assert_eq!((&problem["code"], &problem["destination_code"]), (&Value::from("OF-5003"), &Value::Null), "{told}");
+    assert_eq!(told["failed"].as_u64(), Some(960), "{told}");
+}
+
+#[test]
+fn runs_are_named_by_id_by_its_beginning_by_sync_or_not_at_all() {
+    let project = project();
+    assert_eq!(run(project.path(), &["show"]).status.code(), Some(2), "there is no run yet");
+    let first = json(&run(project.path(), &["--output", "json", "run"]))[0]["id"].clone();
+    let second = json(&run(project.path(), &["--output", "json", "run"]))[0]["id"].clone();
+    let (first, second) = (first.as_str().expect("an ID"), second.as_str().expect("an ID"));
+    let shown =
+        |name: &[&str]| json(&run(project.path(), &[&["--output", "json", "show"], name].concat()))["id"].clone();
+    assert_eq!(shown(&[]), second);
+    assert_eq!(shown(&["customers_to_hubspot"]), second);
+    assert_eq!(shown(&[&first[..first.len() - 1]]), first);
+    for wrong in [
+        &["show", "run_"][..],
+        &["errors", "custmers_to_hubspot"],
+        &["runs", "b"],
+        &["unknown", "b"],
+        &["state", "show", "b"],
+    ] {
+        let output = run(project.path(), wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {}", text(&output));
+    }
+}
+
+#[test]
+fn several_syncs_are_one_json_document_though_one_fails() {
+    let project = project();
+    let model = std::fs::read_to_string(project.path().join(MODEL)).expect("the model");
+    std::fs::write(project.path().join("models/broken.sql"), model.replace("FROM customers", "FROM custmers"))
+        .expect("a file");
+    let sync = std::fs::read_to_string(project.path().join(SYNC)).expect("the sync");
+    std::fs::write(project.path().join("syncs/broken.yml"), sync.replace("model: customers", "model: broken"))
+        .expect("a file");
+    let output = run(project.path(), &["--output", "json", "run"]);
+    let runs = json(&output);
+    assert_eq!(output.status.code(), Some(6), "{}", text(&output));
+    assert_eq!((&runs[0]["sync"], &runs[0]["state"]), (&Value::from("broken"), &Value::from("failed")), "{runs}");
+    assert!(runs[0]["error"].as_str().is_some_and(|error| error.contains("custmers")), "{runs}");
+    assert_eq!(runs[1]["state"], "succeeded", "{runs}");
+}
+
+#[test]
+fn a_reference_that_nothing_stands_for_is_named_with_its_place_before_anything_is_read() {
+    let project = example();
+    let output = outflow(project.path(), &["run"]).env_remove("HUBSPOT_TOKEN").output().expect("it runs");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("outflow.yml:") && said.contains("settings.token") && said.contains("HUBSPOT_TOKEN"),
+        "{said}"
+    );
+    let runs = json(&run(project.path(), &["--output", "json", "runs"]));
+    assert_eq!(runs.as_array().map(Vec::len), Some(0), "{runs}");
+}
+
+#[test]
+fn check_is_one_json_document_though_a_file_cannot_be_read() {
+    let project = project();
+    edit(project.path(), SYNC, "mode: mirror", "mode: miror");
+    let told = json(&run(project.path(), &["--output", "json", "check", "--offline"]));
+    assert!(told["problems"][0]["line"].as_u64().is_some_and(|line| line > 0), "{told}");
+}
+
+#[test]
+fn a_log_filter_that_means_nothing_is_wrong_usage() {
+    let project = project();
+    assert_eq!(run(project.path(), &["--log", "bogus=1=2", "runs"]).status.code(), Some(2));
+    assert_eq!(run(project.path(), &["init"]).status.code(), Some(2), "there is a project already");
+}

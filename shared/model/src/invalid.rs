@@ -1,0 +1,65 @@
+//! The codes of rows that are invalid: Outflow refuses them before planning, and what a user can do.
+
+/// Why a row is invalid. A closed set; the code stands in a failed record's `refusal.code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidCode {
+    /// A value does not fit, or the mapping fails.
+    Value,
+    /// A key column is null.
+    NullKey,
+    /// Another row has the same key.
+    DuplicateKey,
+    /// A removed row's key is not in the snapshot.
+    UnknownKey,
+}
+
+impl InvalidCode {
+    /// Every code.
+    pub const ALL: [Self; 4] = [Self::Value, Self::NullKey, Self::DuplicateKey, Self::UnknownKey];
+
+    /// The stable code, documented in `docs/errors.md`.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Value => "OF-5001",
+            Self::NullKey => "OF-5002",
+            Self::DuplicateKey => "OF-5003",
+            Self::UnknownKey => "OF-5004",
+        }
+    }
+
+    /// Reads a code back.
+    pub fn parse(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.code() == code)
+    }
+
+    /// What a user can do about it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Value => "Correct the row or the mapping.",
+            Self::NullKey => "Give every row a key, or leave such rows out in the model.",
+            Self::DuplicateKey => "Make the model's key unique.",
+            Self::UnknownKey => {
+                "Remove it at the destination by hand. `outflow run --full` stores the keys of all rows that are still in the model."
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_and_its_remedy_are_documented() {
+        let page = include_str!("../../../docs/errors.md");
+        for invalid in InvalidCode::ALL {
+            let row = format!("| {} |", invalid.code());
+            assert!(
+                page.lines().any(|line| line.starts_with(&row) && line.contains(invalid.remedy())),
+                "{} or its remedy is missing in docs/errors.md",
+                invalid.code()
+            );
+            assert_eq!(InvalidCode::parse(invalid.code()), Some(invalid));
+        }
+    }
+}
