@@ -4,6 +4,7 @@ use arrow_array::RecordBatch;
 use outflow_model::cell::Kind;
 use outflow_model::change::{Change, Operation};
 use outflow_model::column::Column;
+use outflow_model::invalid::InvalidCode;
 use outflow_model::mapping::{Mapper, SourceColumn};
 use outflow_model::merge::Merged;
 use outflow_model::outcome::Refusal;
@@ -161,7 +162,7 @@ impl<'a> Partition<'a> {
             if self.problems.len() < NAMED {
                 let message =
                     "The snapshot does not have this removed row's key, since the mode kept none when it was sent";
-                let refusal = Refusal::rejected("OF-5004", message);
+                let refusal = Refusal::rejected(InvalidCode::UnknownKey.code(), message);
                 self.problems.push(Problem { change: None, key: String::new(), status: None, chunk: None, refusal });
             }
             return Ok(());
@@ -196,7 +197,7 @@ impl<'a> Partition<'a> {
             self.refused[change as usize] += invalid.len() as u64;
             for refused in &invalid {
                 if self.problems.len() < NAMED {
-                    let refusal = Refusal::rejected("OF-5001", refused.message.clone());
+                    let refusal = Refusal::rejected(InvalidCode::Value.code(), refused.message.clone());
                     let key = self.key_of(&columns, refused.row as usize);
                     self.problems.push(Problem { change: None, key, status: None, chunk: None, refusal });
                 }
@@ -285,8 +286,10 @@ fn take(table: &Table, keep: &[u32]) -> Table {
 /// An invalid row's problem.
 pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
     let (code, message) = match row.reason {
-        outflow_snapshot::Reason::NullKey => ("OF-5002", "A key column is null"),
-        outflow_snapshot::Reason::DuplicateKey => ("OF-5003", "Another row has the same key; no copy is sent"),
+        outflow_snapshot::Reason::NullKey => (InvalidCode::NullKey.code(), "A key column is null"),
+        outflow_snapshot::Reason::DuplicateKey => {
+            (InvalidCode::DuplicateKey.code(), "Another row has the same key; no copy is sent")
+        }
     };
     Problem { change: None, key: row.key.clone(), status: None, chunk: None, refusal: Refusal::rejected(code, message) }
 }
@@ -295,7 +298,7 @@ pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
 pub(super) fn faulty(batch: &RecordBatch, key: &[(usize, Kind)], row: usize, column: &str, reason: &str) -> Problem {
     let mut bytes = Vec::new();
     outflow_snapshot::encode_key(batch, key, row, &mut bytes);
-    let refusal = Refusal::rejected("OF-5005", format!("Column \"{column}\": {reason}"));
+    let refusal = Refusal::rejected(InvalidCode::SourceValue.code(), format!("Column \"{column}\": {reason}"));
     Problem { change: None, key: key_text(&bytes), status: None, chunk: None, refusal }
 }
 

@@ -11,11 +11,13 @@ pub enum InvalidCode {
     DuplicateKey,
     /// A removed row's key is not in the snapshot.
     UnknownKey,
+    /// The source has a value that cannot be had exactly.
+    SourceValue,
 }
 
 impl InvalidCode {
     /// Every code.
-    pub const ALL: [Self; 4] = [Self::Value, Self::NullKey, Self::DuplicateKey, Self::UnknownKey];
+    pub const ALL: [Self; 5] = [Self::Value, Self::NullKey, Self::DuplicateKey, Self::UnknownKey, Self::SourceValue];
 
     /// The stable code, documented in `docs/errors.md`.
     pub const fn code(self) -> &'static str {
@@ -24,6 +26,7 @@ impl InvalidCode {
             Self::NullKey => "OF-5002",
             Self::DuplicateKey => "OF-5003",
             Self::UnknownKey => "OF-5004",
+            Self::SourceValue => "OF-5005",
         }
     }
 
@@ -41,6 +44,7 @@ impl InvalidCode {
             Self::UnknownKey => {
                 "Remove it at the destination by hand. `outflow run --full` stores the keys of all rows that are still in the model."
             }
+            Self::SourceValue => "Correct the value, or CAST it or leave it out in the model.",
         }
     }
 }
@@ -61,5 +65,7 @@ mod tests {
             );
             assert_eq!(InvalidCode::parse(invalid.code()), Some(invalid));
         }
+        let documented = page.lines().filter(|line| line.starts_with("| OF-5")).count();
+        assert_eq!(documented, InvalidCode::ALL.len(), "docs/errors.md has a code that nothing gives");
     }
 }
