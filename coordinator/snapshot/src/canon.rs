@@ -1,39 +1,41 @@
 //! Canonical hashing of Arrow columns, 128 bits per row.
 //!
 //! Equal values hash equal whatever column type carried them: whole numbers and whole decimals alike, decimals without
-//! trailing zeros, one NaN, one zero, instants in UTC microseconds, JSON with sorted members. NULL differs from "".
-
-use std::collections::BTreeMap;
+//! trailing zeros, one NaN, one zero, instants in UTC microseconds, JSON scalars as what they are, JSON objects with
+//! sorted members. NULL differs from "".
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Float64Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use outflow_model::cell::Kind;
-use serde_json::value::RawValue;
+use outflow_model::cell::{Cell, Kind};
+use outflow_model::number::parts;
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 use crate::error::SnapshotError;
+use crate::json::JsonHasher;
 
 /// Rows hashed together, so that their column digests stay in the processor's cache.
 const STRIDE: usize = 1024;
 
 /// Kinds of canonical values; part of the encoding, never renumbered.
-mod tag {
-    pub(super) const BOOL: u64 = 2;
-    pub(super) const WHOLE: u64 = 3;
-    pub(super) const FLOAT: u64 = 4;
-    pub(super) const DECIMAL: u64 = 5;
-    pub(super) const TEXT: u64 = 6;
-    pub(super) const BYTES: u64 = 7;
-    pub(super) const DATE: u64 = 8;
-    pub(super) const TIME: u64 = 9;
-    pub(super) const TIMESTAMP: u64 = 10;
-    pub(super) const INSTANT: u64 = 11;
-    pub(super) const JSON: u64 = 12;
+pub(crate) mod tag {
+    pub(crate) const BOOL: u64 = 2;
+    pub(crate) const WHOLE: u64 = 3;
+    pub(crate) const FLOAT: u64 = 4;
+    pub(crate) const DECIMAL: u64 = 5;
+    pub(crate) const TEXT: u64 = 6;
+    pub(crate) const BYTES: u64 = 7;
+    pub(crate) const DATE: u64 = 8;
+    pub(crate) const TIME: u64 = 9;
+    pub(crate) const TIMESTAMP: u64 = 10;
+    pub(crate) const INSTANT: u64 = 11;
+    pub(crate) const JSON: u64 = 12;
+    pub(crate) const ARRAY: u64 = 13;
+    pub(crate) const OBJECT: u64 = 14;
 }
 
 /// The digest of NULL.
-const NULL: [u8; 16] = [0; 16];
+pub(crate) const NULL: [u8; 16] = [0; 16];
 
 /// A short text that differs where `bytes` differ.
 pub fn fingerprint(bytes: &[u8]) -> String {
@@ -45,7 +47,7 @@ pub struct Hasher {
     columns: Vec<Column>,
     seed: u64,
     digests: Vec<u8>,
-    scratch: String,
+    json: JsonHasher,
 }
 
 struct Column {
@@ -59,7 +61,7 @@ impl Hasher {
     /// case. `seed` separates hashes that must never compare equal.
     pub fn new(columns: impl IntoIterator<Item = (usize, Kind, bool)>, seed: u64) -> Self {
         let columns = columns.into_iter().map(|(at, kind, fold)| Column { at, kind, fold }).collect();
-        Self { columns, seed, digests: Vec::new(), scratch: String::new() }
+        Self { columns, seed, digests: Vec::new(), json: JsonHasher::default() }
     }
 
     /// Appends one hash per row of `batch` to `out`.
@@ -74,7 +76,7 @@ impl Hasher {
                 let array = batch.columns().get(column.at).ok_or(SnapshotError::Type(column.at))?.slice(start, rows);
                 let mut cells =
                     self.digests.chunks_exact_mut(width).map(|row| row.get_mut(place * 16..place * 16 + 16));
-                digest(&array, column, &mut self.scratch, &mut |value| {
+                digest(&array, column, &mut self.json, &mut |value| {
                     if let Some(Some(cell)) = cells.next() {
                         cell.copy_from_slice(&value);
                     }
@@ -88,7 +90,7 @@ impl Hasher {
 }
 
 /// Calls `put` with the digest of each row; nothing where the array is not of the kind's physical type.
-fn digest(array: &ArrayRef, column: &Column, scratch: &mut String, put: &mut impl FnMut([u8; 16])) -> Option<()> {
+fn digest(array: &ArrayRef, column: &Column, json: &mut JsonHasher, put: &mut impl FnMut([u8; 16])) -> Option<()> {
     match column.kind {
         Kind::Bool => {
             let array = array.as_boolean_opt()?;
@@ -118,8 +120,13 @@ fn digest(array: &ArrayRef, column: &Column, scratch: &mut String, put: &mut imp
         Kind::Json => {
             for value in array.as_string_opt::<i32>()? {
                 put(value.map_or(NULL, |value| {
-                    scratch.clear();
-                    if canonical_json(value, scratch) { text(scratch, tag::JSON) } else { text(value, tag::JSON) }
+                    Cell::json(value).resolved(|cell| match cell {
+                        Cell::Null => NULL,
+                        Cell::Bool(value) => number(i64::from(value), tag::BOOL),
+                        Cell::Decimal(digits) => decimal(digits),
+                        Cell::Text(value) => text(value, tag::TEXT),
+                        _ => json.digest(value),
+                    })
                 }));
             }
         }
@@ -135,11 +142,11 @@ fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>, tag: u64, put: &mut 
     values.for_each(|value| put(value.map_or(NULL, |value| text(value, tag))));
 }
 
-fn number(value: i64, tag: u64) -> [u8; 16] {
+pub(crate) fn number(value: i64, tag: u64) -> [u8; 16] {
     xxh3_128_with_seed(&value.to_le_bytes(), tag).to_le_bytes()
 }
 
-fn text(value: &str, tag: u64) -> [u8; 16] {
+pub(crate) fn text(value: &str, tag: u64) -> [u8; 16] {
     xxh3_128_with_seed(value.as_bytes(), tag).to_le_bytes()
 }
 
@@ -153,61 +160,27 @@ const fn float_bits(value: f64) -> i64 {
     }
 }
 
+/// The digest of a decimal's value, whatever its form; of its text if it is not a number.
 fn decimal(digits: &str) -> [u8; 16] {
-    let plain = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
-    let plain = if plain == "-0" || plain.is_empty() || plain == "-" { "0" } else { plain };
-    match plain.parse::<i64>() {
-        Ok(whole) => number(whole, tag::WHOLE),
-        Err(_) => text(plain, tag::DECIMAL),
+    if let Ok(whole) = digits.parse() {
+        return number(whole, tag::WHOLE);
     }
-}
-
-/// Writes `json` with sorted members and no blanks; numbers keep their digits. False where it is no JSON.
-fn canonical_json(json: &str, out: &mut String) -> bool {
-    let json = json.trim();
-    match json.bytes().next() {
-        Some(b'{') => {
-            let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) else { return false };
-            out.push('{');
-            for (place, (name, value)) in members.iter().enumerate() {
-                if place > 0 {
-                    out.push(',');
-                }
-                outflow_model::cell::write_json_string(name, out);
-                out.push(':');
-                if !canonical_json(value.get(), out) {
-                    return false;
-                }
-            }
-            out.push('}');
+    let Some(parts) = parts(digits) else { return text(digits, tag::DECIMAL) };
+    let sign = if parts.negative { "-" } else { "" };
+    if parts.exponent >= 0 && parts.digits.len() as i64 + parts.exponent <= 19 {
+        let whole = format!("{sign}0{}{}", parts.digits, "0".repeat(parts.exponent as usize));
+        if let Ok(whole) = whole.parse() {
+            return number(whole, tag::WHOLE);
         }
-        Some(b'[') => {
-            let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(json) else { return false };
-            out.push('[');
-            for (place, value) in items.iter().enumerate() {
-                if place > 0 {
-                    out.push(',');
-                }
-                if !canonical_json(value.get(), out) {
-                    return false;
-                }
-            }
-            out.push(']');
-        }
-        Some(b'"') => {
-            let Ok(text) = serde_json::from_str::<String>(json) else { return false };
-            outflow_model::cell::write_json_string(&text, out);
-        }
-        _ => out.push_str(json),
     }
-    true
+    text(&format!("{sign}{}e{}", parts.digits, parts.exponent), tag::DECIMAL)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{Float64Array, Int64Array, StringArray};
+    use arrow_array::{Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 
     use super::*;
 
@@ -230,10 +203,42 @@ mod tests {
         let texts = hash(Kind::Text, Arc::new(StringArray::from(vec![Some(""), None, Some("5")])))?;
         assert_ne!(texts[0], texts[1]);
         assert_ne!(texts[2], whole[0]);
+        assert_eq!(hash(Kind::Decimal, Arc::new(StringArray::from(vec!["+5", "5e0", ".5e1", "005."])))?, vec![whole[0]; 4]);
+        let large = hash(Kind::Decimal, Arc::new(StringArray::from(vec!["1e30", "1000000000000000000000000000000.0", "1e31"])))?;
+        assert!(large[0] == large[1] && large[1] != large[2]);
         let json = [r#"{"b":1.50,"a":[1,"é"]}"#, r#" {"a": [1, "\u00e9"], "b": 1.50} "#, r#"{"a":[1,"é"],"b":1.5}"#];
         let json = hash(Kind::Json, Arc::new(StringArray::from(json.to_vec())))?;
         assert_eq!(json[0], json[1]);
         assert_ne!(json[0], json[2]);
+        Ok(())
+    }
+
+    #[test]
+    fn json_scalar_hashes_as_the_value_that_it_is() -> Result<(), Box<dyn std::error::Error>> {
+        let json = hash(Kind::Json, Arc::new(StringArray::from(vec![r#""\u0041""#, " 5.0 ", "true", "null", "\"null\""])))?;
+        let texts = hash(Kind::Text, Arc::new(StringArray::from(vec![Some("A"), None, Some("null")])))?;
+        let whole = hash(Kind::Int, Arc::new(Int64Array::from(vec![5])))?;
+        assert_eq!([json[0], json[1], json[3], json[4]], [texts[0], whole[0], texts[1], texts[2]]);
+        assert!(json[2] != json[1] && json[2] != json[3]);
+        Ok(())
+    }
+
+    #[test]
+    fn instants_that_differ_by_a_microsecond_hash_apart() -> Result<(), Box<dyn std::error::Error>> {
+        for kind in [Kind::Timestamp, Kind::TimestampTz] {
+            let hashes = hash(kind, Arc::new(TimestampMicrosecondArray::from(vec![1_000_000, 1_000_001])))?;
+            assert_ne!(hashes[0], hashes[1]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn folded_keys_hash_without_case_and_surrounding_blanks() -> Result<(), Box<dyn std::error::Error>> {
+        let texts = StringArray::from(vec!["Zoë@X.io", " zoë@x.io\t", "zoe@x.io"]);
+        let batch = RecordBatch::try_from_iter([("c", Arc::new(texts) as ArrayRef)])?;
+        let mut out = Vec::new();
+        Hasher::new([(0, Kind::Text, true)], 0).hash(&batch, &mut out)?;
+        assert!(out[0] == out[1] && out[1] != out[2]);
         Ok(())
     }
 

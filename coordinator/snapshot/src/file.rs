@@ -25,7 +25,7 @@ const BLOCK: usize = 64 * 1024;
 const BLOCK_CAP: u32 = 64 * 1024 * 1024;
 
 /// The version of the canonical encoding that hashes are made with.
-pub const ENCODING: u16 = 1;
+pub const ENCODING: u16 = 2;
 
 /// What a snapshot is a snapshot of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ mod file;
 mod fold;
 #[cfg(test)]
 mod golden;
+mod json;
 mod key;
 mod sorter;
 mod spill;

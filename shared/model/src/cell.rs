@@ -1,13 +1,20 @@
 //! One value of a row, typed, and its text form.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 
 use chrono::{Datelike, NaiveDate};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::json::{Scalar, scalar};
+use crate::number::{plain, write_float};
+
 /// Microseconds of a day.
-const DAY: i64 = 86_400_000_000;
+pub const DAY: i64 = 86_400_000_000;
+/// The days from 0001-01-01 to 9999-12-31, counted from 1970-01-01: the dates that ISO 8601 writes with four digits.
+pub const DATES: RangeInclusive<i64> = -719_162..=2_932_896;
 
 /// What a column holds. Numbers, decimals and times keep their type until the destination's own form is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +30,7 @@ pub enum Kind {
     Decimal,
     /// Text.
     Text,
-    /// Bytes, kept as base64 text.
+    /// Bytes, kept as text in base64 (RFC 4648, with padding).
     Bytes,
     /// A calendar date, days since 1970-01-01.
     Date,
@@ -33,7 +40,7 @@ pub enum Kind {
     Timestamp,
     /// An instant, microseconds since 1970-01-01T00:00:00Z.
     TimestampTz,
-    /// A JSON document, kept as its text.
+    /// A JSON value, kept as its text. A string, a number, a bool or a null behaves as what it is.
     Json,
 }
 
@@ -79,8 +86,31 @@ pub enum Cell<'a> {
     Decimal(&'a str),
     /// A [`Kind::Text`] or, in base64, a [`Kind::Bytes`].
     Text(&'a str),
-    /// A [`Kind::Json`] document.
+    /// A [`Kind::Json`] value.
     Json(&'a str),
+}
+
+/// Characters that JSON takes for blanks.
+const JSON_BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
+impl<'a> Cell<'a> {
+    /// A JSON text as a cell; `null` is no value.
+    pub fn json(text: &'a str) -> Self {
+        if text.len() >= 4 && text.trim_matches(JSON_BLANKS) == "null" { Self::Null } else { Self::Json(text) }
+    }
+
+    /// Hands `then` the value that a JSON string, number, bool or null is; any other cell as it is.
+    pub fn resolved<R>(self, then: impl FnOnce(Cell<'_>) -> R) -> R {
+        let Self::Json(text) = self else { return then(self) };
+        match scalar(text) {
+            Ok(Scalar::Null) => then(Cell::Null),
+            Ok(Scalar::Bool(value)) => then(Cell::Bool(value)),
+            Ok(Scalar::Number(digits)) => then(Cell::Decimal(digits)),
+            Ok(Scalar::Text(Cow::Borrowed(text))) => then(Cell::Text(text)),
+            Ok(Scalar::Text(Cow::Owned(text))) => then(Cell::Text(&text)),
+            Ok(Scalar::Document(_)) | Err(_) => then(self),
+        }
+    }
 }
 
 impl Cell<'_> {
@@ -90,17 +120,24 @@ impl Cell<'_> {
     }
 
     /// Writes the value's plain text: ISO 8601 for dates and times, digits for numbers, nothing for null.
+    ///
+    /// A JSON string is its text, a JSON number its digits; an object or array is its JSON text.
     pub fn write_text(&self, out: &mut String) {
         match *self {
             Self::Null => {}
             Self::Bool(value) => out.push_str(if value { "true" } else { "false" }),
             Self::Int(value) => out.push_str(itoa::Buffer::new().format(value)),
-            Self::Float(value) => _ = write!(out, "{value}"),
+            Self::Float(value) => write_float(value, out),
             Self::Date(days) => write_date(days, out),
             Self::Time(micros) => write_time(micros, out),
             Self::Timestamp(micros) => write_timestamp(micros, false, out),
             Self::TimestampTz(micros) => write_timestamp(micros, true, out),
-            Self::Decimal(text) | Self::Text(text) | Self::Json(text) => out.push_str(text),
+            Self::Decimal(digits) => out.push_str(&plain(digits).unwrap_or(Cow::Borrowed(digits))),
+            Self::Text(text) => out.push_str(text),
+            Self::Json(text) => self.resolved(|cell| match cell {
+                Cell::Json(_) => out.push_str(text),
+                cell => cell.write_text(out),
+            }),
         }
     }
 
@@ -113,15 +150,16 @@ impl Cell<'_> {
 
     /// Writes the value as JSON, keeping numbers numbers and every digit of a decimal.
     ///
-    /// A number that JSON has no form for (NaN, infinity) becomes `null`; mapping refuses such rows before.
+    /// A number that JSON has no form for (NaN, infinity) becomes `null`, and a JSON value is written as it is: mapping
+    /// refuses such rows before, and takes the line breaks out of JSON values.
     pub fn write_json(&self, out: &mut String) {
         match *self {
             Self::Null => out.push_str("null"),
             Self::Bool(_) | Self::Int(_) => self.write_text(out),
-            Self::Float(value) if value.is_finite() => _ = write!(out, "{value:?}"),
+            Self::Float(value) if value.is_finite() => write_float(value, out),
             Self::Float(_) => out.push_str("null"),
-            Self::Decimal(digits) if is_json_number(digits) => out.push_str(digits),
-            Self::Decimal(text) | Self::Text(text) => write_json_string(text, out),
+            Self::Decimal(digits) => out.push_str(&plain(digits).unwrap_or(Cow::Borrowed("null"))),
+            Self::Text(text) => write_json_string(text, out),
             Self::Date(_) | Self::Time(_) | Self::Timestamp(_) | Self::TimestampTz(_) => {
                 out.push('"');
                 self.write_text(out);
@@ -135,7 +173,11 @@ impl Cell<'_> {
     pub fn write_json_text(&self, out: &mut String) {
         match *self {
             Self::Null => out.push_str("null"),
-            Self::Text(text) | Self::Json(text) | Self::Decimal(text) => write_json_string(text, out),
+            Self::Text(text) => write_json_string(text, out),
+            Self::Json(text) => self.resolved(|cell| match cell {
+                Cell::Json(_) => write_json_string(text, out),
+                cell => cell.write_json_text(out),
+            }),
             _ => {
                 out.push('"');
                 self.write_text(out);
@@ -174,17 +216,10 @@ pub fn write_json_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// True where `digits` is a number in JSON's grammar, so that it may stand unquoted.
-fn is_json_number(digits: &str) -> bool {
-    let digits = digits.strip_prefix('-').unwrap_or(digits);
-    let (whole, fraction) = digits.split_once('.').map_or((digits, None), |(whole, fraction)| (whole, Some(fraction)));
-    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    all_digits(whole) && (whole.len() == 1 || !whole.starts_with('0')) && fraction.is_none_or(all_digits)
-}
-
+/// Writes `YYYY-MM-DD`. Mapping refuses what lies outside [`DATES`]; here it only appears in messages about a row's key.
 fn write_date(days: i64, out: &mut String) {
     match i32::try_from(days).ok().and_then(NaiveDate::from_epoch_days) {
-        Some(date) if (0..10_000).contains(&date.year()) => {
+        Some(date) if DATES.contains(&days) => {
             push_digits(date.year() as u32, 4, out);
             out.push('-');
             push_digits(date.month(), 2, out);
@@ -241,12 +276,13 @@ mod tests {
     fn every_value_keeps_its_digits_and_its_letters() {
         assert_eq!(json(Cell::Int(i64::MIN)), "-9223372036854775808");
         assert_eq!(json(Cell::Decimal("12345678901234567890.10")), "12345678901234567890.10");
-        assert_eq!(json(Cell::Decimal("NaN")), "\"NaN\"");
+        assert_eq!(json(Cell::Decimal("+.5")), "0.5");
         assert_eq!(json(Cell::Text("O'Brien \"x\"\n\u{1}é")), "\"O'Brien \\\"x\\\"\\n\\u0001é\"");
         assert_eq!(json(Cell::Date(0)), "\"1970-01-01\"");
         assert_eq!(json(Cell::TimestampTz(1_500_000)), "\"1970-01-01T00:00:01.500Z\"");
         assert_eq!(json(Cell::Timestamp(-1)), "\"1969-12-31T23:59:59.999999\"");
         assert_eq!(json(Cell::Float(0.1)), "0.1");
+        assert_eq!(json(Cell::Float(123.0)), "123");
         assert_eq!(json(Cell::Float(1e300)), "1e300");
         assert_eq!(json(Cell::Float(f64::NAN)), "null");
     }
@@ -261,12 +297,27 @@ mod tests {
     }
 
     #[test]
-    fn json_numbers_are_told_from_look_alikes() {
-        for good in ["0", "-1", "10.50", "0.001"] {
-            assert!(is_json_number(good), "{good}");
-        }
-        for bad in ["", "-", "01", "1.", ".5", "1e5", "NaN", "Infinity"] {
-            assert!(!is_json_number(bad), "{bad}");
-        }
+    fn json_scalars_behave_as_what_they_are() {
+        let forms = |text: &str| {
+            let mut quoted = String::new();
+            Cell::Json(text).write_json_text(&mut quoted);
+            (Cell::Json(text).to_text(), json(Cell::Json(text)), quoted)
+        };
+        let owned = |text: &str, json: &str, quoted: &str| (text.to_owned(), json.to_owned(), quoted.to_owned());
+        assert_eq!(forms(r#""Zo\u00eb \"x\"""#), owned("Zoë \"x\"", r#""Zo\u00eb \"x\"""#, r#""Zoë \"x\"""#));
+        assert_eq!(
+            forms("12345678901234567890.10"),
+            owned("12345678901234567890.10", "12345678901234567890.10", "\"12345678901234567890.10\"")
+        );
+        assert_eq!(forms("true"), owned("true", "true", "\"true\""));
+        assert_eq!(forms(r#"{"a":1}"#), owned(r#"{"a":1}"#, r#"{"a":1}"#, r#""{\"a\":1}""#));
+        assert_eq!(Cell::json(" null\n"), Cell::Null);
+        assert_eq!(Cell::json("\"null\""), Cell::Json("\"null\""));
+    }
+
+    #[test]
+    fn dates_begin_and_end_with_four_digits() {
+        assert_eq!(Cell::Date(*DATES.start()).to_text(), "0001-01-01");
+        assert_eq!(Cell::Date(*DATES.end()).to_text(), "9999-12-31");
     }
 }

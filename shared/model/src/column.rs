@@ -73,7 +73,7 @@ impl Column {
         self.len() == 0
     }
 
-    /// The value in `row`; null past the end.
+    /// The value in `row`; null past the end, and where a JSON value is `null`.
     pub fn cell(&self, row: usize) -> Cell<'_> {
         if self.valid.get(row).is_some_and(|valid| *valid == 0) {
             return Cell::Null;
@@ -93,7 +93,7 @@ impl Column {
                 let value = ends.get(row).and_then(|end| text.get(start..*end as usize));
                 value.map_or(Cell::Null, |value| match self.kind {
                     Kind::Decimal => Cell::Decimal(value),
-                    Kind::Json => Cell::Json(value),
+                    Kind::Json => Cell::json(value),
                     _ => Cell::Text(value),
                 })
             }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::coerce::{coerce, digest, normalize};
+use chrono_tz::Tz;
+
+use super::coerce::{article, can_become, coerce_in, digest, normalize, unfit};
 use super::rule::{Mapping, Origin};
 use super::template::Template;
 use super::{FieldRule, MappingProblem};
 use crate::cell::{Cell, Kind};
 use crate::column::Column;
+use crate::json;
 use crate::suggest::did_you_mean;
 use crate::table::{Field, Table};
 
@@ -39,6 +42,7 @@ struct Plan {
     path: String,
     rule: FieldRule,
     kind: Kind,
+    zone: Tz,
     source: Source,
 }
 
@@ -102,14 +106,13 @@ impl Mapper {
                 invalid.entry(row as u32).or_insert_with(|| format!("Field \"{}\": {reason}", plan.path));
             };
             let column = plan.column(input, rows, &mut refuse);
-            let is_identity = fields.len() < self.identity as usize;
-            let checked = is_identity || column.kind() == Kind::Float;
-            for row in (0..rows).filter(|_| checked) {
-                match column.cell(row) {
-                    Cell::Null if is_identity => refuse(row, "the value that addresses the record is null"),
-                    Cell::Text("") if is_identity => refuse(row, "the value that addresses the record is empty"),
-                    Cell::Float(value) if !value.is_finite() => refuse(row, "the value is no finite number"),
-                    _ => {}
+            if fields.len() < self.identity as usize {
+                check_identity(&column, &mut refuse);
+            }
+            let unfit_kinds = [Kind::Float, Kind::Decimal, Kind::Date, Kind::Time, Kind::Timestamp, Kind::TimestampTz];
+            for row in (0..rows).filter(|_| unfit_kinds.contains(&column.kind())) {
+                if let Some(reason) = unfit(column.cell(row)) {
+                    refuse(row, reason);
                 }
             }
             fields.push(Field {
@@ -124,29 +127,43 @@ impl Mapper {
     }
 }
 
+/// Refuses what cannot address a record.
+fn check_identity(column: &Column, refuse: &mut impl FnMut(usize, &str)) {
+    for row in 0..column.len() {
+        column.cell(row).resolved(|cell| match cell {
+            Cell::Null => refuse(row, "the value that addresses the record is null"),
+            Cell::Text("") => refuse(row, "the value that addresses the record is empty"),
+            Cell::Json(_) => refuse(row, "an object or array cannot address a record"),
+            _ => {}
+        });
+    }
+}
+
 impl Plan {
     fn column(&self, input: &[Column], rows: usize, refuse: &mut impl FnMut(usize, &str)) -> Column {
         let empty = Column::new(Kind::Text);
         let at = |column: &usize| input.get(*column).unwrap_or(&empty);
         match &self.source {
-            Source::Column(column) if self.rule.is_plain() => at(column).clone(),
+            Source::Column(column) if self.rule.is_plain() && self.kind != Kind::Json => at(column).clone(),
             Source::Column(column) => self.convert(rows, |row| Ok(at(column).cell(row)), refuse),
             Source::Constant(constant) => self.convert(rows, |_| Ok(constant.cell(0)), refuse),
             Source::Array(columns) => {
+                let mut list = String::new();
                 let mut out = Column::with_capacity(Kind::Json, rows);
                 for row in 0..rows {
-                    out.push_text_with(|text| {
-                        text.push('[');
-                        for (place, column) in columns.iter().enumerate() {
-                            if place > 0 {
-                                text.push(',');
-                            }
-                            at(column).cell(row).write_json(text);
+                    let written = write_list(columns.iter().map(|column| at(column).cell(row)), &mut list);
+                    match written {
+                        Ok(()) => out.push_text(&list),
+                        Err(reason) => {
+                            refuse(row, &reason);
+                            out.push_null();
                         }
-                        text.push(']');
-                    });
+                    }
                 }
-                out
+                if self.rule.is_plain() {
+                    return out;
+                }
+                self.convert(rows, |row| Ok(out.cell(row)), refuse)
             }
             Source::Template { template, columns } => {
                 let mut rendered = Column::with_capacity(Kind::Text, rows);
@@ -188,18 +205,50 @@ impl Plan {
     }
 
     fn push(&self, cell: Cell<'_>, out: &mut Column) -> Result<(), String> {
-        if cell.is_null() || (self.rule.normalize.is_none() && self.rule.hash.is_none()) {
-            return coerce(cell, self.kind, out);
+        if self.rule.normalize.is_none() && self.rule.hash.is_none() {
+            return coerce_in(cell, self.kind, self.zone, out);
         }
-        let mut text = cell.to_text();
+        let mut plain = Column::new(Kind::Text);
+        coerce_in(cell, Kind::Text, self.zone, &mut plain)?;
+        let Cell::Text(text) = plain.cell(0) else {
+            out.push_null();
+            return Ok(());
+        };
+        let mut text = text.to_owned();
         if let Some(form) = self.rule.normalize {
-            text = normalize(&text, form)?;
+            match normalize(&text, form)? {
+                Some(normal) => text = normal,
+                None => {
+                    out.push_null();
+                    return Ok(());
+                }
+            }
         }
         if let Some(kind) = self.rule.hash {
             text = digest(&text, kind);
         }
-        coerce(Cell::Text(&text), self.kind, out)
+        coerce_in(Cell::Text(&text), self.kind, self.zone, out)
     }
+}
+
+/// Writes `cells` as a JSON array.
+fn write_list<'a>(cells: impl Iterator<Item = Cell<'a>>, out: &mut String) -> Result<(), String> {
+    out.clear();
+    out.push('[');
+    for (place, cell) in cells.enumerate() {
+        if place > 0 {
+            out.push(',');
+        }
+        match cell {
+            Cell::Json(text) => json::compact(text, out).map_err(|error| error.to_string())?,
+            cell => match unfit(cell) {
+                Some(reason) => return Err(reason.to_owned()),
+                None => cell.write_json(out),
+            },
+        }
+    }
+    out.push(']');
+    Ok(())
 }
 
 type Refused = (Option<&'static str>, String);
@@ -231,8 +280,32 @@ fn plan(path: &str, rule: &FieldRule, columns: &[SourceColumn]) -> Result<Plan, 
             (Source::Array(columns), Kind::Json)
         }
     };
+    let zone = match &rule.zone {
+        Some(name) => name.parse().map_err(|_| {
+            (
+                Some("zone"),
+                format!("There is no time zone \"{name}\"; write one of the IANA list, such as Europe/Vienna."),
+            )
+        })?,
+        None => Tz::UTC,
+    };
     let changed = if rule.hash.is_some() || rule.normalize.is_some() { Kind::Text } else { own };
-    Ok(Plan { path: path.to_owned(), rule: rule.clone(), kind: rule.r#type.unwrap_or(changed), source })
+    let kind = rule.r#type.unwrap_or(changed);
+    if !can_become(changed, kind) {
+        let reason = format!(
+            "{} {} value cannot become {} {}.",
+            capital(article(changed)),
+            changed.name(),
+            article(kind),
+            kind.name()
+        );
+        return Err((Some("type"), reason));
+    }
+    Ok(Plan { path: path.to_owned(), rule: rule.clone(), kind, zone, source })
+}
+
+const fn capital(article: &str) -> &str {
+    if article.len() == 2 { "An" } else { "A" }
 }
 
 fn constant(value: &serde_json::Value) -> Column {
@@ -291,7 +364,7 @@ mod tests {
         assert_eq!(
             messages,
             [
-                (1, "Field \"age\": the value is no int"),
+                (1, "Field \"age\": the text is not a number"),
                 (2, "Field \"email\": the value that addresses the record is null"),
             ]
         );
@@ -304,6 +377,67 @@ mod tests {
         let problems = Mapper::new(&rules, &["email"], &columns()).err().unwrap_or_default();
         assert_eq!(problems[0].reason, "The model has no column \"emial\". Did you mean \"email\"?");
         assert_eq!(Mapper::columns(&rules), ["emial"]);
+        Ok(())
+    }
+
+    fn one(kind: Kind, rule: &str, values: &[Cell<'_>]) -> Result<(Table, Vec<Invalid>), Box<dyn std::error::Error>> {
+        let columns = [SourceColumn { name: "v".to_owned(), kind }];
+        let rules = mapping(rule)?;
+        let identity: Vec<&str> = rules.keys().filter(|name| *name == "id").map(String::as_str).collect();
+        let mapper = Mapper::new(&rules, &identity, &columns).map_err(|problems| format!("{problems:?}"))?;
+        let mut column = Column::new(kind);
+        values.iter().for_each(|value| column.push(*value));
+        Ok(mapper.apply(&[column], values.len()))
+    }
+
+    #[test]
+    fn json_scalars_are_sent_as_they_are_and_what_is_not_json_is_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let values = [r#""a""#, "1.50", "null", "{ \"a\":\n1}", "x", "1,\"b\":2"].map(Cell::Json);
+        let (table, invalid) = one(Kind::Json, r#"{"f": "v"}"#, &values)?;
+        let cells: Vec<_> = (0..4).map(|row| table.fields[0].column.cell(row)).collect();
+        assert_eq!(cells, [Cell::Json(r#""a""#), Cell::Json("1.50"), Cell::Null, Cell::Json(r#"{"a":1}"#)]);
+        assert_eq!(invalid.iter().map(|invalid| invalid.row).collect::<Vec<_>>(), [4, 5]);
+        let (table, invalid) =
+            one(Kind::Json, r#"{"f": {"column": "v", "type": "int"}}"#, &[Cell::Json("\"7\""), Cell::Json("7.0")])?;
+        assert_eq!((table.fields[0].column.cell(0), table.fields[0].column.cell(1)), (Cell::Int(7), Cell::Int(7)));
+        assert!(invalid.is_empty());
+        let (table, invalid) =
+            one(Kind::Json, r#"{"f": {"array": ["v", "v"]}}"#, &[Cell::Json("{\n}"), Cell::Json("x")])?;
+        assert_eq!((table.fields[0].column.cell(0), invalid.len()), (Cell::Json("[{},{}]"), 1));
+        Ok(())
+    }
+
+    #[test]
+    fn record_is_addressed_by_a_value_and_nothing_else() -> Result<(), Box<dyn std::error::Error>> {
+        let values = ["\"\"", "null", "[1]", "{}", "\"a\"", "0"].map(Cell::Json);
+        let (table, invalid) = one(Kind::Json, r#"{"id": "v"}"#, &values)?;
+        assert_eq!(invalid.iter().map(|invalid| invalid.row).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(table.identity_text(4), "a");
+        let (_, invalid) = one(Kind::Text, r#"{"id": "v"}"#, &[Cell::Text(""), Cell::Text("a")])?;
+        assert_eq!(invalid[0].message, "Field \"id\": the value that addresses the record is empty");
+        let (_, invalid) = one(Kind::Text, r#"{"id": {"column": "v", "normalize": "email"}}"#, &[Cell::Text(" ")])?;
+        assert_eq!(invalid.len(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn values_without_a_form_on_the_wire_are_refused() -> Result<(), Box<dyn std::error::Error>> {
+        let refused = |kind, cell| one(kind, r#"{"f": "v"}"#, &[cell]).map(|(_, invalid)| invalid.len());
+        assert_eq!(refused(Kind::Decimal, Cell::Decimal("NaN"))?, 1);
+        assert_eq!(refused(Kind::Float, Cell::Float(f64::INFINITY))?, 1);
+        assert_eq!(refused(Kind::Date, Cell::Date(-800_000))?, 1);
+        assert_eq!(refused(Kind::Time, Cell::Time(86_400_000_000))?, 1);
+        assert_eq!(refused(Kind::Decimal, Cell::Decimal("+5"))?, 0);
+        Ok(())
+    }
+
+    #[test]
+    fn pair_that_makes_no_sense_is_refused_before_a_row() -> Result<(), Box<dyn std::error::Error>> {
+        let columns = [SourceColumn { name: "v".to_owned(), kind: Kind::Bytes }];
+        let rules = mapping(r#"{"f": {"column": "v", "type": "date"}, "g": {"column": "v", "zone": "Wien"}}"#)?;
+        let problems = Mapper::new(&rules, &[], &columns).err().unwrap_or_default();
+        assert_eq!((problems[0].key, problems[0].reason.as_str()), (Some("type"), "A bytes value cannot become a date."));
+        assert_eq!(problems[1].key, Some("zone"));
         Ok(())
     }
 }

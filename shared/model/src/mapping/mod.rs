@@ -2,11 +2,12 @@
 
 mod apply;
 mod coerce;
+pub mod parse;
 mod rule;
 mod template;
 
 pub use apply::{Invalid, Mapper, SourceColumn};
-pub use coerce::coerce;
+pub use coerce::{can_become, coerce};
 pub use rule::{Digest, FieldRule, Mapping, Name, Normalize, Origin};
 
 /// A mapping that cannot be used.

@@ -28,6 +28,8 @@ pub struct FieldRule {
     pub null: NullPolicy,
     /// The type to send, where it is not the column's own.
     pub r#type: Option<Kind>,
+    /// The time zone of dates and times without one, as `Europe/Vienna`; UTC where absent.
+    pub zone: Option<String>,
     /// Send a digest instead of the value.
     pub hash: Option<Digest>,
     /// Bring the value into the form that destinations expect before it is hashed or sent.
@@ -107,6 +109,8 @@ struct LongForm {
     null: NullPolicy,
     /// The type to send, where it is not the column's own.
     r#type: Option<Kind>,
+    /// The time zone of dates and times without one, as `Europe/Vienna`; UTC where absent.
+    zone: Option<String>,
     /// Send a digest instead of the value.
     hash: Option<Digest>,
     /// Bring the value into the form that destinations expect before it is hashed or sent.
@@ -116,7 +120,8 @@ struct LongForm {
     sensitive: bool,
 }
 
-const FIELDS: &[&str] = &["column", "constant", "template", "array", "null", "type", "hash", "normalize", "sensitive"];
+const FIELDS: &[&str] =
+    &["column", "constant", "template", "array", "null", "type", "zone", "hash", "normalize", "sensitive"];
 
 /// A member's name. YAML reads an unquoted `null` as no value; as a name it means itself.
 pub struct Name(pub String);
@@ -183,6 +188,7 @@ impl<'de> Deserialize<'de> for FieldRule {
                         "array" => rule.array = Some(map.next_value()?),
                         "null" => rule.null = map.next_value()?,
                         "type" => rule.r#type = Some(map.next_value()?),
+                        "zone" => rule.zone = Some(map.next_value()?),
                         "hash" => rule.hash = Some(map.next_value()?),
                         "normalize" => rule.normalize = Some(map.next_value()?),
                         "sensitive" => rule.sensitive = map.next_value()?,
