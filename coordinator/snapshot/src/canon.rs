@@ -203,8 +203,14 @@ mod tests {
         let texts = hash(Kind::Text, Arc::new(StringArray::from(vec![Some(""), None, Some("5")])))?;
         assert_ne!(texts[0], texts[1]);
         assert_ne!(texts[2], whole[0]);
-        assert_eq!(hash(Kind::Decimal, Arc::new(StringArray::from(vec!["+5", "5e0", ".5e1", "005."])))?, vec![whole[0]; 4]);
-        let large = hash(Kind::Decimal, Arc::new(StringArray::from(vec!["1e30", "1000000000000000000000000000000.0", "1e31"])))?;
+        assert_eq!(
+            hash(Kind::Decimal, Arc::new(StringArray::from(vec!["+5", "5e0", ".5e1", "005."])))?,
+            vec![whole[0]; 4]
+        );
+        let large = hash(
+            Kind::Decimal,
+            Arc::new(StringArray::from(vec!["1e30", "1000000000000000000000000000000.0", "1e31"])),
+        )?;
         assert!(large[0] == large[1] && large[1] != large[2]);
         let json = [r#"{"b":1.50,"a":[1,"é"]}"#, r#" {"a": [1, "\u00e9"], "b": 1.50} "#, r#"{"a":[1,"é"],"b":1.5}"#];
         let json = hash(Kind::Json, Arc::new(StringArray::from(json.to_vec())))?;
@@ -215,7 +221,8 @@ mod tests {
 
     #[test]
     fn json_scalar_hashes_as_the_value_that_it_is() -> Result<(), Box<dyn std::error::Error>> {
-        let json = hash(Kind::Json, Arc::new(StringArray::from(vec![r#""\u0041""#, " 5.0 ", "true", "null", "\"null\""])))?;
+        let json =
+            hash(Kind::Json, Arc::new(StringArray::from(vec![r#""\u0041""#, " 5.0 ", "true", "null", "\"null\""])))?;
         let texts = hash(Kind::Text, Arc::new(StringArray::from(vec![Some("A"), None, Some("null")])))?;
         let whole = hash(Kind::Int, Arc::new(Int64Array::from(vec![5])))?;
         assert_eq!([json[0], json[1], json[3], json[4]], [texts[0], whole[0], texts[1], texts[2]]);

@@ -436,7 +436,10 @@ mod tests {
         let columns = [SourceColumn { name: "v".to_owned(), kind: Kind::Bytes }];
         let rules = mapping(r#"{"f": {"column": "v", "type": "date"}, "g": {"column": "v", "zone": "Wien"}}"#)?;
         let problems = Mapper::new(&rules, &[], &columns).err().unwrap_or_default();
-        assert_eq!((problems[0].key, problems[0].reason.as_str()), (Some("type"), "A bytes value cannot become a date."));
+        assert_eq!(
+            (problems[0].key, problems[0].reason.as_str()),
+            (Some("type"), "A bytes value cannot become a date.")
+        );
         assert_eq!(problems[1].key, Some("zone"));
         Ok(())
     }
