@@ -284,7 +284,10 @@ mod tests {
     fn one_that_does_not_tell_its_kind_of_destination_is_read() -> Result<(), SnapshotError> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/snapshot_without_destination.bin");
         assert_eq!(read_all(&path)?, entries());
-        assert_eq!(*SnapshotReader::open(&path)?.header(), Header { destination: String::new(), ..header() });
+        assert_eq!(
+            *SnapshotReader::open(&path)?.header(),
+            Header { destination: String::new(), encoding: 1, ..header() }
+        );
         Ok(())
     }
 
