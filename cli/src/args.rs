@@ -16,19 +16,19 @@ use outflow_worker::MEMORY;
 #[command(name = "outflow", version, propagate_version = true)]
 pub(crate) struct Args {
     /// The project's folder.
-    #[arg(long, short = 'C', global = true, default_value = ".", env = "OUTFLOW_PROJECT")]
+    #[arg(long, short = 'C', global = true, default_value = ".", env = "OUTFLOW_PROJECT", hide_env_values = true)]
     pub(crate) project: PathBuf,
     /// How results are printed.
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
     /// How logs are written to standard error.
-    #[arg(long, global = true, value_enum, default_value_t = Output::Text, env = "OUTFLOW_LOG_FORMAT")]
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text, env = "OUTFLOW_LOG_FORMAT", hide_env_values = true)]
     pub(crate) log_format: Output,
     /// What is logged, such as `info` or `outflow_worker=debug`.
-    #[arg(long, global = true, default_value = "warn", env = "OUTFLOW_LOG", value_parser = log_filter)]
+    #[arg(long, global = true, default_value = "warn", env = "OUTFLOW_LOG", hide_env_values = true, value_parser = log_filter)]
     pub(crate) log: String,
     /// Prints without colours.
-    #[arg(long, global = true, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, global = true, env = "NO_COLOR", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) no_color: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -235,7 +235,7 @@ pub(crate) struct CoordinatorFlags {
     #[arg(long, default_value_t = 15)]
     pub(crate) silence: u32,
     /// Answers /health/live, /health/ready and /metrics here, such as 0.0.0.0:9464.
-    #[arg(long, env = "OUTFLOW_MONITOR")]
+    #[arg(long, env = "OUTFLOW_MONITOR", hide_env_values = true)]
     pub(crate) monitor: Option<SocketAddr>,
 }
 
@@ -249,25 +249,32 @@ pub(crate) struct WorkerFlags {
     #[arg(long, env = "OUTFLOW_LIMITER", hide_env_values = true)]
     pub(crate) limiter: Option<String>,
     /// The store that the coordinators use, as `s3://bucket/prefix` or `file:///mnt/outflow`; messages of more than 1 MiB go by it.
-    #[arg(long, env = "OUTFLOW_STORE")]
+    #[arg(long, env = "OUTFLOW_STORE", hide_env_values = true)]
     pub(crate) store: Option<String>,
-    /// Keys that seal messages and tokens, as `ID:KEY,…` with 32 random bytes in base64; the first seals, all of them open.
+    /// Keys that encrypt messages and tokens, as `ID:KEY,…` with 32 random bytes in base64; the first encrypts, all of them decrypt.
     #[arg(long, env = "OUTFLOW_KEYS", hide_env_values = true)]
     pub(crate) keys: Option<String>,
+    /// Works without keys: whoever may write to the queue then decides what this worker sends, and where.
+    #[arg(long, env = "OUTFLOW_UNENCRYPTED", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) unencrypted: bool,
+    /// Which secrets messages may name, as `env:NAME`, `env:BEGINNING*` or `file:/FOLDER`, separated by commas. Where nothing is
+    /// said: those that the project's destinations name; without a project `env:OUTFLOW_SECRET_*,file:/run/secrets`.
+    #[arg(long, env = "OUTFLOW_SECRETS", hide_env_values = true)]
+    pub(crate) secrets: Option<String>,
     /// What the names of queues and keys begin with; `outflow` where neither this nor a project tells.
-    #[arg(long, env = "OUTFLOW_PREFIX")]
+    #[arg(long, env = "OUTFLOW_PREFIX", hide_env_values = true)]
     pub(crate) prefix: Option<String>,
     /// Another worker takes this one's chunks over after so many seconds of silence.
     #[arg(long, default_value_t = 15)]
     pub(crate) lease: u32,
     /// Chunks under delivery take no more MiB than this over all lanes; each lane may always have one.
-    #[arg(long, env = "OUTFLOW_MEMORY", default_value_t = MEMORY >> 20)]
+    #[arg(long, env = "OUTFLOW_MEMORY", hide_env_values = true, default_value_t = MEMORY >> 20)]
     pub(crate) memory: u64,
     /// Seconds after SIGTERM within which requests under way must be answered; what is left goes to other workers.
     #[arg(long, default_value_t = 60)]
     pub(crate) grace: u64,
     /// Answers /health/live, /health/ready and /metrics here, such as 0.0.0.0:9464.
-    #[arg(long, env = "OUTFLOW_MONITOR")]
+    #[arg(long, env = "OUTFLOW_MONITOR", hide_env_values = true)]
     pub(crate) monitor: Option<SocketAddr>,
 }
 

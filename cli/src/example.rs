@@ -16,6 +16,8 @@ const FILES: &[(&str, &str)] = &[
 
 const BARE: &[(&str, &str)] = &[("outflow.yml", include_str!("../example/bare.yml"))];
 
+const IGNORED: [&str; 2] = [".outflow/", ".env"];
+
 const SHOP: &str = include_str!("../example/shop.sql");
 const NEXT_DAY: &str = include_str!("../example/next_day.sql");
 
@@ -50,7 +52,22 @@ fn write(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
         std::fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
         std::fs::write(&path, text).with_context(|| format!("Cannot write {}", path.display()))?;
     }
-    Ok(())
+    ignore(folder)
+}
+
+/// Keeps the state directory, which holds records, and files of variables out of Git.
+fn ignore(folder: &Path) -> Result<()> {
+    let path = folder.join(".gitignore");
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
+    let missing = IGNORED.iter().filter(|line| !before.lines().any(|known| known.trim() == **line));
+    let text = missing.fold(before.clone(), |text, line| {
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        format!("{text}{end}{line}\n")
+    });
+    if text == before {
+        return Ok(());
+    }
+    std::fs::write(&path, text).with_context(|| format!("Cannot write {}", path.display()))
 }
 
 async fn run(folder: &Path, sql: &'static str, create: bool) -> Result<()> {

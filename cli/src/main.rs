@@ -16,13 +16,17 @@ mod ui;
 
 use clap::Parser;
 
-use crate::args::Args;
+use crate::args::{Args, Command};
 use crate::exit::Exit;
 use crate::ui::Ui;
 
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
     memory::give_back(&args.command);
+    if !matches!(args.command, Command::Init { .. }) {
+        // Plans, snapshots, spools and the ledger hold people's data: nobody else reads what is made from here on.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    }
     let ui = Ui::new(args.output, args.no_color);
     // One provider for every TLS connection of the process.
     _ = rustls::crypto::ring::default_provider().install_default();

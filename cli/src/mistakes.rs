@@ -21,6 +21,11 @@ impl std::error::Error for Mistakes {}
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 
+/// Says what is wrong with what the program was started with.
+pub(crate) fn usage(reason: &str) -> Usage {
+    Usage(reason.to_owned())
+}
+
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

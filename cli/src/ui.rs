@@ -1,10 +1,19 @@
 //! The only place that prints.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
+use outflow_model::text::{is_unseen, one_line, push_seen};
 use serde::Serialize;
 
 use crate::args::Output;
+
+/// Where a style of ours begins and ends in a text, until it is printed. No foreign text keeps these.
+const STYLE: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
+/// A message of a destination or a source is shown up to so many characters.
+const MESSAGE: usize = 1_000;
+/// A value is shown up to so many characters.
+const VALUE: usize = 200;
 
 /// Prints results to standard output and messages to standard error.
 pub(crate) struct Ui {
@@ -29,12 +38,12 @@ impl Ui {
 
     /// Prints a line.
     pub(crate) fn line(&self, text: impl AsRef<str>) {
-        _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+        _ = writeln!(std::io::stdout(), "{}", printable(text.as_ref()));
     }
 
     /// Prints a message beside the results.
     pub(crate) fn note(&self, text: impl AsRef<str>) {
-        _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+        _ = writeln!(std::io::stderr(), "{}", printable(text.as_ref()));
     }
 
     /// Prints a result as JSON.
@@ -62,11 +71,13 @@ impl Ui {
 
     /// `text` in an ANSI style, where colours are wanted.
     pub(crate) fn paint(&self, text: &str, style: &str) -> String {
-        if self.color { format!("\x1b[{style}m{text}\x1b[0m") } else { text.to_owned() }
+        let [begin, end] = STYLE;
+        if self.color { format!("{begin}{style}{end}{text}{begin}0{end}") } else { text.to_owned() }
     }
 
     /// Prints rows in columns as wide as their widest cell.
     pub(crate) fn table(&self, head: &[&str], rows: &[Vec<String>]) {
+        let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| value(cell)).collect()).collect();
         let width = |at: usize| {
             let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count());
             cells.chain(head.get(at).map(|cell| cell.chars().count())).max().unwrap_or(0)
@@ -79,12 +90,69 @@ impl Ui {
             padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         self.line(self.paint(&line(&mut head.iter().copied()), "1"));
-        rows.iter().for_each(|row| self.line(line(&mut row.iter().map(String::as_str))));
+        rows.iter().for_each(|row| self.line(line(&mut row.iter().map(AsRef::as_ref))));
     }
+}
+
+/// A value or a foreign text as part of a line: on one line, nothing unseen, not too long.
+pub(crate) fn value(text: &str) -> Cow<'_, str> {
+    one_line(text, VALUE)
+}
+
+/// A message of a destination or a source as part of a line.
+pub(crate) fn message(text: &str) -> Cow<'_, str> {
+    one_line(text, MESSAGE)
+}
+
+/// What may be printed of a text: whatever it is made of, it moves no cursor, begins no colour but ours, and turns no direction.
+fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unseen) {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(letter) = rest.chars().next() {
+        let after = &rest[letter.len_utf8()..];
+        rest = match after.split_once(STYLE[1]) {
+            Some((style, after)) if letter == STYLE[0] && is_style(style) => {
+                out.push_str("\x1b[");
+                out.push_str(style);
+                out.push('m');
+                after
+            }
+            _ if letter == '\n' => {
+                out.push(letter);
+                after
+            }
+            _ => {
+                push_seen(letter, &mut out);
+                after
+            }
+        };
+    }
+    Cow::Owned(out)
+}
+
+fn is_style(text: &str) -> bool {
+    text.len() <= 8 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b';')
 }
 
 /// A moment as text.
 pub(crate) fn moment(micros: i64) -> String {
     let text = outflow_model::cell::Cell::TimestampTz(micros).to_text();
     text.get(..19).map_or(text.clone(), |seconds| format!("{seconds}Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_does_nothing_to_the_terminal() {
+        let ui = Ui { output: Output::Text, color: true };
+        let painted = format!("{}: \x1b[31mRED\x1b]0;owned\x07 \u{202e}x", ui.paint("error", "31;1"));
+        assert_eq!(printable(&painted), "\x1b[31;1merror\x1b[0m: \\u{1b}[31mRED\\u{1b}]0;owned\\u{7} \\u{202e}x");
+        assert_eq!(printable("two\nlines"), "two\nlines");
+        assert_eq!(value("two\r\nlines"), "two\\r\\nlines");
+        assert_eq!(value(&"x".repeat(10_000)).chars().count(), 220);
+    }
 }

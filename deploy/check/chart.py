@@ -52,7 +52,7 @@ REFUSED = [
     ("least", ["existingSecret"], "", "Set existingSecret"),
     ("least", ["store", "existingClaim"], "", "Set store.url (a bucket) or store.existingClaim"),
     ("least", ["store", "url"], "s3://bucket", "not both"),
-    ("most", ["secretKeys", "keys"], "", "belong together"),
+    ("most", ["secretKeys", "keys"], "", "Messages are encrypted"),
     ("least", ["project"], {}, "Set project.files"),
     ("least", ["worker"], {"tokens": {"existingClaim": "tokens"}}, "set worker.replicas to 1"),
     ("least", ["worker"], {"replica": 2}, "replica"),

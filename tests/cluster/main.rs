@@ -16,6 +16,7 @@ use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block, until};
 mod commands;
 mod credentials;
 mod given_up;
+mod intruder;
 mod planning;
 mod ready;
 mod takeover;
@@ -58,6 +59,7 @@ const CASES: &[Case] = &[
     ("no_log_of_a_coordinator_has_credentials", Need::Nothing, credentials::kept),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("machines_whose_clocks_are_days_apart_go_by_one", Need::Skew, skewed),
+    ("a_message_without_the_installations_keys_is_rejected", Need::Nothing, intruder::rejected),
     ("a_coordinator_stops_though_the_ledger_has_vanished", Need::Nothing, vanished),
     ("a_project_with_a_mistake_fails_its_run_and_says_where", Need::Nothing, mistaken),
 ];
@@ -70,7 +72,8 @@ fn plan(rows: usize, more: &str) -> Plan {
     let sync = format!(
         "object: contacts\nmode: upsert\n{more}delivery: {{ chunk_rows: 100 }}\nmapping:\n  email: email\n  firstname: name\n"
     );
-    let destination = "    type: hubspot\n    settings: { token: t }\n    concurrency: 2\n    limits: {}\n";
+    let destination =
+        "    type: hubspot\n    settings: { token: \"${file:token}\" }\n    concurrency: 2\n    limits: {}\n";
     Plan { rows, table: None, sync, destination: destination.to_owned() }
 }
 
@@ -283,8 +286,8 @@ fn refused() -> Result<()> {
         ensure!(!cluster.command(&["check"])?.status.success(), "the token is still wrong");
         ensure!(cluster.ledger.run(&waiting).await?.context("a run")?.state == RunState::Queued);
         ensure!(cluster.portal.written() == 0 && asked.0 <= 4, "{asked:?}");
-        let project = cluster.path().join("outflow.yml");
-        std::fs::write(&project, std::fs::read_to_string(&project)?.replace("token: t ", "token: renewed "))?;
+        // Corrected where coordinators and workers get it; none of them is started anew.
+        std::fs::write(cluster.path().join("token"), "renewed\n")?;
         let checked = cluster.command(&["check"])?;
         ensure!(String::from_utf8_lossy(&checked.stdout).contains("crm: its credentials are taken"), "{checked:?}");
         ensure!(cluster.ended(&waiting).await?.state == RunState::Succeeded && cluster.portal.written() == 200);

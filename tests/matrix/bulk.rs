@@ -34,7 +34,7 @@ fn plan(rows: usize) -> Plan {
                Ext__c: email\n  LastName: name\n"
             .to_owned(),
         destination:
-            "    type: salesforce\n    settings: { client_id: app, client_secret: s, poll_seconds: \"0.05\" }\n    \
+            "    type: salesforce\n    settings: { client_id: app, client_secret: \"${file:secret}\", poll_seconds: \"0.05\" }\n    \
                       concurrency: 2\n    limits: {}\n"
                 .to_owned(),
         table: None,

@@ -91,7 +91,7 @@ fn plan(rows: usize, kind: Kind, is_large: bool) -> Plan {
             "object: contacts\nmode: {mode}\ndelivery: {{ chunk_rows: {chunk}, tries: 20 }}\nmapping:\n  email: email\n  \
              firstname: name\n{note}"
         ),
-        destination: "    type: hubspot\n    settings: { token: t }\n    timeout_seconds: 2\n    concurrency: 2\n    \
+        destination: "    type: hubspot\n    settings: { token: \"${file:token}\" }\n    timeout_seconds: 2\n    concurrency: 2\n    \
                       limits: {}\n"
             .to_owned(),
     }

@@ -86,8 +86,12 @@ pub struct Cluster<S> {
     /// What the environment of processes that are started from now on has beside this one's.
     pub environment: Vec<(&'static str, String)>,
     secured: Option<Secured>,
+    encrypted: bool,
     started: u32,
 }
+
+/// The keys of clusters that encrypt their messages.
+const KEYS: &str = "test:dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=";
 
 /// The port in a service's URL.
 pub fn port_of(url: &str) -> Result<u16> {
@@ -134,6 +138,7 @@ impl<S: Simulator> Cluster<S> {
             lease: 3,
             environment: Vec::new(),
             secured: None,
+            encrypted: false,
             started: 0,
         };
         cluster.write(plan)?;
@@ -167,6 +172,11 @@ impl<S: Simulator> Cluster<S> {
         Ok(())
     }
 
+    /// From now on processes encrypt their messages; the project is to be written again.
+    pub const fn encrypt(&mut self) {
+        self.encrypted = true;
+    }
+
     /// The store's URL, over its link where it has one.
     fn store(&self) -> Result<String> {
         match &self.links.store {
@@ -183,7 +193,7 @@ impl<S: Simulator> Cluster<S> {
         let text = format!(
             "version: 1\nsources:\n  files: {{ type: files, path: data }}\n  tables: {{ type: postgres, url: '{}' }}\ndestinations:\n  crm:\n    base_url: \
              http://127.0.0.1:{}\n    allow_private_addresses: true\n{}state:\n  shared:\n    ledger: {}\n    queue: {}\n    \
-             limiter: {}\n    store: {}\n    prefix: {}\n",
+             limiter: {}\n    store: {}\n    prefix: {}\n{}",
             self.database,
             self.links.destination.port,
             plan.destination,
@@ -192,6 +202,8 @@ impl<S: Simulator> Cluster<S> {
             self.through(&self.redis.url, &self.links.coordinator_limiter)?,
             self.store()?,
             self.prefix,
+            // Tests that read and write messages themselves can do so; those with keys say so.
+            if self.encrypted { format!("    keys: \"{KEYS}\"\n") } else { "    unencrypted: true\n".to_owned() },
         );
         std::fs::write(self.path().join("outflow.yml"), text)?;
         let (name, model) = match plan.table {
@@ -203,6 +215,9 @@ impl<S: Simulator> Cluster<S> {
             self.path().join("syncs/people.yml"),
             format!("model: people\ndestination: crm\n{}", plan.sync),
         )?;
+        // The secrets of destinations, for `${file:token}` and `${file:secret}`.
+        std::fs::write(self.path().join("token"), "t\n")?;
+        std::fs::write(self.path().join("secret"), "s\n")?;
         let lines: Vec<_> = (0..plan.rows).map(|n| format!("p{n}@x.io,Person {n}")).collect();
         Ok(std::fs::write(self.path().join("data/people.csv"), format!("email,name\n{}\n", lines.join("\n")))?)
     }

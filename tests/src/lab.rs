@@ -15,7 +15,7 @@ use outflow_model::port::ledger::{Ledger, RunOptions};
 use outflow_model::port::queue::Queue;
 use outflow_model::secret::Reference;
 use outflow_simulators::{HubSpot, Options, Running, Simulator, start};
-use outflow_worker::{Accounts, Keyring, Worker, serve};
+use outflow_worker::{Accounts, Keyring, Proxies, Worker, serve};
 use tokio::sync::watch;
 
 use crate::fate::{Fate, FatedLedger};
@@ -151,7 +151,8 @@ impl<S: Simulator> Lab<S> {
     pub fn keys(&self) -> Result<Keyring> {
         let root: PathBuf = self.path().to_owned();
         let vault = self.house.vault()?;
-        Ok(Keyring { secrets: Arc::new(move |reference: Reference<'_>| resolve(reference, &root)), vault })
+        let secrets = Arc::new(move |reference: Reference<'_>| resolve(reference, &root));
+        Ok(Keyring { secrets, vault, proxies: Proxies::default() })
     }
 
     /// Whether its processes are many.

@@ -2,27 +2,37 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use outflow_destinations::manifest::Auth;
 use outflow_destinations::{Destination, Manifest, Settings, catalog};
 use outflow_model::limit::{Limits, Micros};
+use outflow_model::outcome::Refusal;
 use outflow_model::port::vault::Vault;
 use outflow_model::secret::{Reference, expand};
 use outflow_model::suggest::did_you_mean;
+use outflow_model::text::one_line;
 use outflow_model::wire::AccountV1;
+use tracing::warn;
 
 use crate::auth::Credentials;
-use crate::transport::Transport;
+use crate::transport::{Proxies, Transport, Way};
 
 /// Resolves references to secrets.
 pub type Secrets = Arc<dyn Fn(Reference<'_>) -> Result<String, String> + Send + Sync>;
 
-/// Where credentials come from.
+/// References are resolved anew after so long: secrets are rotated where they are kept.
+const READ_AGAIN: Duration = Duration::from_mins(1);
+
+/// Where credentials come from, and the way to destinations.
 #[derive(Clone)]
 pub struct Keyring {
     /// Configured ones.
     pub secrets: Secrets,
     /// Those that took their place.
     pub vault: Arc<dyn Vault>,
+    /// The proxies of accounts that name none.
+    pub proxies: Proxies,
 }
 
 /// An account that cannot be used.
@@ -33,6 +43,15 @@ pub struct AccountError {
     pub account: String,
     /// What is wrong and what to do.
     pub reason: String,
+}
+
+/// What an account's references stand for.
+#[derive(PartialEq)]
+struct Resolved {
+    settings: Settings,
+    hidden: Settings,
+    base_url: String,
+    proxy: Option<String>,
 }
 
 /// An account made ready.
@@ -48,6 +67,7 @@ pub struct Account {
     pub(crate) destination: Box<dyn Destination>,
     pub(crate) transport: Transport,
     pub(crate) credentials: Credentials,
+    resolved: Resolved,
 }
 
 impl Account {
@@ -64,47 +84,105 @@ impl Account {
                 }
             },
         };
+        let resolved = Resolved::read(account, &manifest, keys).map_err(fail)?;
+        let Resolved { settings, hidden, base_url, proxy } = &resolved;
+        let value = |name: &str| hidden.get(name).or_else(|| settings.get(name));
+        let chosen = manifest.auth.chosen(|name| value(name).cloned()).map_err(fail)?;
+        for name in chosen.settings() {
+            let value = value(name).ok_or_else(|| fail(format!("The setting `{name}` is missing.")))?;
+            if let Some(what) = unfit(chosen, name, value) {
+                return Err(fail(format!("The setting `{name}` {what}.")));
+            }
+        }
+        let way = Way {
+            base: base_url,
+            allow_private: account.allow_private_addresses,
+            allow_plain: account.allow_plain_http,
+            timeout_ms: account.timeout_ms,
+            proxy: proxy.as_deref(),
+            ca: account.ca.as_deref(),
+        };
+        let transport = Transport::new(&way, &keys.proxies).map_err(fail)?;
+        if !matches!(chosen, Auth::None) {
+            transport.may_take_secrets().map_err(fail)?;
+        }
+        let credentials = Credentials::new(&account.name, chosen, settings, hidden.clone(), keys.vault.clone());
+        let destination = catalog::open(manifest.clone()).map_err(fail)?;
+        Ok(Self {
+            name: account.name.clone(),
+            limits: account.limits.clone(),
+            timeout: account.timeout_ms as Micros * 1_000,
+            settings: settings.clone(),
+            manifest,
+            destination,
+            transport,
+            credentials,
+            resolved,
+        })
+    }
+
+    /// A refusal on one line, without any of the account's secrets, which a destination may repeat.
+    pub(crate) fn discreet(&self, refusal: &Refusal) -> Refusal {
+        let told = |text: &str, most| one_line(&self.credentials.conceal(text), most).into_owned();
+        Refusal { class: refusal.class, code: told(&refusal.code, CODE), message: told(&refusal.message, MESSAGE) }
+    }
+}
+
+/// A destination's code is kept up to so many characters.
+const CODE: usize = 200;
+/// And its message.
+const MESSAGE: usize = 2_000;
+
+impl Resolved {
+    fn read(account: &AccountV1, manifest: &Manifest, keys: &Keyring) -> Result<Self, String> {
+        let resolve = |text: &String| expand(text, |reference| (keys.secrets)(reference));
         let (mut settings, mut hidden) = (Settings::new(), Settings::new());
         for (name, field) in &manifest.config {
             let Some(value) = account.settings.get(name).or(field.default.as_ref()) else {
                 if field.optional {
                     continue;
                 }
-                return Err(fail(format!("The setting `{name}` ({}) is missing.", field.label)));
+                return Err(format!("The setting `{name}` ({}) is missing.", field.label));
             };
-            let value = expand(value, |reference| (keys.secrets)(reference)).map_err(fail)?;
-            if field.secret { &mut hidden } else { &mut settings }.insert(name.clone(), value);
+            if field.secret { &mut hidden } else { &mut settings }.insert(name.clone(), resolve(value)?);
         }
-        let chosen =
-            manifest.auth.chosen(|name| hidden.get(name).or_else(|| settings.get(name)).cloned()).map_err(fail)?;
-        if let Some(name) =
-            chosen.settings().into_iter().find(|name| !settings.contains_key(*name) && !hidden.contains_key(*name))
-        {
-            return Err(fail(format!("The setting `{name}` is missing.")));
-        }
-        let base_url = account.base_url.as_ref().or(manifest.base_url.as_ref());
-        let base_url = base_url.ok_or_else(|| fail("`base_url` is missing.".to_owned()))?;
-        let base_url = expand(base_url, |reference| (keys.secrets)(reference)).map_err(fail)?;
-        let transport = Transport::new(&base_url, account.allow_private_addresses, account.timeout_ms).map_err(fail)?;
-        let credentials = Credentials::new(&account.name, chosen, &settings, hidden, keys.vault.clone());
-        let destination = catalog::open(manifest.clone()).map_err(fail)?;
-        Ok(Self {
-            name: account.name.clone(),
-            limits: account.limits.clone(),
-            timeout: account.timeout_ms as Micros * 1_000,
-            settings,
-            manifest,
-            destination,
-            transport,
-            credentials,
-        })
+        let base_url = account.base_url.as_ref().or(manifest.base_url.as_ref()).ok_or("`base_url` is missing.")?;
+        let proxy = account.proxy.as_ref().map(resolve).transpose()?;
+        Ok(Self { settings, hidden, base_url: resolve(base_url)?, proxy })
     }
+}
+
+/// Why a value cannot be one of these credentials; the value itself is in no error.
+fn unfit(auth: &Auth, name: &str, value: &str) -> Option<&'static str> {
+    let is_key = matches!(auth, Auth::JwtBearer { private_key, .. } if private_key == name);
+    let in_header = matches!(auth, Auth::Bearer { .. } | Auth::Header { .. });
+    if value.trim().is_empty() {
+        return Some("is empty");
+    }
+    if value.contains(['\r', '\n']) && !is_key {
+        return Some("holds a line break");
+    }
+    if value.contains(|letter: char| letter.is_control()) && !is_key {
+        return Some("holds a control character");
+    }
+    if in_header && !value.is_ascii() {
+        return Some("holds a character that no header can hold: only ASCII can be sent");
+    }
+    (in_header && value.trim() != value).then_some("begins or ends with a blank")
 }
 
 /// Accounts that are in use, each made ready once.
 pub struct Accounts {
     keys: Keyring,
-    open: Mutex<HashMap<String, (AccountV1, Arc<Account>)>>,
+    open: Mutex<HashMap<String, Known>>,
+}
+
+/// An account that is in use.
+struct Known {
+    written: AccountV1,
+    ready: Arc<Account>,
+    /// When its references were resolved last; never, as far as is known, once its credentials were refused.
+    read: Option<Instant>,
 }
 
 impl Accounts {
@@ -113,16 +191,47 @@ impl Accounts {
         Self { keys, open: Mutex::default() }
     }
 
-    /// The account, made ready anew where it has changed.
+    /// The account, made ready anew where it, or what its references stand for, has changed.
     pub fn get(&self, account: &AccountV1) -> Result<Arc<Account>, AccountError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, ready)) = open.get(&account.name)
-            && known == account
+        if let Some(known) = open.get_mut(&account.name)
+            && known.written == *account
         {
-            return Ok(ready.clone());
+            if known.read.is_some_and(|read| read.elapsed() < READ_AGAIN) {
+                return Ok(known.ready.clone());
+            }
+            match Resolved::read(account, &known.ready.manifest, &self.keys) {
+                Ok(resolved) if resolved != known.ready.resolved => {}
+                // What was good a minute ago may be on its way from one place to another.
+                Err(reason) if known.read.is_some() => {
+                    warn!(account = account.name, reason, "A secret cannot be read again; the one of before is used");
+                    known.read = Some(Instant::now());
+                    return Ok(known.ready.clone());
+                }
+                Ok(_) => {
+                    known.read = Some(Instant::now());
+                    return Ok(known.ready.clone());
+                }
+                Err(reason) => return Err(AccountError { account: account.name.clone(), reason }),
+            }
         }
         let ready = Arc::new(Account::open(account, &self.keys)?);
-        open.insert(account.name.clone(), (account.clone(), ready.clone()));
+        let known = Known { written: account.clone(), ready: ready.clone(), read: Some(Instant::now()) };
+        open.insert(account.name.clone(), known);
         Ok(ready)
     }
+
+    /// Reads the references of an account anew whose credentials were refused; true where they stand for something else now.
+    pub(crate) fn refused(&self, account: &Account) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = open.get_mut(&account.name) else { return false };
+        known.read = None;
+        match Resolved::read(&known.written, &account.manifest, &self.keys) {
+            Ok(resolved) => resolved != account.resolved,
+            Err(_) => false,
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,17 @@
 //! Credentials on requests; tokens are fetched once, however many requests wait for them.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use outflow_destinations::manifest::Auth;
 use outflow_destinations::{Request, Settings};
 use outflow_model::port::vault::{Access, Vault};
 use outflow_model::secret::Secret;
-use sha2::Sha256;
 use tokio::sync::Mutex;
 
+use crate::mask::Mask;
 use crate::transport::{Added, Transport};
 
 /// Credentials of one account.
@@ -22,7 +22,12 @@ pub(crate) struct Credentials {
     plain: Settings,
     hidden: Settings,
     token: Mutex<Current>,
+    /// The access tokens that were used last, which a destination may repeat.
+    used: std::sync::Mutex<VecDeque<Secret>>,
 }
+
+/// So many access tokens are remembered for what a destination may say of them.
+const USED: usize = 4;
 
 /// The current access token.
 #[derive(Default)]
@@ -65,6 +70,7 @@ impl Credentials {
             plain: plain.clone(),
             hidden,
             token: Mutex::default(),
+            used: std::sync::Mutex::default(),
         }
     }
 
@@ -72,9 +78,23 @@ impl Credentials {
         self.hidden.get(name).or_else(|| self.plain.get(name)).map_or("", String::as_str)
     }
 
-    /// What `request` needs, sent at `now` (seconds since 1970).
-    pub(crate) async fn add(&self, transport: &Transport, request: &Request, now: i64) -> Result<Added, NoToken> {
-        let header = |name: &str, value: String| Added { headers: vec![(name.to_owned(), value)], ..Added::default() };
+    /// `text` without the account's secrets: as they are, and as URLs and JSON write them.
+    pub(crate) fn conceal(&self, text: &str) -> String {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let secrets = self.hidden.values().map(String::as_str).chain(used.iter().map(Secret::expose));
+        Mask::new(secrets.filter(|secret| secret.len() > 3)).apply(text)
+    }
+
+    /// Whether a token is to be had first.
+    pub(crate) async fn must_log_in(&self) -> bool {
+        let has_token =
+            matches!(self.auth, Auth::ClientCredentials { .. } | Auth::RefreshToken { .. } | Auth::JwtBearer { .. });
+        has_token && self.token.lock().await.token.is_none()
+    }
+
+    /// What requests need, sent at about `now` (seconds since 1970); a signature is made by [`Self::sign`].
+    pub(crate) async fn add(&self, transport: &Transport, now: i64) -> Result<Added, NoToken> {
+        let header = Added::header;
         Ok(match &self.auth {
             Auth::None => Added::default(),
             Auth::Bearer { token } => header("authorization", format!("Bearer {}", self.value(token))),
@@ -86,10 +106,7 @@ impl Credentials {
             Auth::Query { name, value } => {
                 Added { query: Some((name.clone(), self.value(value).to_owned())), ..Added::default() }
             }
-            Auth::Hmac { header: name, secret } => {
-                let signature = sign(self.value(secret), now, &request.body).map_err(NoToken::Refused)?;
-                header(name, format!("t={now},v1={signature}"))
-            }
+            Auth::Hmac { .. } => Added::default(),
             Auth::ClientCredentials { .. } | Auth::RefreshToken { .. } | Auth::JwtBearer { .. } => {
                 let mut current = self.token.lock().await;
                 let access = match current.token.take() {
@@ -105,11 +122,27 @@ impl Credentials {
                     generation: current.generation,
                     ..header("authorization", format!("Bearer {}", access.token.expose()))
                 };
+                self.remember(&access.token);
                 current.token = Some(access);
                 added
             }
             Auth::Choice { .. } => return Err(NoToken::Refused("no way to log in was chosen".to_owned())),
         })
+    }
+
+    fn remember(&self, token: &Secret) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if !used.contains(token) {
+            used.truncate(USED - 1);
+            used.push_front(token.clone());
+        }
+    }
+
+    /// Signs `request`, where it is to be signed. It says when it was: this is done as it leaves.
+    pub(crate) fn sign(&self, added: &mut Added, request: &Request, now: i64) {
+        let Auth::Hmac { header, secret } = &self.auth else { return };
+        let signature = sign(self.value(secret), now, &request.body);
+        added.headers = vec![(header.clone(), format!("t={now},v1={signature}"))];
     }
 
     /// Drops the token that was refused; false where there is nothing to renew.
@@ -128,12 +161,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The hexadecimal HMAC-SHA-256 of `time.body`.
-fn sign(key: &str, time: i64, body: &[u8]) -> Result<String, String> {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(key.as_bytes()).map_err(|_| "the signing key is unusable".to_owned())?;
-    mac.update(format!("{time}.").as_bytes());
-    mac.update(body);
-    Ok(hex(&mac.finalize().into_bytes()))
+fn sign(key: &str, time: i64, body: &[u8]) -> String {
+    let mut context = ring::hmac::Context::with_key(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes()));
+    context.update(format!("{time}.").as_bytes());
+    context.update(body);
+    hex(context.sign().as_ref())
 }
 
 #[cfg(test)]
@@ -157,7 +189,7 @@ mod tests {
     fn the_signature_is_the_documented_one() {
         // printf '1700000000.{}' | openssl dgst -sha256 -hmac key
         let signature = sign("key", 1_700_000_000, b"{}");
-        assert_eq!(signature.as_deref().map(str::len), Ok(64));
+        assert_eq!(signature, "9d713ed406bb7076d4123f0dc2c39d2df5c654ed4b0cd56b52c8b4c940bd63ae");
         assert_ne!(signature, sign("key", 1_700_000_001, b"{}"));
         assert_ne!(signature, sign("other", 1_700_000_000, b"{}"));
     }

@@ -16,10 +16,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
 
-use crate::account::Accounts;
+use crate::account::{Account, Accounts};
 use crate::deliver::{Delivery, Tools};
 use crate::figures::{self, InHand};
 use crate::room::Room;
+use crate::transport::BULK_ANSWER_CAP;
 
 /// No chunk unpacks to more.
 const CHUNK_CAP: usize = 256 * 1024 * 1024;
@@ -209,7 +210,10 @@ impl Worker {
             Err(error) => return stop("ACCOUNT", error.to_string()),
         };
         // Records are there twice while they are read, and as they came.
-        let bytes = chunk.payload.len() as u64 + 2 * unpacked_len(&chunk.payload).min(CHUNK_CAP as u64);
+        let unpacked = unpacked_len(&chunk.payload).min(CHUNK_CAP as u64);
+        // An answer on a job repeats them once more.
+        let answer = if chunk.bulk { unpacked.min(BULK_ANSWER_CAP as u64) } else { 0 };
+        let bytes = chunk.payload.len() as u64 + 2 * unpacked + answer;
         let lane = Lane(chunk.account.name.clone());
         let _place = tokio::select! {
             biased;
@@ -223,7 +227,21 @@ impl Worker {
             Ok(table) => table,
             Err(error) => return stop("PAYLOAD", error.to_string()),
         };
-        Some(Delivery::new(&self.tools, &account, chunk, holder, &table).run().await)
+        let report = Delivery::new(&self.tools, &account, chunk, holder, &table).run().await;
+        Some(self.with_new_secrets(&account, chunk, report))
+    }
+
+    /// Credentials that were refused are read again; where they are others now, what is left of the chunk is sent with them.
+    fn with_new_secrets(&self, account: &Account, chunk: &ChunkV1, mut report: ReportV1) -> ReportV1 {
+        let Next::Stop { refusal } = &mut report.next else { return report };
+        *refusal = account.discreet(refusal);
+        let class = refusal.class;
+        let is_refused = matches!(class, ErrorClass::RefreshAuth | ErrorClass::FatalConfig);
+        // A job goes on with what is known of it: its run finds the rest.
+        if is_refused && self.accounts.refused(account) && !chunk.bulk {
+            report.next = Next::Again { after: 0, counted: true, parked: None, class };
+        }
+        report
     }
 }
 

@@ -1,6 +1,7 @@
 //! Delivers chunks: takes them from their lanes, drives destinations step by step inside their limits, and reports.
 
 mod account;
+mod address;
 mod auth;
 mod consume;
 mod deliver;
@@ -8,6 +9,7 @@ mod figures;
 mod jwt;
 mod lanes;
 mod login;
+mod mask;
 mod probe;
 mod read;
 mod room;
@@ -18,3 +20,4 @@ pub use consume::{MEMORY, Worker, serve};
 pub use lanes::serve_all;
 pub use probe::{Catalog, ProbeError, probe};
 pub use read::{Values, Wanted, read};
+pub use transport::Proxies;

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::auth::{Credentials, Current, NoToken, hex};
 use crate::jwt::{self, Claims};
-use crate::transport::{Added, Transport};
+use crate::transport::{ANSWER_CAP, Added, Transport};
 
 /// An assertion is good for so long.
 const ASSERTION_SECONDS: i64 = 180;
@@ -183,15 +183,20 @@ impl Credentials {
             body: Bytes::from(body),
             cost: 1,
         };
-        let answer = transport.send(&request, &Added::default()).await.map_err(|lost| NoToken::Later(lost.reason))?;
+        let login = Added { is_login: true, ..Added::default() };
+        let answer = transport.send(&request, &login, ANSWER_CAP).await.map_err(|lost| NoToken::Later(lost.reason))?;
         if answer.status != 200 {
             let OAuthError { error, error_description } = serde_json::from_slice(&answer.body).unwrap_or_default();
             let reason = format!("the token endpoint answered HTTP {} {error} {error_description}", answer.status);
-            let reason = reason.trim_end().to_owned();
+            let reason = self.conceal(reason.trim_end());
             let later = matches!(answer.status, 408 | 429 | 500..=599);
             return Err(if later { NoToken::Later(reason) } else { NoToken::Refused(reason) });
         }
-        serde_json::from_slice(&answer.body)
-            .map_err(|_| NoToken::Refused("the token endpoint's answer has no access_token".to_owned()))
+        let refused = |reason: &str| NoToken::Refused(format!("the token endpoint's answer has {reason}"));
+        let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| refused("no access_token"))?;
+        if granted.access_token.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            return Err(refused("an access_token that no header can hold"));
+        }
+        Ok(granted)
     }
 }

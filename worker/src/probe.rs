@@ -3,11 +3,16 @@
 use bytes::Bytes;
 use outflow_destinations::manifest::fill_settings;
 use outflow_destinations::{Request, Response};
+use outflow_model::text::one_line;
 use outflow_model::wire::AccountV1;
 use serde_json::Value;
 
 use crate::account::{Account, AccountError, Keyring};
 use crate::auth::NoToken;
+use crate::transport::ANSWER_CAP;
+
+/// So many characters of an answer are shown.
+const SHOWN: usize = 300;
 
 /// What a destination says of an object's fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,18 +88,18 @@ pub(crate) async fn get(account: &Account, path: &str, now: i64) -> Result<Respo
     if (200..300).contains(&answer.status) {
         return Ok(answer);
     }
-    let message = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
+    let message = account.credentials.conceal(&String::from_utf8_lossy(&answer.body));
+    let message = one_line(&message, SHOWN).into_owned();
     Err(ProbeError::Refused { account: account.name.clone(), status: answer.status, message })
 }
 
 /// An answer, and which token it was asked with.
 async fn ask(account: &Account, request: &Request, now: i64) -> Result<(Response, u64), ProbeError> {
     let no_answer = |reason: String| ProbeError::NoAnswer { account: account.name.clone(), reason };
-    let added = account
-        .credentials
-        .add(&account.transport, request, now)
-        .await
-        .map_err(|(NoToken::Later(reason) | NoToken::Refused(reason))| no_answer(reason))?;
-    let answer = account.transport.send(request, &added).await.map_err(|lost| no_answer(lost.reason))?;
+    let mut added = account.credentials.add(&account.transport, now).await.map_err(
+        |(NoToken::Later(reason) | NoToken::Refused(reason))| no_answer(one_line(&reason, SHOWN).into_owned()),
+    )?;
+    account.credentials.sign(&mut added, request, now);
+    let answer = account.transport.send(request, &added, ANSWER_CAP).await.map_err(|lost| no_answer(lost.reason))?;
     Ok((answer, added.generation))
 }

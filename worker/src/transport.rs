@@ -1,16 +1,21 @@
 //! The only place that opens a connection to a destination.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use hyper_util::client::proxy::matcher::Matcher;
 use outflow_destinations::{Request, Response};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Method, Url, redirect};
+use reqwest::header::HeaderValue;
+use reqwest::{Certificate, Client, ClientBuilder, Method, Proxy, Url, redirect};
 
-/// No answer is read further.
-const ANSWER_CAP: usize = 128 * 1024 * 1024;
+use crate::address::{PublicOnly, is_private_literal, is_this_machine, plain, private};
+
+/// No answer is read further, but for one on a bulk job: of several at once a worker must hold all.
+pub(crate) const ANSWER_CAP: usize = 16 * 1024 * 1024;
+/// An answer on a bulk job repeats what was uploaded.
+pub(crate) const BULK_ANSWER_CAP: usize = 128 * 1024 * 1024;
 
 /// A request without an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,36 +35,91 @@ pub(crate) struct Added {
     pub(crate) base: Option<String>,
     /// Which token it is, to tell a stale one from a refused one.
     pub(crate) generation: u64,
+    /// The body holds credentials.
+    pub(crate) is_login: bool,
+}
+
+impl Added {
+    /// A header.
+    pub(crate) fn header(name: &str, value: String) -> Self {
+        Self { headers: vec![(name.to_owned(), value)], ..Self::default() }
+    }
+
+    const fn is_secret(&self) -> bool {
+        !self.headers.is_empty() || self.query.is_some() || self.is_login
+    }
+}
+
+/// The proxies between this process and destinations, where an account names none of its own.
+#[derive(Clone, Default)]
+pub struct Proxies(Option<Arc<Matcher>>);
+
+impl Proxies {
+    /// Those of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, which curl reads too.
+    pub fn from_env() -> Self {
+        Self(Some(Arc::new(Matcher::from_env())))
+    }
+}
+
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // They may hold passwords.
+        f.write_str("Proxies(…)")
+    }
+}
+
+/// How an account's API is reached.
+pub(crate) struct Way<'a> {
+    /// Where it is.
+    pub(crate) base: &'a str,
+    /// Whether it may be on this machine or in a private network.
+    pub(crate) allow_private: bool,
+    /// Whether credentials may go there over http://.
+    pub(crate) allow_plain: bool,
+    pub(crate) timeout_ms: u64,
+    /// The account's own proxy.
+    pub(crate) proxy: Option<&'a str>,
+    /// Authorities in PEM that are trusted beside the machine's.
+    pub(crate) ca: Option<&'a str>,
 }
 
 /// Connections to one account's API.
 pub(crate) struct Transport {
     client: Client,
+    /// Which addresses are asked of a proxy, and the client that does.
+    proxied: Option<(Arc<Matcher>, Client)>,
     base: Url,
     allow_private: bool,
+    allow_plain: bool,
 }
 
 impl Transport {
-    /// Connections to `base`; to private addresses only where they are allowed.
-    pub(crate) fn new(base: &str, allow_private: bool, timeout_ms: u64) -> Result<Self, String> {
-        let base = Url::parse(base.trim_end_matches('/')).map_err(|error| format!("`base_url` is no URL: {error}."))?;
+    /// Connections by `way`; to private addresses only where they are allowed.
+    pub(crate) fn new(way: &Way<'_>, proxies: &Proxies) -> Result<Self, String> {
+        let base =
+            Url::parse(way.base.trim_end_matches('/')).map_err(|error| format!("`base_url` is no URL: {error}."))?;
         if !matches!(base.scheme(), "http" | "https") {
             return Err(format!("`base_url` must begin with https:// or http://, not {}://.", base.scheme()));
         }
-        if !allow_private && base.host_str().is_some_and(is_private_literal) {
+        if !way.allow_private && is_private_literal(&base) {
             return Err(private(base.host_str().unwrap_or_default()));
         }
-        let builder = Client::builder()
-            .user_agent(concat!("outflow/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(10))
-            .timeout(Duration::from_millis(timeout_ms))
-            .pool_idle_timeout(Duration::from_mins(1))
-            .tcp_nodelay(true)
-            .no_proxy();
-        let builder = if allow_private { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
-        let client = builder.build().map_err(|error| format!("The HTTP client cannot be made: {error}."))?;
-        Ok(Self { client, base, allow_private })
+        let made = |builder: ClientBuilder| {
+            builder.build().map_err(|error| format!("The HTTP client cannot be made: {}.", reason(&error)))
+        };
+        let direct = builder(way)?.no_proxy();
+        let direct = if way.allow_private { direct } else { direct.dns_resolver(Arc::new(PublicOnly)) };
+        let proxied = match (way.proxy, &proxies.0) {
+            (Some(url), _) => {
+                let proxy = proxy(url)?;
+                Some((Arc::new(Matcher::builder().all(url).build()), made(builder(way)?.proxy(proxy))?))
+            }
+            // The client reads the same variables as the matcher.
+            (None, Some(matcher)) => Some((matcher.clone(), made(builder(way)?)?)),
+            (None, None) => None,
+        };
+        let Way { allow_private, allow_plain, .. } = *way;
+        Ok(Self { client: made(direct)?, proxied, base, allow_private, allow_plain })
     }
 
     /// The host of its base address.
@@ -72,27 +132,60 @@ impl Transport {
         self.base.as_str()
     }
 
-    /// Sends a request and reads its whole answer.
-    pub(crate) async fn send(&self, request: &Request, added: &Added) -> Result<Response, NoAnswer> {
-        let unsent = |reason: String| NoAnswer { may_have_arrived: false, reason };
-        let absolute = request.path.starts_with("https://") || request.path.starts_with("http://");
-        let url = if absolute {
-            request.path.clone()
+    /// Whether credentials may go to its base address.
+    pub(crate) fn may_take_secrets(&self) -> Result<(), String> {
+        let is_open = self.base.scheme() == "http" && !self.allow_plain && !is_this_machine(&self.base);
+        if is_open { Err(format!("The {}.", plain(&self.base))) } else { Ok(()) }
+    }
+
+    /// Where a request goes, or why it may not.
+    fn address(&self, path: &str, added: &Added) -> Result<Url, String> {
+        let is_absolute = path.starts_with("https://") || path.starts_with("http://");
+        let url = if is_absolute {
+            path.to_owned()
         } else {
-            let base = added.base.as_deref().unwrap_or(self.base.as_str());
-            format!("{}{}", base.trim_end_matches('/'), request.path)
+            format!("{}{path}", added.base.as_deref().unwrap_or(self.base.as_str()).trim_end_matches('/'))
         };
-        let mut url = Url::parse(&url).map_err(|error| unsent(error.to_string()))?;
-        // Names are checked when they are resolved.
-        if !self.allow_private && url.host_str().is_some_and(is_private_literal) {
-            return Err(unsent(private(url.host_str().unwrap_or_default())));
+        let mut url = Url::parse(&url).map_err(|error| format!("the request's address is no URL: {error}"))?;
+        // Names are checked when they are resolved; a proxy resolves those that it is asked for.
+        if !self.allow_private && is_private_literal(&url) {
+            return Err(private(url.host_str().unwrap_or_default()));
+        }
+        if url.scheme() == "http" && added.is_secret() {
+            let is_worse = self.base.scheme() == "https" && added.base.is_some() && !is_absolute;
+            if is_worse || !(self.allow_plain || is_this_machine(&url)) {
+                return Err(plain(&url));
+            }
         }
         if let Some((name, value)) = &added.query {
             url.query_pairs_mut().append_pair(name, value);
         }
+        Ok(url)
+    }
+
+    /// The client that reaches `url`.
+    fn client(&self, url: &Url) -> &Client {
+        let proxied = self.proxied.as_ref().filter(|(matcher, _)| {
+            // Without its query, which may hold a secret.
+            url[..url::Position::BeforePath].parse().is_ok_and(|address| matcher.intercept(&address).is_some())
+        });
+        proxied.map_or(&self.client, |(_, client)| client)
+    }
+
+    /// Sends a request and reads its whole answer, of at most `cap` bytes.
+    pub(crate) async fn send(&self, request: &Request, added: &Added, cap: usize) -> Result<Response, NoAnswer> {
+        let unsent = |reason: String| NoAnswer { may_have_arrived: false, reason };
+        let url = self.address(&request.path, added).map_err(unsent)?;
         let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| unsent(error.to_string()))?;
-        let mut builder = self.client.request(method, url);
-        for (name, value) in request.headers.iter().chain(&added.headers) {
+        let mut builder = self.client(&url).request(method, url);
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        for (name, value) in &added.headers {
+            let mut value = HeaderValue::from_str(value)
+                .map_err(|_| unsent("the credentials hold a character that no header can hold".to_owned()))?;
+            // Whatever is logged of a request, this is not.
+            value.set_sensitive(true);
             builder = builder.header(name, value);
         }
         if !request.body.is_empty() {
@@ -109,19 +202,46 @@ impl Transport {
             .iter()
             .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
             .collect();
-        Ok(Response { status, headers, body: read_body(&mut answer).await?, arrived: 0 })
+        Ok(Response { status, headers, body: read_body(&mut answer, cap).await?, arrived: 0 })
     }
 }
 
-async fn read_body(answer: &mut reqwest::Response) -> Result<Bytes, NoAnswer> {
+/// A client that is as the account wants it, but for its proxy.
+fn builder(way: &Way<'_>) -> Result<ClientBuilder, String> {
+    let builder = Client::builder()
+        .user_agent(concat!("outflow/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(Duration::from_millis(way.timeout_ms))
+        .pool_idle_timeout(Duration::from_mins(1))
+        .tcp_nodelay(true);
+    let Some(pem) = way.ca else { return Ok(builder) };
+    let authorities = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
+    if authorities.is_empty() {
+        return Err("`ca_file` holds no certificate in PEM.".to_owned());
+    }
+    Ok(builder.tls_certs_merge(authorities))
+}
+
+/// A proxy by its URL, which errors do not repeat: it may hold a password.
+fn proxy(url: &str) -> Result<Proxy, String> {
+    let wrong = || "`proxy` is no address of a proxy; write http://HOST:PORT or https://HOST:PORT.".to_owned();
+    let parsed = Url::parse(url).map_err(|_| wrong())?;
+    if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+        return Err(wrong());
+    }
+    Proxy::all(parsed).map_err(|_| wrong())
+}
+
+async fn read_body(answer: &mut reqwest::Response, cap: usize) -> Result<Bytes, NoAnswer> {
     let lost = |reason: String| NoAnswer { may_have_arrived: true, reason };
     let mut body = BytesMut::new();
     while let Some(part) = answer.chunk().await.map_err(|error| lost(reason(&error)))? {
-        if body.is_empty() && answer.content_length() == Some(part.len() as u64) {
+        if body.is_empty() && part.len() <= cap && answer.content_length() == Some(part.len() as u64) {
             return Ok(part);
         }
-        if body.len() + part.len() > ANSWER_CAP {
-            return Err(lost(format!("the answer is larger than {ANSWER_CAP} bytes")));
+        if body.len() + part.len() > cap {
+            return Err(lost(format!("the answer is larger than {cap} bytes")));
         }
         body.extend_from_slice(&part);
     }
@@ -136,99 +256,12 @@ fn reason(error: &reqwest::Error) -> String {
         out = format!("{out}: {error}");
         cause = error.source();
     }
+    // What an authority or a certificate has to do with it is easily overlooked in the library's words.
+    if out.contains("UnknownIssuer") {
+        out.push_str(" (nobody whom this machine trusts has signed the certificate; name the authority in `ca_file` or SSL_CERT_FILE)");
+    }
     out
 }
 
-fn private(host: &str) -> String {
-    format!(
-        "{host} is on this machine or in a private network, where a destination may not reach; \
-         set `allow_private_addresses: true` if that is meant"
-    )
-}
-
-/// Resolves names to public addresses only, and pins the connection to what it resolved.
-struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let public: Vec<SocketAddr> = found.into_iter().filter(|address| !is_private(address.ip())).collect();
-            if public.is_empty() { Err(private(&host).into()) } else { Ok(Box::new(public.into_iter()) as Addrs) }
-        })
-    }
-}
-
-fn is_private_literal(host: &str) -> bool {
-    host.trim_matches(['[', ']']).parse().is_ok_and(is_private)
-}
-
-/// True for addresses that a destination on the internet cannot have.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || a == 0
-                || a >= 240
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 198 && (b & 0xfe) == 18)
-        }
-        IpAddr::V6(v6) => match embedded(v6) {
-            Some(v4) => is_private(v4),
-            None => {
-                v6.is_loopback()
-                    || v6.is_unspecified()
-                    || v6.is_multicast()
-                    || v6.is_unique_local()
-                    || v6.is_unicast_link_local()
-            }
-        },
-    }
-}
-
-/// The IPv4 address within a mapped (`::ffff:0:0/96`) or translated (`64:ff9b::/96`) one.
-fn embedded(v6: Ipv6Addr) -> Option<IpAddr> {
-    if let Some(v4) = v6.to_ipv4_mapped() {
-        return Some(IpAddr::V4(v4));
-    }
-    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = v6.segments() else { return None };
-    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-    Some(IpAddr::from([a, b, c, d]))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_addresses_are_told_in_every_dress() {
-        let private = [
-            "127.0.0.1",
-            "10.1.2.3",
-            "192.168.0.1",
-            "172.16.0.1",
-            "169.254.169.254",
-            "0.0.0.0",
-            "100.64.0.1",
-            "::1",
-            "fd00::1",
-            "fe80::1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::a00:1",
-        ];
-        for address in private {
-            assert!(is_private_literal(address), "{address}");
-        }
-        for address in ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "api.hubapi.com"] {
-            assert!(!is_private_literal(address), "{address}");
-        }
-        assert!(Transport::new("http://[::1]:8080", false, 1_000).is_err_and(|reason| reason.contains("private")));
-        assert!(Transport::new("ftp://example.com", true, 1_000).is_err());
-    }
-}
+mod tests;

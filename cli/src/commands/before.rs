@@ -1,18 +1,18 @@
 //! Samples of a plan beside what the destination has now.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Sample, Start};
 use outflow_model::change::Change;
+use outflow_model::table::MASKED;
 use outflow_worker::{ProbeError, Values, Wanted, read};
 use serde::Serialize;
 use tracing::warn;
 
 use crate::compose;
-
-/// What stands in for a value that must not be shown.
-const MASKED: &str = "***";
+use crate::ui::value;
 
 /// A planned record and what it changes.
 #[derive(Serialize)]
@@ -33,13 +33,13 @@ struct Field {
 
 impl fmt::Display for Compared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  {:6} {} ", self.change.name(), self.key)?;
+        write!(f, "  {:6} {} ", self.change.name(), value(&self.key))?;
         let mut is_seen = false;
         for Field { name, before, after } in &self.fields {
             match before {
                 Some(before) if before == after => continue,
                 Some(before) => write!(f, " {name}: {} -> {}", shown(before), shown(after))?,
-                None => write!(f, " {name}={after}")?,
+                None => write!(f, " {name}={}", value(after))?,
             }
             is_seen = true;
         }
@@ -50,8 +50,8 @@ impl fmt::Display for Compared {
     }
 }
 
-fn shown(value: &str) -> &str {
-    if value.is_empty() { "(empty)" } else { value }
+fn shown(text: &str) -> Cow<'_, str> {
+    if text.is_empty() { Cow::Borrowed("(empty)") } else { value(text) }
 }
 
 /// The samples; changed ones with the destination's present values, where it can be asked and answers.
@@ -83,7 +83,7 @@ async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Optio
             return Vec::new();
         }
     };
-    let keys: Vec<&str> = changed.iter().map(|sample| sample.key.as_str()).collect();
+    let keys: Vec<&str> = changed.iter().map(|sample| sample.address.as_str()).collect();
     let fields: Vec<&str> = first.fields.iter().map(|(name, _)| name.as_str()).collect();
     let wanted = Wanted { object: &start.sync.config.object, identity, keys: &keys, fields: &fields };
     match read(&start.sync.account, &credentials, wanted, compose::now(project).await).await {

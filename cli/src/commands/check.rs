@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
-use outflow_coordinator::project::{Fields, Problem, Project, check_catalog};
+use outflow_coordinator::project::{Fields, Problem, Project, check_catalog, check_secrets};
 use outflow_model::port::ledger::RunOptions;
 use outflow_worker::{Catalog, Keyring, probe};
 use serde_json::json;
@@ -78,6 +78,7 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
     };
     let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
     let shared = project.config.state.shared.is_some();
+    found.problems.extend(project.config.destinations.keys().flat_map(|name| check_secrets(&project, name)));
     for name in
         names.iter().filter(|name| !shared && project.syncs.get(*name).is_some_and(|s| s.config.schedule.is_some()))
     {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::named;
 use crate::compose;
 use crate::exit::Exit;
-use crate::ui::Ui;
+use crate::ui::{Ui, message, value};
 
 /// Keys that the text names per cause; `--limit` bounds the whole.
 const KEYS_PER_CAUSE: usize = 10;
@@ -68,7 +68,7 @@ fn failed(tally: &Tally) -> u64 {
 
 /// Says what holds for the run as a whole.
 fn situation(run: &Run) -> Vec<String> {
-    let reason = run.reason.as_deref().unwrap_or("no reason was kept");
+    let reason = message(run.reason.as_deref().unwrap_or("no reason was kept"));
     let (id, tally) = (&run.id, &run.tally);
     let mut lines = Vec::new();
     match run.state {
@@ -138,11 +138,11 @@ fn causes(problems: &[Problem]) -> Vec<Vec<&Problem>> {
 fn print(ui: &Ui, cause: &[&Problem]) {
     let Some(first) = cause.first() else { return };
     let (code, destination_code, remedy) = explained(first);
-    let own = destination_code.map_or_else(String::new, |code| format!(" {code}"));
-    ui.line(format!("{code}{own}: {} ({})", first.refusal.message, records(cause.len() as u64)));
+    let own = destination_code.map_or_else(String::new, |code| format!(" {}", value(code)));
+    ui.line(format!("{code}{own}: {} ({})", message(&first.refusal.message), records(cause.len() as u64)));
     for problem in cause.iter().take(KEYS_PER_CAUSE) {
         let what = problem.change.map_or("invalid", Change::name);
-        let key = if problem.key.is_empty() { "(no key)" } else { &problem.key };
+        let key = if problem.key.is_empty() { "(no key)".into() } else { value(&problem.key) };
         let chunk = problem.chunk.map_or_else(String::new, |chunk| format!(" (chunk {chunk})"));
         ui.line(format!("    {what} {key}{chunk}"));
     }

@@ -8,6 +8,7 @@ use outflow_model::change::Change;
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Ledger, Run};
 use outflow_model::run::RunState;
+use outflow_model::table::MASKED;
 use outflow_model::tally::Tally;
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ use super::named;
 use crate::args::StateAction;
 use crate::compose;
 use crate::exit::Exit;
-use crate::ui::{Ui, moment};
+use crate::ui::{Ui, moment, value};
 
 /// Prints an accounting.
 pub(super) fn accounting(ui: &Ui, tally: &Tally) {
@@ -150,11 +151,13 @@ pub(super) async fn unknown(
             keys?
         }
     };
+    let is_hidden = compose::resolved(&project, sync).is_ok_and(|sync| sync.hides_keys());
+    let keys: Vec<_> = keys.into_iter().map(|key| if is_hidden { MASKED.to_owned() } else { key }).collect();
     if ui.is_json() {
         ui.json(&keys);
         return Ok(Exit::Succeeded);
     }
-    keys.iter().for_each(|key| ui.line(key));
+    keys.iter().for_each(|key| ui.line(value(key)));
     ui.line(match decision {
         None => format!("{} record(s) are undecided; decide with --sent or --resend.", keys.len()),
         Some(Decision::Sent) => format!("{} record(s) are taken as acknowledged.", keys.len()),

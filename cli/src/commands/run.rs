@@ -19,7 +19,7 @@ use crate::exit::Exit;
 use crate::mistakes::Mistakes;
 use crate::progress;
 use crate::signals::signals;
-use crate::ui::Ui;
+use crate::ui::{Ui, message, value};
 
 pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) -> Result<Exit> {
     let project = compose::project(root)?;
@@ -43,7 +43,7 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
     ui.line(format!("{} request(s), at least {:.1} s within the account's limits.", plan.requests, plan.seconds));
     samples.iter().for_each(|sample| ui.line(sample.to_string()));
     for problem in plan.problems.iter().take(10) {
-        ui.line(format!("  invalid {}: {}", problem.key, problem.refusal.message));
+        ui.line(format!("  invalid {}: {}", value(&problem.key), message(&problem.refusal.message)));
     }
     if let Some(breach) = plan.breach {
         ui.line(format!("The guard would stop this plan: {breach}."));

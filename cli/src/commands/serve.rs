@@ -50,12 +50,15 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
 
 /// Serves every lane until the first signal; then ends what is under way, and hands the rest back.
 pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<Exit> {
-    let WorkerFlags { queue, limiter, store, keys, prefix, lease, memory, grace, monitor } = flags;
+    let WorkerFlags { queue, limiter, store, keys, unencrypted, secrets, prefix, lease, memory, grace, monitor } =
+        flags;
     let given = Messaging {
         queue: queue.clone(),
         limiter: limiter.clone(),
         store: store.clone(),
         keys: keys.clone(),
+        unencrypted: *unencrypted,
+        secrets: secrets.clone(),
         prefix: prefix.clone(),
     };
     let figures = Figures::start("outflow-worker")?;

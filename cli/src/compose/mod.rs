@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use outflow_backends::{DirectoryStore, FileVault, SqliteLedger, SystemClock, resolve};
-use outflow_coordinator::project::{Project, ResolvedSync, resolve as resolve_sync};
+use anyhow::{Context, Result, bail};
+use outflow_backends::{DirectoryStore, FileVault, SqliteLedger, SystemClock, private_folder, resolve};
+use outflow_coordinator::project::{Project, ResolvedSync, check_secrets, resolve as resolve_sync};
 use outflow_coordinator::{Engine, Start};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::{Ledger, RunOptions};
 use outflow_model::port::store::Store;
 use outflow_model::secret::Reference;
-use outflow_worker::{Keyring, Secrets};
+use outflow_worker::{Keyring, Proxies, Secrets};
 use tracing::warn;
 
 pub(crate) use alone::alone;
@@ -39,8 +39,7 @@ pub(crate) fn project(root: &Path) -> Result<Project> {
 /// The project's state directory, made where it is missing.
 pub(crate) fn state_dir(project: &Project) -> Result<PathBuf> {
     let folder = project.root.join(&project.config.state.dir);
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("Cannot make the state directory {}", folder.display()))?;
+    private_folder(&folder)?;
     Ok(folder)
 }
 
@@ -93,10 +92,10 @@ pub(crate) fn secrets(root: &Path) -> Secrets {
 pub(crate) fn keys(project: &Project) -> Result<Keyring> {
     let folder = project.root.join(&project.config.state.dir).join("tokens");
     let vault = match &project.config.state.shared {
-        Some(places) => shared::vault(&project.root, places, &folder)?,
+        Some(places) => shared::vault(project, places, &folder)?,
         None => Arc::new(FileVault::new(&folder)),
     };
-    Ok(Keyring { secrets: secrets(&project.root), vault })
+    Ok(Keyring { secrets: secrets(&project.root), vault, proxies: Proxies::from_env() })
 }
 
 /// A sync with its names resolved and its rules checked; connects to nothing and resolves no secret.
@@ -107,6 +106,12 @@ pub(crate) fn resolved(project: &Project, name: &str) -> Result<ResolvedSync> {
 /// A sync made ready: its names resolved, its source opened.
 pub(crate) fn start(project: &Project, name: &str, options: RunOptions) -> Result<Start> {
     let sync = resolved(project, name)?;
+    let literal = check_secrets(project, &sync.account.name);
+    if !literal.is_empty() && project.config.state.shared.is_some() {
+        // They would go with every message.
+        bail!(Mistakes(literal));
+    }
+    literal.iter().for_each(|problem| warn!("{problem}"));
     let written = project.syncs.get(name).cloned().context("The sync has just been resolved")?;
     let model = project.models.get(&sync.config.model).context("The sync has just been resolved")?;
     let source = open_source(project, &model.config.source)?;

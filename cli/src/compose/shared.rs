@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use outflow_backends::{
-    CLAIM_CHECK, FileVault, KeyRing, Place, PostgresLedger, RabbitDeadLetters, RabbitQueue, RedisLimiter, RedisVault,
-    SystemClock, checked, open_store, sealed,
+    Allowed, CLAIM_CHECK, FileVault, KeyRing, Place, PostgresLedger, RabbitDeadLetters, RabbitQueue, RedisLimiter,
+    RedisVault, SystemClock, USUAL, checked, is_own, open_store, resolve, sealed,
 };
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
@@ -17,13 +17,13 @@ use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
 use outflow_model::port::{PortError, Trouble};
-use outflow_model::secret::expand;
-use outflow_worker::{Accounts, Keyring, Worker};
+use outflow_model::secret::{Reference, expand, references};
+use outflow_worker::{Accounts, Keyring, Proxies, Secrets, Worker};
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::{project, secrets, start, workplace};
-use crate::mistakes::Mistakes;
+use crate::mistakes::{Mistakes, usage};
 
 /// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -40,6 +40,8 @@ pub(crate) struct Messaging {
     pub(crate) limiter: Option<String>,
     pub(crate) store: Option<String>,
     pub(crate) keys: Option<String>,
+    pub(crate) unencrypted: bool,
+    pub(crate) secrets: Option<String>,
     pub(crate) prefix: Option<String>,
 }
 
@@ -55,17 +57,34 @@ fn resolved(root: &Path, name: &str, value: &str) -> Result<String> {
     expand(value, |reference| resolver(reference)).map_err(|reason| anyhow!("state.shared.{name}: {reason}"))
 }
 
-/// The keys that messages are sealed with; none where nothing is said.
-fn ring(told: Option<&str>) -> Result<Arc<KeyRing>> {
-    Ok(Arc::new(match told {
-        Some(told) => KeyRing::parse(told).context("The keys that seal messages cannot be used")?,
-        None => KeyRing::default(),
-    }))
+/// How keys are made and where they go.
+const HOW: &str = "Make one with `openssl rand -base64 32`, and give every coordinator and worker OUTFLOW_KEYS=ID:KEY";
+
+fn ring(keys: &str) -> Result<Arc<KeyRing>> {
+    Ok(Arc::new(KeyRing::parse(keys).context("The keys that encrypt messages cannot be used")?))
 }
 
-fn ring_of(root: &Path, places: &SharedState) -> Result<Arc<KeyRing>> {
-    let told = places.keys.as_ref().map(|keys| resolved(root, "keys", keys)).transpose()?;
-    ring(told.as_deref())
+/// The keys of a project's messages: those that it names, else those of the environment. Without any it must say so.
+fn ring_of(project: &Project, places: &SharedState) -> Result<Arc<KeyRing>> {
+    let mistake =
+        |field: &str, reason: String| Mistakes(vec![project.problem(&format!("state.shared{field}"), reason)]);
+    let own = resolve(Reference::Env("OUTFLOW_KEYS"), &project.root).ok();
+    match (&places.keys, own) {
+        (None, None) if places.unencrypted => Ok(Arc::default()),
+        (None, None) => {
+            let reason = format!("Messages are encrypted, and there are no keys. {HOW}; or say `unencrypted: true`.");
+            bail!(mistake("", reason))
+        }
+        (keys, own) if places.unencrypted => {
+            let named = if keys.is_some() || own.is_none() { "`keys`" } else { "OUTFLOW_KEYS" };
+            bail!(mistake(
+                ".unencrypted",
+                format!("It says to work without keys, and {named} has some: keep one of the two.")
+            ))
+        }
+        (Some(keys), _) => ring(&resolved(&project.root, "keys", keys)?),
+        (None, Some(own)) => ring(&own).context("OUTFLOW_KEYS"),
+    }
 }
 
 /// What is done to messages on their way: they are sealed, and then go to the store where they are large, so that what lies
@@ -85,9 +104,9 @@ fn vault_at(folder: &Path, limiter: &str, prefix: &str, keys: &Arc<KeyRing>) -> 
 }
 
 /// The vault of a process that knows the project, with `folder` for what is kept on this machine.
-pub(super) fn vault(root: &Path, places: &SharedState, folder: &Path) -> Result<Arc<dyn Vault>> {
-    let limiter = resolved(root, "limiter", &places.limiter)?;
-    vault_at(folder, &limiter, &places.prefix, &ring_of(root, places)?)
+pub(super) fn vault(project: &Project, places: &SharedState, folder: &Path) -> Result<Arc<dyn Vault>> {
+    let limiter = resolved(&project.root, "limiter", &places.limiter)?;
+    vault_at(folder, &limiter, &places.prefix, &ring_of(project, places)?)
 }
 
 pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<PostgresLedger>> {
@@ -127,6 +146,7 @@ pub(crate) fn dead_letters(project: &Project) -> Result<RabbitDeadLetters> {
 /// The engine of one process, under `name`.
 async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Result<(Engine, Arc<PostgresLedger>)> {
     let root = &project.root;
+    let keys = ring_of(project, places)?;
     let folder = workplace::own(project, name)?;
     let store = store(project, places, &folder).await?;
     let ledger = ledger(root, places).await?;
@@ -136,7 +156,7 @@ async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Resul
     let (progress, _) = watch::channel(Progress::default());
     let engine = Engine {
         ledger: ledger.clone(),
-        queue: layered(queue, Some(store.clone()), ring_of(root, places)?),
+        queue: layered(queue, Some(store.clone()), keys),
         store,
         limiter: Arc::new(limiter),
         clock: ledger.clock().await?,
@@ -176,15 +196,66 @@ fn large_messages(url: &str, root: &Path) -> Result<Arc<dyn Store>> {
     Ok(open_store(&place, &root.join(".outflow/tmp-copies"))?)
 }
 
+/// The keys of a worker; it goes without only where it, or its project, is told so.
+fn keys_of(given: &Messaging, project: Option<&Project>) -> Result<Arc<KeyRing>> {
+    let places = project.and_then(|project| Some((project, project.config.state.shared.as_ref()?)));
+    match (&given.keys, places) {
+        (Some(_), _) if given.unencrypted => {
+            bail!(usage("The worker is told to work without keys, and has some: keep one of the two"))
+        }
+        (Some(keys), _) => ring(keys),
+        (None, _) if given.unencrypted => Ok(Arc::default()),
+        (None, Some((project, places))) => ring_of(project, places),
+        (None, None) => bail!(usage(&format!(
+            "A worker takes encrypted messages alone, and has no keys. {HOW}; or start it with `--unencrypted`"
+        ))),
+    }
+}
+
+/// What the worker may resolve for messages: what it is told, else what its project's destinations name.
+fn may_read(root: &Path, told: Option<&str>, has_project: bool) -> Result<Secrets> {
+    let (resolver, own) = (secrets(root), root.to_owned());
+    let allowed = Allowed::parse(told.unwrap_or(USUAL)).map_err(|reason| usage(&format!("--secrets: {reason}")))?;
+    let by_project = told.is_none() && has_project;
+    Ok(Arc::new(move |reference: Reference<'_>| {
+        let allowed = if by_project { is_named(&own, &reference) } else { allowed.allows(&reference) };
+        if allowed {
+            return resolver(reference);
+        }
+        let (kind, name) = match reference {
+            Reference::Env(name) => ("env", name),
+            Reference::File(path) => ("file", path),
+        };
+        Err(format!(
+            "This worker may not read {kind}:{name}; if it should, allow it with `--secrets` or OUTFLOW_SECRETS."
+        ))
+    }))
+}
+
+/// Whether a destination of the project, as it is now, names the reference.
+fn is_named(root: &Path, reference: &Reference<'_>) -> bool {
+    if matches!(reference, Reference::Env(name) if is_own(name)) {
+        return false;
+    }
+    let Ok(read) = project(root) else { return false };
+    read.config
+        .destinations
+        .values()
+        .any(|destination| destination.texts().any(|text| references(text).any(|known| known == *reference)))
+}
+
 /// A worker; it needs no ledger, and no project where it is told its queue and its limiter. What it is not told
 /// is taken from the project in `root`.
 pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     let told = given.queue.is_some() && given.limiter.is_some();
-    let places = match project(root) {
-        Ok(read) => read.config.state.shared,
+    let read = match project(root) {
+        Ok(read) => Some(read),
         Err(_) if told => None,
         Err(error) => return Err(error),
     };
+    let keys = keys_of(&given, read.as_ref())?;
+    let secrets = may_read(root, given.secrets.as_deref(), read.is_some())?;
+    let places = read.as_ref().and_then(|read| read.config.state.shared.clone());
     let or = |given: Option<String>, name, written: fn(&SharedState) -> &str| match (given, &places) {
         (Some(given), _) => Ok(given),
         (None, Some(places)) => resolved(root, name, written(places)),
@@ -203,11 +274,6 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
             .ok(),
         (None, None) => None,
     };
-    let keys = match (&given.keys, &places) {
-        (Some(keys), _) => ring(Some(keys))?,
-        (None, Some(places)) => ring_of(root, places)?,
-        (None, None) => ring(None)?,
-    };
     let prefix = given.prefix.or_else(|| places.as_ref().map(|places| places.prefix.clone()));
     let prefix = prefix.unwrap_or_else(|| "outflow".to_owned());
     let name = process("worker");
@@ -215,7 +281,7 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     let vault = vault_at(&root.join(".outflow/tokens"), &limiter, &prefix, &keys)?;
     let limiter = RedisLimiter::new(&limiter, &prefix, None)?;
     let clock = limiter.clock();
-    let accounts = Accounts::new(Keyring { secrets: secrets(root), vault });
+    let accounts = Accounts::new(Keyring { secrets, vault, proxies: Proxies::from_env() });
     let queue = layered(queue, store, keys);
     Ok(Worker::new(name, accounts, queue, Arc::new(limiter), clock))
 }

@@ -16,7 +16,7 @@ fn a_ledger_that_cannot_be_used_is_told_without_its_password() {
         let others = "queue: amqp://user:hunter2@127.0.0.1:1\n    limiter: redis://user:hunter2@127.0.0.1:1";
         let store = project.path().join("store");
         let state = format!(
-            "\nstate:\n  shared:\n    ledger: postgres://user:hunter2@{place}/x\n    {others}\n    store: file://{}\n",
+            "\nstate:\n  shared:\n    ledger: postgres://user:hunter2@{place}/x\n    {others}\n    store: file://{}\n    unencrypted: true\n",
             store.display()
         );
         std::fs::write(&path, before + &state).expect("the file can be written");
@@ -38,7 +38,8 @@ fn a_queue_or_a_limiter_that_cannot_be_used_is_told_without_its_password() {
         (queue, "redis-cluster://user:hunter2@127.0.0.1:99999999"),
     ] {
         let folder = tempfile::tempdir().expect("a folder");
-        let output = run(folder.path(), &["--log", "trace", "worker", "--queue", queue, "--limiter", limiter]);
+        let output =
+            run(folder.path(), &["--log", "trace", "worker", "--unencrypted", "--queue", queue, "--limiter", limiter]);
         let text = text(&output);
         assert!(output.status.code() == Some(6) && !text.contains("hunter2"), "{queue} {limiter}: {text}");
     }
@@ -57,7 +58,18 @@ fn services_that_are_away_are_asked_for_without_telling_their_passwords() {
         let file = File::create(&log).expect("a file");
         let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
         let monitor = free.to_string();
-        let arguments = ["--log", "trace", "worker", "--queue", queue, "--limiter", limiter, "--monitor", &monitor];
+        let arguments = [
+            "--log",
+            "trace",
+            "worker",
+            "--unencrypted",
+            "--queue",
+            queue,
+            "--limiter",
+            limiter,
+            "--monitor",
+            &monitor,
+        ];
         let mut worker = outflow(folder.path(), &arguments)
             .stdout(file.try_clone().expect("a file"))
             .stderr(file)

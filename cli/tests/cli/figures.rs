@@ -26,14 +26,16 @@ fn figures_go_to_a_collector_and_are_shown() {
     // Nobody listens there: the services are away.
     let free = || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
     let (queue, limiter, monitor) = (format!("amqp://{}", free()), format!("redis://{}", free()), free());
-    let mut worker =
-        outflow(folder.path(), &["worker", "--queue", &queue, "--limiter", &limiter, "--monitor", &monitor])
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &url)
-            .env("OTEL_METRIC_EXPORT_INTERVAL", "100")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("it runs");
+    let mut worker = outflow(
+        folder.path(),
+        &["worker", "--unencrypted", "--queue", &queue, "--limiter", &limiter, "--monitor", &monitor],
+    )
+    .env("OTEL_EXPORTER_OTLP_ENDPOINT", &url)
+    .env("OTEL_METRIC_EXPORT_INTERVAL", "100")
+    .stdout(Stdio::null())
+    .stderr(Stdio::null())
+    .spawn()
+    .expect("it runs");
     let name = "outflow_service_errors_total";
     let sent = exports.iter().any(|export| {
         let export = ExportMetricsServiceRequest::decode(export.body.as_slice()).unwrap_or_default();
@@ -47,5 +49,7 @@ fn figures_go_to_a_collector_and_are_shown() {
     assert!(sent, "the collector got no {name}");
     assert!(figures.contains(&format!("{name}{{service=\"redis\"}}")), "{figures}");
     assert!(figures.contains("outflow_ready 0"), "{figures}");
+    // As Prometheus 3 wants it: it refuses an answer that does not say its format.
+    assert!(figures.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{figures}");
     assert!(ready.starts_with("HTTP/1.1 503") && alive.starts_with("HTTP/1.1 200"), "{ready} {alive}");
 }

@@ -1,4 +1,4 @@
-//! Keys that seal: what is wrong with them is told, and they are not.
+//! Keys that encrypt: without them nothing starts unless it is told to; what is wrong with them is told, and they are not.
 
 use super::{outflow, text};
 
@@ -32,4 +32,48 @@ fn keys_of_a_project_that_are_not_set_are_never_taken_for_none() {
     let mut command = outflow(folder.path(), &["worker"]);
     let told = text(&command.env_remove("OUTFLOW_KEYS").output().expect("the program starts"));
     assert!(told.contains("state.shared.keys: The environment variable OUTFLOW_KEYS is not set."), "{told}");
+}
+
+/// A project that shares its state, with these lines under `state.shared`.
+fn shared(lines: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("store");
+    let text = format!(
+        "version: 1\nsources: {{}}\ndestinations: {{}}\nstate:\n  shared:\n    ledger: postgres://127.0.0.1:1/x\n    \
+         queue: amqp://127.0.0.1:1\n    limiter: redis://127.0.0.1:1\n    store: file://{}\n{lines}",
+        store.display()
+    );
+    std::fs::write(folder.path().join("outflow.yml"), text).expect("a file");
+    folder
+}
+
+#[test]
+fn without_keys_nothing_starts_unless_it_is_told_to() {
+    let good = "2026a:dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=";
+    let project = shared("");
+    for process in ["coordinator", "worker"] {
+        let mut command = outflow(project.path(), &[process]);
+        let refused = command.env_remove("OUTFLOW_KEYS").output().expect("the program starts");
+        let told = text(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains("there are no keys") && told.contains("`unencrypted: true`"), "{told}");
+        // A half-done set-up is told, too.
+        let told = text(&command.env("OUTFLOW_KEYS", "2026a").output().expect("the program starts"));
+        assert!(told.contains("Key 1 has no id"), "{told}");
+    }
+    // With the environment's keys it goes as far as the ledger, which is not there.
+    let told = text(&outflow(project.path(), &["coordinator"]).env("OUTFLOW_KEYS", good).output().expect("it starts"));
+    assert!(told.contains("ledger") && !told.contains("keys"), "{told}");
+    for (lines, keys) in [("    unencrypted: true\n", Some(good)), ("    unencrypted: true\n    keys: \"a:b\"\n", None)]
+    {
+        let project = shared(lines);
+        let mut command = outflow(project.path(), &["coordinator"]);
+        command.env_remove("OUTFLOW_KEYS").envs(keys.map(|keys| ("OUTFLOW_KEYS", keys)));
+        let told = text(&command.output().expect("the program starts"));
+        assert!(told.contains("state.shared.unencrypted") && told.contains("keep one of the two"), "{told}");
+    }
+    let alone = tempfile::tempdir().expect("a folder");
+    let services = ["worker", "--queue", "amqp://127.0.0.1:1", "--limiter", "redis://127.0.0.1:1"];
+    let refused = outflow(alone.path(), &services).env_remove("OUTFLOW_KEYS").output().expect("the program starts");
+    assert!(refused.status.code() == Some(2) && text(&refused).contains("`--unencrypted`"), "{}", text(&refused));
 }

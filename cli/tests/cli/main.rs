@@ -1,12 +1,14 @@
 //! The program itself, as a user meets it: wrong input, exit codes, and `kill -9`.
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
+mod canary;
 mod credentials;
 mod disk;
 mod errors;
 mod figures;
 mod keys;
 mod plans;
+mod private;
 mod stores;
 mod traces;
 
@@ -60,6 +62,26 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     (PROJECT, "type: hubspot", "type: hubspot\n    reserve: 40", &["outflow.yml"]),
     (PROJECT, "type: hubspot", "type: hubspot\n    reserve: 140%", &["140%", "no share from 0% to 99%"]),
     (PROJECT, "type: hubspot", "type: salesforce", &["destinations.crm.settings", "Consumer key"]),
+    (
+        PROJECT,
+        "${env:HUBSPOT_TOKEN}",
+        "pat-na1-0000",
+        &["destinations.crm.settings.token", "is a secret", "${env:NAME}"],
+    ),
+    (PROJECT, "${env:HUBSPOT_TOKEN}", "$HUBSPOT_TOKEN", &["is a secret", "Write \"${env:HUBSPOT_TOKEN}\""]),
+    (PROJECT, "${env:HUBSPOT_TOKEN}", "\"\"", &["destinations.crm.settings.token", "is a secret"]),
+    (
+        PROJECT,
+        "type: hubspot",
+        "type: hubspot\n    proxy: http://u:hidden@proxy:3128",
+        &["destinations.crm.proxy", "password"],
+    ),
+    (
+        PROJECT,
+        "http://127.0.0.1",
+        "http://crm.example.com",
+        &["destinations.crm.base_url", "unencrypted", "allow_plain_http"],
+    ),
     (MODEL, "source: shop", "source: shp", &["models/customers.sql:2:1", "Did you mean \"shop\"?"]),
     (MODEL, "key: email", "keys: email", &["models/customers.sql:3:1", "unknown field", "Did you mean \"key\"?"]),
     (MODEL, "key: email", "key: id", &["key is id", "key: [email]"]),
@@ -123,6 +145,7 @@ fn wrong_files_are_told_with_their_place_and_the_remedy() {
         for part in *says {
             assert!(said.contains(part), "{from:?} to {to:?} should say {part:?}: {said}");
         }
+        assert!(!said.contains("pat-na1") && !said.contains("hidden"), "{said}");
         assert!(!project.path().join(".outflow").exists(), "a check wrote state");
     }
 }

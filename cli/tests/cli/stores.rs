@@ -20,7 +20,7 @@ fn a_wrong_store_is_told_with_its_place_and_without_its_secrets() {
         let lines = before.lines().count();
         let places =
             "ledger: postgres://127.0.0.1:1/x\n    queue: amqp://127.0.0.1:1\n    limiter: redis://127.0.0.1:1";
-        let state = format!("\nstate:\n  shared:\n    {places}\n    store: \"{url}\"\n");
+        let state = format!("\nstate:\n  shared:\n    {places}\n    store: \"{url}\"\n    unencrypted: true\n");
         std::fs::write(&path, before + &state).expect("the file can be written");
         let output = run(project.path(), &["coordinator"]);
         let text = text(&output);

@@ -71,6 +71,13 @@ impl ResolvedSync {
         self.config.mode.removes() || !writes.into_iter().all(|operation| self.repeatable(operation))
     }
 
+    /// Whether a value of the key must not be shown: a sensitive field is made of it.
+    pub fn hides_keys(&self) -> bool {
+        let mut sensitive = self.config.mapping.clone();
+        sensitive.retain(|_, rule| rule.sensitive);
+        Mapper::columns(&sensitive).iter().any(|column| self.key.contains(column))
+    }
+
     /// The mapping's text, of which the row hashes' seed is made.
     pub fn mapping_text(&self) -> String {
         let mapping = serde_json::to_string(&self.config.mapping).unwrap_or_default();
@@ -323,6 +330,13 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
     }
     let mut limits = config.limits.clone().unwrap_or_else(|| manifest.limits.clone());
     limits.reserve_percent = config.reserve.map_or(limits.reserve_percent, |share| share.0);
+    let ca = match &config.ca_file {
+        Some(path) => Some(
+            std::fs::read_to_string(project.root.join(path))
+                .map_err(|error| wrong("ca_file", format!("{} cannot be read: {error}.", path.display())))?,
+        ),
+        None => None,
+    };
     let account = AccountV1 {
         name: name.clone(),
         kind: config.r#type.clone(),
@@ -330,6 +344,9 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
         base_url: config.base_url.clone(),
         settings: config.settings.clone(),
         allow_private_addresses: config.allow_private_addresses,
+        allow_plain_http: config.allow_plain_http,
+        proxy: config.proxy.clone(),
+        ca,
         timeout_ms: u64::from(config.timeout_seconds) * 1_000,
         limits,
     };

@@ -48,12 +48,26 @@ pub struct DestinationConfig {
     /// Whether it may be on this machine or in a private network.
     #[serde(default)]
     pub allow_private_addresses: bool,
+    /// Whether credentials may go to another machine over http://, where everybody on the way reads them.
+    #[serde(default)]
+    pub allow_plain_http: bool,
+    /// The proxy on the way to it, as `http://proxy:3128`, in place of that of `HTTPS_PROXY` and `HTTP_PROXY`; secrets as references.
+    pub proxy: Option<String>,
+    /// A file with the certificates of authorities, in PEM, that are trusted beside the machine's; from the project's folder.
+    pub ca_file: Option<PathBuf>,
     /// A request is given up after so many seconds.
     #[serde(default = "default_timeout")]
     pub timeout_seconds: u32,
     /// Chunks delivered at a time.
     #[serde(default = "default_concurrency")]
     pub concurrency: u32,
+}
+
+impl DestinationConfig {
+    /// The texts that may refer to secrets.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.base_url.iter().chain(&self.proxy).chain(self.settings.values()).map(String::as_str)
+    }
 }
 
 /// A share, written as `40%`.
@@ -105,9 +119,12 @@ pub struct SharedState {
     /// The store: a directory that every coordinator and every worker sees, as `file:///mnt/outflow`, or a bucket, as
     /// `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`.
     pub store: String,
-    /// Keys that seal what goes through the queue, and the tokens in Redis, as `ID:KEY` with 32 random bytes in base64: the first seals, and all of
-    /// them, separated by commas, open. `${env:OUTFLOW_KEYS}` keeps them out of the project.
+    /// Keys that encrypt what goes through the queue, and the tokens in Redis, as `ID:KEY` with 32 random bytes in base64: the first encrypts, and
+    /// all of them, separated by commas, decrypt. `${env:OUTFLOW_KEYS}`, which is also taken where this is left out, keeps them out of the project.
     pub keys: Option<String>,
+    /// Works without keys: whoever may read the queue then reads the records, and whoever may write to it decides what workers send.
+    #[serde(default)]
+    pub unencrypted: bool,
     /// What the names of queues and keys begin with: several installations share services by different ones.
     #[serde(default = "default_prefix")]
     pub prefix: String,

@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod load;
 mod schedule;
+mod secrets;
 mod yaml;
 
 pub use check::{Fields, ResolvedSync, check_catalog, resolve};
@@ -14,4 +15,5 @@ pub use config::{
 };
 pub use load::{Model, Project, Sync};
 pub use schedule::Schedule;
+pub use secrets::check_secrets;
 pub use yaml::{Document, Problem};

@@ -7,7 +7,9 @@ use outflow_model::cell::Kind;
 use outflow_model::change::{Change, Operation};
 use outflow_model::mapping::{Mapper, SourceColumn};
 use outflow_model::port::ledger::{Problem, RunOptions};
+use outflow_model::table::MASKED;
 use outflow_model::tally::Tally;
+use outflow_model::text::one_line;
 use outflow_snapshot::{
     Detected, Detector, Entry, Header, Rules, Sink, SnapshotError, SnapshotReader, SnapshotWriter, SpoolReader,
     SpoolWriter,
@@ -17,7 +19,7 @@ use tracing::info_span;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::EngineError;
-use super::partition::{NAMED, Partition, Planned, duplicate, faulty, invalid};
+use super::partition::{KEY, NAMED, Partition, Planned, duplicate, faulty, invalid};
 use super::plan_file::PlanWriter;
 use crate::project::{ResolvedSync, RetryRejected};
 
@@ -136,6 +138,10 @@ pub(super) fn draft(
     let mut planned = partition.finish()?;
     problems.append(&mut planned.problems);
     problems.truncate(NAMED);
+    let is_hidden = sync.hides_keys();
+    for problem in &mut problems {
+        problem.key = if is_hidden { MASKED.to_owned() } else { one_line(&problem.key, KEY).into_owned() };
+    }
     planned.problems = problems;
     let known = detected.missing + detected.extracted.saturating_sub(detected.adds + detected.invalid);
     let tally = tally(&detected, &planned);

@@ -8,12 +8,13 @@ use outflow_model::port::ledger::{Chunk, Closing, Problem, Run};
 use outflow_model::run::RunState;
 use outflow_model::table::Table;
 use outflow_model::tally::Tally;
+use outflow_model::text::one_line;
 use outflow_model::wire::unpack;
 use outflow_snapshot::{Fold, Header, Learned, SnapshotReader};
 use tracing::info;
 
 use super::figures::count_ended;
-use super::partition::NAMED;
+use super::partition::{KEY, NAMED};
 use super::plan_file::read_frame;
 use super::{Engine, EngineError, Finished, Start};
 
@@ -159,7 +160,7 @@ fn problem(chunk: &Chunk, row: u32, status: Status, table: &Table, aborted: bool
     });
     Problem {
         change: Some(chunk.change),
-        key: table.identity_text(row as usize),
+        key: one_line(&table.shown_identity(row as usize), KEY).into_owned(),
         status: Some(status),
         chunk: Some(chunk.number),
         refusal,

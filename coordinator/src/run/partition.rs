@@ -9,7 +9,7 @@ use outflow_model::mapping::{Mapper, SourceColumn};
 use outflow_model::merge::Merged;
 use outflow_model::outcome::Refusal;
 use outflow_model::port::ledger::{Chunk, Problem};
-use outflow_model::table::{Field, NullPolicy, Table};
+use outflow_model::table::{Field, MASKED, NullPolicy, Table};
 use outflow_model::wire::pack;
 use outflow_snapshot::{Entry, decode_key, key_text};
 
@@ -21,6 +21,8 @@ use super::plan_file::{Index, PlanWriter};
 const CHUNK_BYTES: usize = 32 * 1024 * 1024;
 /// Samples of a plan that are kept for showing.
 const SAMPLES: usize = 5;
+/// A key is named with so many characters at most.
+pub(super) const KEY: usize = 500;
 /// Problems that are named; all are counted.
 pub(super) const NAMED: usize = 1_000;
 
@@ -29,8 +31,11 @@ pub(super) const NAMED: usize = 1_000;
 pub struct Sample {
     /// The row's change.
     pub change: Change,
-    /// What addresses the record.
+    /// What addresses the record; sensitive values masked.
     pub key: String,
+    /// What addresses the record, for asking the destination about it; never shown.
+    #[serde(skip)]
+    pub address: String,
     /// Field and value, as they will be sent; sensitive values masked.
     pub fields: Vec<(String, String)>,
 }
@@ -248,9 +253,10 @@ impl<'a> Partition<'a> {
         let known = self.samples.iter().filter(|sample| sample.change == change).count();
         for row in 0..(table.rows as usize).min(SAMPLES.saturating_sub(known)) {
             let value =
-                |field: &Field| if field.sensitive { "***".to_owned() } else { field.column.cell(row).to_text() };
+                |field: &Field| if field.sensitive { MASKED.to_owned() } else { field.column.cell(row).to_text() };
             let fields = table.fields.iter().map(|field| (field.path.clone(), value(field))).collect();
-            self.samples.push(Sample { change, key: table.identity_text(row), fields });
+            let (key, address) = (table.shown_identity(row), table.identity_text(row));
+            self.samples.push(Sample { change, key, address, fields });
         }
     }
 

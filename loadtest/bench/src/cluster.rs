@@ -78,7 +78,7 @@ pub(crate) async fn state(services: &Services, project: &Path) -> Result<Shared>
     let (server, _) = services.postgres.rsplit_once('/').context("a database in the URL")?;
     let ledger = format!("{server}/{name}");
     let text = format!(
-        "state:\n  shared:\n    ledger: {ledger}\n    queue: {}\n    limiter: {}\n    store: file://{}\n    prefix: {name}\n",
+        "state:\n  shared:\n    ledger: {ledger}\n    queue: {}\n    limiter: {}\n    store: file://{}\n    prefix: {name}\n    unencrypted: true\n",
         services.rabbitmq,
         services.redis,
         project.join("store").display(),

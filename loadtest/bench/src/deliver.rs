@@ -22,7 +22,7 @@ use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::{Outgoing, Queue};
 use outflow_model::table::{Field, NullPolicy, Table};
 use outflow_model::wire::{AccountV1, ChunkV1, ReportV1, VERSION, pack};
-use outflow_worker::{Accounts, Keyring, Worker, serve};
+use outflow_worker::{Accounts, Keyring, Proxies, Worker, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -149,7 +149,7 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
         .collect::<Result<_>>()?;
     let secrets = Arc::new(|_: outflow_model::secret::Reference<'_>| Ok("t".to_owned()));
     let vault = Arc::new(FileVault::new(folder.path()));
-    let accounts = Accounts::new(Keyring { secrets, vault });
+    let accounts = Accounts::new(Keyring { secrets, vault, proxies: Proxies::default() });
     let worker = Arc::new(Worker::new("bench".to_owned(), accounts, queue.clone(), limiter, clock));
     let (began, (before, _)) = (Instant::now(), so_far()?);
     let serving = tokio::spawn(serve(worker, lane.clone(), AT_ONCE as u32));
@@ -181,6 +181,9 @@ fn chunk(run: &RunId, number: u32, table: &Table) -> Result<ChunkV1> {
             base_url: Some(format!("http://127.0.0.1:{PORT}")),
             settings: BTreeMap::from([("token".to_owned(), "t".to_owned())]),
             allow_private_addresses: true,
+            allow_plain_http: false,
+            proxy: None,
+            ca: None,
             timeout_ms: 60_000,
             limits: Limits::default(),
         },

@@ -37,11 +37,12 @@ async fn write_project(folder: &Path, services: &Services, syncs: &[Sync<'_>], l
     for name in ["models", "syncs"] {
         std::fs::create_dir_all(folder.join(name))?;
     }
+    std::fs::write(folder.join("token"), "t")?;
     let state = cluster::state(services, folder).await?.text;
     let mut destinations = std::collections::BTreeMap::new();
     for Sync { name, portal, destination, rows, more } in syncs {
         let text = format!(
-            "  {destination}:\n    type: hubspot\n    base_url: {}\n    allow_private_addresses: true\n    settings: {{ token: t }}\n    \
+            "  {destination}:\n    type: hubspot\n    base_url: {}\n    allow_private_addresses: true\n    settings: {{ token: \"${{file:token}}\" }}\n    \
              timeout_seconds: 30\n    {limits}\n",
             portal.url()
         );

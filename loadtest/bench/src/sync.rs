@@ -47,11 +47,12 @@ pub(crate) fn write_project(folder: &Path, postgres: &str, port: u16, destinatio
     for name in ["models", "syncs"] {
         std::fs::create_dir_all(folder.join(name))?;
     }
+    std::fs::write(folder.join("token"), "t")?;
     std::fs::write(
         folder.join("outflow.yml"),
         format!(
             "version: 1\nsources:\n  pg: {{ type: postgres, url: '{postgres}' }}\ndestinations:\n  crm:\n    type: hubspot\n    \
-             base_url: http://127.0.0.1:{port}\n    allow_private_addresses: true\n    settings: {{ token: t }}\n    {destination}\n{state}"
+             base_url: http://127.0.0.1:{port}\n    allow_private_addresses: true\n    settings: {{ token: \"${{file:token}}\" }}\n    {destination}\n{state}"
         ),
     )?;
     std::fs::write(

@@ -41,3 +41,23 @@ impl StateLock {
         Ok(Self { _file: file })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_is_held_by_one_at_a_time() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let held = StateLock::try_take(folder.path())?;
+        assert!(held.is_some());
+        assert!(StateLock::try_take(folder.path())?.is_none(), "two hold it");
+        let (path, (sender, taken)) = (folder.path().to_owned(), std::sync::mpsc::channel());
+        let waits = std::thread::spawn(move || sender.send(StateLock::take(&path).is_ok()));
+        assert!(taken.recv_timeout(std::time::Duration::from_millis(200)).is_err(), "it did not wait");
+        drop(held);
+        assert_eq!(taken.recv(), Ok(true));
+        waits.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+        Ok(())
+    }
+}

@@ -22,4 +22,5 @@ pub mod secret;
 pub mod suggest;
 pub mod table;
 pub mod tally;
+pub mod text;
 pub mod wire;

@@ -52,6 +52,15 @@ pub fn expand(text: &str, resolve: impl Fn(Reference<'_>) -> Result<String, Stri
     Ok(out)
 }
 
+/// The references in `text`; those that [`expand`] would refuse are left out.
+pub fn references(text: &str) -> impl Iterator<Item = Reference<'_>> {
+    text.split("${").skip(1).filter_map(|part| match part.split_once('}')?.0.split_once(':')? {
+        ("env", name) => Some(Reference::Env(name)),
+        ("file", path) => Some(Reference::File(path)),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +76,8 @@ mod tests {
         assert!(expand("${env:NONE}", resolve).is_err());
         assert!(expand("${vault:x}", resolve).is_err());
         assert!(expand("${env:USER", resolve).is_err());
+        let found: Vec<_> = references("a${env:A}${file:/b}c${vault:x}${env:").collect();
+        assert_eq!(found, [Reference::Env("A"), Reference::File("/b")]);
         assert_eq!(format!("{:?}", Secret::new("x".to_owned())), "Secret(…)");
     }
 }

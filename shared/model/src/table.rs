@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::cell::{Cell, write_json_string};
 use crate::column::Column;
 
+/// What stands in for a value that must not be shown.
+pub const MASKED: &str = "***";
+
 /// What is sent where a value is null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -95,6 +98,12 @@ impl Table {
             field.column.cell(row).write_text(&mut out);
         }
         out
+    }
+
+    /// As [`Self::identity_text`], for people: sensitive values masked.
+    pub fn shown_identity(&self, row: usize) -> String {
+        let shown = |field: &Field| if field.sensitive { MASKED.to_owned() } else { field.column.cell(row).to_text() };
+        self.identity_fields().iter().map(shown).collect::<Vec<_>>().join(" ")
     }
 
     /// The destination's id of record `row`, where known.

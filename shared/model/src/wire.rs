@@ -54,6 +54,12 @@ pub struct AccountV1 {
     pub settings: BTreeMap<String, String>,
     /// Whether it may be on this machine or in a private network.
     pub allow_private_addresses: bool,
+    /// Whether credentials may go there over http://.
+    pub allow_plain_http: bool,
+    /// The proxy on the way there, where not the worker's usual one; secrets as references.
+    pub proxy: Option<String>,
+    /// Authorities in PEM that are trusted beside the worker's own.
+    pub ca: Option<String>,
     /// A request is given up after so many milliseconds.
     pub timeout_ms: u64,
     /// What the account allows.
@@ -369,6 +375,9 @@ mod tests {
                 base_url: Some("https://crm.example.com".to_owned()),
                 settings: BTreeMap::from([("token".to_owned(), "${env:TOKEN}".to_owned())]),
                 allow_private_addresses: false,
+                allow_plain_http: false,
+                proxy: None,
+                ca: None,
                 timeout_ms: 60_000,
                 limits: Limits { daily: Some(5), ..Limits::default() },
             },

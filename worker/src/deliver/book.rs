@@ -9,8 +9,12 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::table::Table;
 use outflow_model::wire::{ChunkV1, Next, ReportV1, RowRefusal};
 
+use crate::account::Account;
+use crate::mask::Mask;
+
 /// Outcomes so far, and the records that are to be sent again.
 pub(super) struct Book<'a> {
+    account: &'a Account,
     chunk: &'a ChunkV1,
     table: &'a Table,
     /// The report as far as it goes; refusals and record ids are put in at its end.
@@ -25,11 +29,16 @@ pub(super) struct Book<'a> {
     pub(super) smaller: bool,
     /// Records that were given their one more try.
     retried: BTreeSet<u32>,
+    /// Records of the batch under way, and what must not be shown of any of them.
+    batch: (BTreeSet<u32>, Mask),
+    /// The last text that was masked: a refusal of a whole batch is noted for each of its records.
+    last: Option<(Refusal, Refusal)>,
 }
 
 impl<'a> Book<'a> {
-    pub(super) fn new(chunk: &'a ChunkV1, table: &'a Table) -> Self {
+    pub(super) fn new(account: &'a Account, chunk: &'a ChunkV1, table: &'a Table) -> Self {
         Self {
+            account,
             chunk,
             table,
             report: ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Done),
@@ -39,6 +48,8 @@ impl<'a> Book<'a> {
             class: ErrorClass::Backoff,
             smaller: false,
             retried: BTreeSet::new(),
+            batch: Default::default(),
+            last: None,
         }
     }
 
@@ -61,6 +72,7 @@ impl<'a> Book<'a> {
 
     /// Takes the outcomes of records in, one each.
     pub(super) fn done(&mut self, rows: &[u32], outcomes: Vec<Outcome>) {
+        self.begin(rows);
         if outcomes.len() != rows.len() {
             let message = format!("{} outcomes for {} records", outcomes.len(), rows.len());
             let refusal = Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message };
@@ -111,25 +123,38 @@ impl<'a> Book<'a> {
         self.note(rows, refusal);
     }
 
-    /// Remembers why records did not succeed (yet), with sensitive values masked.
+    /// Remembers why records did not succeed (yet), with the sensitive values of all records that were sent with them masked: a
+    /// destination may say of one what another holds.
     pub(super) fn note(&mut self, rows: &[u32], refusal: &Refusal) {
-        for row in rows {
-            let refusal = Refusal { message: self.masked(*row, &refusal.message), ..refusal.clone() };
-            self.refusals.insert(*row, refusal);
-        }
+        self.begin(rows);
+        let refusal = self.discreet_of_batch(refusal);
+        self.refusals.extend(rows.iter().map(|row| (*row, refusal.clone())));
     }
 
     /// What stops a delivery of these records, with their sensitive values masked.
-    pub(super) fn discreet(&self, rows: &[u32], refusal: Refusal) -> Refusal {
-        let message = rows.iter().fold(refusal.message, |message, row| self.masked(*row, &message));
-        Refusal { message, ..refusal }
+    pub(super) fn discreet(&mut self, rows: &[u32], refusal: Refusal) -> Refusal {
+        self.begin(rows);
+        self.discreet_of_batch(&refusal)
     }
 
-    fn masked(&self, row: u32, message: &str) -> String {
-        let sensitive = self.table.fields.iter().filter(|field| field.sensitive);
-        sensitive
-            .map(|field| field.column.cell(row as usize).to_text())
-            .filter(|value| !value.is_empty())
-            .fold(message.to_owned(), |message, value| message.replace(&value, "***"))
+    /// These records are sent together, unless they are part of those that were.
+    fn begin(&mut self, rows: &[u32]) {
+        if !rows.iter().all(|row| self.batch.0.contains(row)) {
+            self.batch = (rows.iter().copied().collect(), Mask::of(self.table, rows.iter().copied()));
+            self.last = None;
+        }
+    }
+
+    fn discreet_of_batch(&mut self, refusal: &Refusal) -> Refusal {
+        if let Some((told, known)) = &self.last
+            && told == refusal
+        {
+            return known.clone();
+        }
+        let masked = |text: &str| self.batch.1.apply(text);
+        let masked = Refusal { code: masked(&refusal.code), message: masked(&refusal.message), ..refusal.clone() };
+        let known = self.account.discreet(&masked);
+        self.last = Some((refusal.clone(), known.clone()));
+        known
     }
 }

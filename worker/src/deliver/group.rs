@@ -70,7 +70,7 @@ impl Delivery<'_> {
                 }
                 Ok(Step::Send { request, state, checkpoint }) => {
                     let now = self.tools.clock.now() / 1_000_000;
-                    let added = match account.credentials.add(&account.transport, &request, now).await {
+                    let mut added = match self.authorise(now).await? {
                         Ok(added) => added,
                         // Each other group would only ask for one again.
                         Err(NoToken::Later(reason)) => {
@@ -95,7 +95,7 @@ impl Delivery<'_> {
                             slot = self.permit_anew(slot, rows.len(), request.cost).await?;
                         }
                     }
-                    let answer = self.send(&request, &added, slot).await?;
+                    let answer = self.send(&request, &mut added, slot).await?;
                     match answer {
                         Ok(response) => {
                             answered = true;

@@ -120,7 +120,7 @@ impl<'a> Delivery<'a> {
             chunk,
             holder,
             table,
-            book: Book::new(chunk, table),
+            book: Book::new(account, chunk, table),
             intents: 0,
             held: None,
             // What jobs left over goes in smaller ones.

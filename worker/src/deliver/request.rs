@@ -15,8 +15,9 @@ use tracing::{Instrument, Span, info_span, warn};
 
 use super::{Delivery, Stop, Tools};
 use crate::account::Account;
+use crate::auth::NoToken;
 use crate::figures;
-use crate::transport::{Added, NoAnswer};
+use crate::transport::{ANSWER_CAP, Added, BULK_ANSWER_CAP, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
 pub(super) const HOLD: Micros = 30_000_000;
@@ -122,6 +123,22 @@ impl Delivery<'_> {
         }
     }
 
+    /// What credentials add to a request. A login is permitted as every request is: it leaves only while the run's gate is open
+    /// and this delivery holds the chunk, and it counts.
+    pub(super) async fn authorise(&mut self, now: i64) -> Result<Result<Added, NoToken>, Stop> {
+        let account = self.account;
+        if !account.credentials.must_log_in().await {
+            return Ok(account.credentials.add(&account.transport, now).await);
+        }
+        let mut slot = self.permit(0, 1, HOLD).await?;
+        slot.leave();
+        let added = account.credentials.add(&account.transport, now).await;
+        if let Err(error) = slot.end(Ended::Sent).await {
+            warn!(%error, "A login's place could not be given back");
+        }
+        Ok(added)
+    }
+
     fn span(&self, request: &Request) -> Span {
         info_span!(
             "request",
@@ -146,13 +163,15 @@ impl Delivery<'_> {
     pub(super) async fn send(
         &mut self,
         request: &Request,
-        added: &Added,
+        added: &mut Added,
         mut slot: Slot,
     ) -> Result<Result<Response, NoAnswer>, Stop> {
         let span = if self.book.report.requests < RECORDED { self.span(request) } else { Span::none() };
         let began = Instant::now();
         slot.leave();
-        let sent = self.account.transport.send(request, added).instrument(span.clone()).await;
+        self.account.credentials.sign(added, request, self.tools.clock.now() / 1_000_000);
+        let cap = if self.chunk.bulk { BULK_ANSWER_CAP } else { ANSWER_CAP };
+        let sent = self.account.transport.send(request, added, cap).instrument(span.clone()).await;
         let sent = sent.map(|response| Response { arrived: self.tools.clock.now(), ..response });
         let lane = self.account.name.clone();
         histogram!("outflow_api_request_seconds", "lane" => lane.clone()).record(began.elapsed());

@@ -64,7 +64,7 @@ fn plan() -> Plan {
         sync: "object: contacts\nmode: mirror\nremove: archive\nguard: { max_removes_percent: 100 }\ndelivery: { chunk_rows: 50, tries: 20 }\n\
                mapping:\n  email: email\n  firstname: name\n"
             .to_owned(),
-        destination: "    type: hubspot\n    settings: { token: t }\n    timeout_seconds: 2\n    concurrency: 2\n    limits: {}\n"
+        destination: "    type: hubspot\n    settings: { token: \"${file:token}\" }\n    timeout_seconds: 2\n    concurrency: 2\n    limits: {}\n"
             .to_owned(),
     }
 }

@@ -70,6 +70,7 @@ pub(super) fn lint(manifest: &Manifest) -> Vec<String> {
             }
         }
     }
+    problems.extend(super::secrets::lint(manifest));
     problems.sort();
     problems.dedup();
     problems

@@ -9,6 +9,7 @@ mod interpret;
 mod lint;
 mod pick;
 mod render;
+mod secrets;
 mod wait;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,131 @@
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use outflow_model::port;
+use outflow_model::port::vault::Exchange;
+use outflow_model::secret::Secret;
+
+use super::*;
+
+struct NoVault;
+
+#[async_trait]
+impl Vault for NoVault {
+    async fn kept(&self, _: &str, _: &str) -> port::Result<Option<Secret>> {
+        Ok(None)
+    }
+
+    async fn keep(&self, _: &str, _: &str, _: &Secret) -> port::Result<()> {
+        Ok(())
+    }
+
+    async fn exchange(&self, _: &str, _: &str, _: Option<&Secret>) -> port::Result<Exchange> {
+        Err(port::PortError::new(port::Trouble::Unavailable, "no vault"))
+    }
+}
+
+/// A place of secrets with one in it, which can be changed.
+fn keys(secret: &str) -> (Keyring, Arc<Mutex<Result<String, String>>>) {
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let place = Arc::new(Mutex::new(Ok(secret.to_owned())));
+    let shown = place.clone();
+    let secrets: Secrets = Arc::new(move |_| shown.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    (Keyring { secrets, vault: Arc::new(NoVault), proxies: Proxies::default() }, place)
+}
+
+fn hubspot() -> AccountV1 {
+    AccountV1 {
+        name: "crm".to_owned(),
+        kind: "hubspot".to_owned(),
+        manifest: None,
+        base_url: None,
+        settings: BTreeMap::from([("token".to_owned(), "${env:TOKEN}".to_owned())]),
+        allow_private_addresses: false,
+        allow_plain_http: false,
+        proxy: None,
+        ca: None,
+        timeout_ms: 1_000,
+        limits: Limits::default(),
+    }
+}
+
+#[test]
+fn a_secret_that_cannot_be_sent_is_told_by_its_setting_and_never_by_its_value() {
+    for (secret, told) in [
+        ("s3cret\n", "`token` holds a line break"),
+        ("s3\r\ncret", "`token` holds a line break"),
+        ("s3\0cret", "`token` holds a control character"),
+        ("s3crét", "`token` holds a character that no header can hold"),
+        (" s3cret", "`token` begins or ends with a blank"),
+        ("", "`token` is empty"),
+        ("  ", "`token` is empty"),
+    ] {
+        let reason = Account::open(&hubspot(), &keys(secret).0).err().map(|error| error.to_string());
+        let reason = reason.unwrap_or_default();
+        assert!(reason.contains(told) && !reason.contains("cret"), "{secret:?}: {reason}");
+    }
+    assert!(Account::open(&hubspot(), &keys("s3cret").0).is_ok());
+}
+
+#[test]
+fn a_secret_is_read_again_once_it_was_refused() -> Result<(), AccountError> {
+    let (keys, place) = keys("old-secret");
+    let accounts = Accounts::new(keys);
+    let put = |secret: Result<&str, &str>| {
+        let secret = secret.map(str::to_owned).map_err(str::to_owned);
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = secret;
+    };
+    let old = accounts.get(&hubspot())?;
+    assert!(!accounts.refused(&old), "nothing has changed");
+    let same = accounts.get(&hubspot())?;
+    assert!(Arc::ptr_eq(&old, &same), "connections and tokens of an account that stays as it is stay");
+    put(Ok("new-secret"));
+    assert!(Arc::ptr_eq(&old, &accounts.get(&hubspot())?), "it was read a moment ago");
+    assert!(accounts.refused(&old), "it is another now");
+    let new = accounts.get(&hubspot())?;
+    assert_eq!(new.credentials.value("token"), "new-secret");
+    // The delivery that was under way with the old one hears of it, too.
+    assert!(accounts.refused(&old) && !accounts.refused(&new));
+    put(Err("The secret file is gone."));
+    assert!(accounts.get(&hubspot()).is_err_and(|error| error.reason.contains("gone")), "it was refused, and is gone");
+    Ok(())
+}
+
+#[test]
+fn a_secret_is_read_again_every_minute_and_one_that_is_moved_is_used_on() -> Result<(), AccountError> {
+    let (keys, place) = keys("old-secret");
+    let accounts = Accounts::new(keys);
+    let old = accounts.get(&hubspot())?;
+    let a_minute_passes = || {
+        let mut open = accounts.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for known in open.values_mut() {
+            known.read = known.read.and_then(|read| read.checked_sub(READ_AGAIN));
+        }
+    };
+    *place.lock().unwrap_or_else(PoisonError::into_inner) = Err("It is gone.".to_owned());
+    a_minute_passes();
+    assert!(Arc::ptr_eq(&old, &accounts.get(&hubspot())?));
+    *place.lock().unwrap_or_else(PoisonError::into_inner) = Ok("new-secret".to_owned());
+    a_minute_passes();
+    assert_eq!(accounts.get(&hubspot())?.credentials.value("token"), "new-secret");
+    Ok(())
+}
+
+#[test]
+fn a_refusal_repeats_no_secret_and_stays_on_one_line() -> Result<(), AccountError> {
+    let account = Account::open(&hubspot(), &keys("s3cret+token/1").0)?;
+    let message =
+        "bad token s3cret+token/1\u{0}\n\u{1b}[2J, of ?key=s3cret%2Btoken%2F1 ".to_owned() + &"x".repeat(5_000);
+    let refusal = account.discreet(&Refusal::rejected("S3CRET+token/1", message));
+    assert!(refusal.message.starts_with("bad token ***\\u{0}\\n\\u{1b}[2J, of ?key=*** xxx"), "{}", refusal.message);
+    assert!(refusal.message.chars().count() < 2_100 && refusal.code == "***", "{refusal:?}");
+    Ok(())
+}
+
+#[test]
+fn credentials_are_not_sent_over_http_unless_that_is_meant() {
+    let open = AccountV1 { base_url: Some("http://api.example.com".to_owned()), ..hubspot() };
+    let told = Account::open(&open, &keys("s3cret").0).err().map(|error| error.reason).unwrap_or_default();
+    assert!(told.contains("allow_plain_http"), "{told}");
+    assert!(Account::open(&AccountV1 { allow_plain_http: true, ..open }, &keys("s3cret").0).is_ok());
+}
