@@ -8,6 +8,7 @@ mod modes;
 mod salesforce;
 mod together;
 mod upkeep;
+mod values;
 mod warehouse;
 
 use outflow_tests::{Case, Mode, Need};
@@ -51,6 +52,9 @@ const CASES: &[Case] = &[
     ("a_manifest_reads_answers_by_position", Need::Nothing, manifests::by_position),
     ("what_is_answered_elsewhere_is_not_sent_twice", Need::Nothing, manifests::elsewhere),
     ("a_refusal_that_repeats_what_is_sensitive_is_masked", Need::Nothing, manifests::discreet),
+    ("identity_is_compared_as_it_is_sent", Need::Nothing, values::identity),
+    ("json_is_checked_and_stays_on_one_line", Need::Nothing, values::json),
+    ("templates_count_exactly_and_keep_null", Need::Nothing, values::templates),
     ("parquet_files_keep_every_type", Need::Nothing, files::parquet),
     ("csv_files_keep_every_type", Need::Nothing, files::csv),
     ("a_column_of_another_type_is_noticed", Need::Nothing, files::retyped),

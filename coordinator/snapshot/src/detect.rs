@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use outflow_model::cell::Kind;
 use outflow_model::change::Change;
 use schemars::JsonSchema;
@@ -160,8 +160,12 @@ pub struct Detected {
     pub selection: Selection,
 }
 
+/// Brings a batch's key columns into the form in which rows are compared, one column each, in their order.
+pub type KeyForm<'a> = Box<dyn Fn(&RecordBatch) -> Result<RecordBatch, SnapshotError> + 'a>;
+
 /// Takes the rows of a model.
-pub struct Detector {
+pub struct Detector<'a> {
+    form: Option<KeyForm<'a>>,
     keys: Hasher,
     rows: Hasher,
     key_columns: Vec<(usize, Kind)>,
@@ -173,13 +177,14 @@ pub struct Detector {
     named: Vec<InvalidRow>,
 }
 
-impl Detector {
+impl<'a> Detector<'a> {
     /// A detector of rows whose `columns` are hashed (kinds by place), keyed by `key` (places; `true` folds case).
     /// About `memory` bytes are held; the rest goes into temporary files in `folder`. `mapping` separates the hashes of
     /// one mapping from those of another.
     pub fn new(columns: &[Kind], key: &[(usize, bool)], mapping: u64, folder: &Path, memory: usize) -> Self {
         let kind = |at: usize| columns.get(at).copied().unwrap_or(Kind::Text);
         Self {
+            form: None,
             keys: Hasher::new(key.iter().map(|(at, fold)| (*at, kind(*at), *fold)), 0),
             rows: Hasher::new(columns.iter().enumerate().map(|(at, kind)| (at, *kind, false)), mapping),
             key_columns: key.iter().map(|(at, _)| (*at, kind(*at))).collect(),
@@ -192,25 +197,39 @@ impl Detector {
         }
     }
 
+    /// Compares keys in the form that `form` brings them into, as columns of `kinds` (`true` folds case).
+    #[must_use]
+    pub fn comparing(mut self, kinds: &[(Kind, bool)], form: KeyForm<'a>) -> Self {
+        self.keys = Hasher::new(kinds.iter().enumerate().map(|(at, (kind, fold))| (at, *kind, *fold)), 0);
+        self.form = Some(form);
+        self
+    }
+
     /// The key hash and the row hash of each row of `batch`.
     pub fn hash(&mut self, batch: &RecordBatch) -> Result<(&[u128], &[u128]), SnapshotError> {
+        self.hash_both(batch)?;
+        Ok((&self.key_hashes, &self.row_hashes))
+    }
+
+    /// Hashes keys and rows, and gives back the key columns as they are compared.
+    fn hash_both(&mut self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, SnapshotError> {
         self.key_hashes.clear();
         self.row_hashes.clear();
-        self.keys.hash(batch, &mut self.key_hashes)?;
         self.rows.hash(batch, &mut self.row_hashes)?;
-        Ok((&self.key_hashes, &self.row_hashes))
+        if let Some(form) = &self.form {
+            let keys = form(batch)?;
+            self.keys.hash(&keys, &mut self.key_hashes)?;
+            return Ok(keys.columns().to_vec());
+        }
+        self.keys.hash(batch, &mut self.key_hashes)?;
+        Ok(self.key_columns.iter().filter_map(|(at, _)| batch.columns().get(*at).cloned()).collect())
     }
 
     /// Takes the next rows. Those of `faulty`, ascending, have a value that the source could not give exactly: they are invalid,
     /// and their keys count as present. The caller names them.
     pub fn push(&mut self, batch: &RecordBatch, faulty: &[u32]) -> Result<(), SnapshotError> {
-        self.hash(batch)?;
-        let nullable: Vec<_> = self
-            .key_columns
-            .iter()
-            .filter_map(|(at, _)| batch.columns().get(*at))
-            .filter(|array| array.null_count() > 0)
-            .collect();
+        let mut nullable = self.hash_both(batch)?;
+        nullable.retain(|array| array.null_count() > 0);
         let mut faulty = faulty.iter().map(|row| *row as usize).peekable();
         for (row, (key, hash)) in self.key_hashes.iter().zip(&self.row_hashes).enumerate() {
             let is_faulty = faulty.next_if_eq(&row).is_some();

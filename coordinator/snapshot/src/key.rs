@@ -5,6 +5,7 @@ use arrow_array::types::{Date32Type, Float64Type, Int64Type, Time64MicrosecondTy
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use outflow_model::cell::{Cell, Kind};
 use outflow_model::column::Column;
+use outflow_model::table::join;
 
 /// The value of `row` in `array`, which carries `kind`.
 pub fn cell(array: &ArrayRef, kind: Kind, row: usize) -> Cell<'_> {
@@ -24,26 +25,34 @@ pub fn cell(array: &ArrayRef, kind: Kind, row: usize) -> Cell<'_> {
             array.as_primitive_opt::<TimestampMicrosecondType>().map(|array| Cell::TimestampTz(array.value(row)))
         }
         Kind::Decimal => array.as_string_opt::<i32>().map(|array| Cell::Decimal(array.value(row))),
-        Kind::Json => array.as_string_opt::<i32>().map(|array| Cell::Json(array.value(row))),
+        Kind::Json => array.as_string_opt::<i32>().map(|array| Cell::json(array.value(row))),
         Kind::Text | Kind::Bytes => array.as_string_opt::<i32>().map(|array| Cell::Text(array.value(row))),
     };
     found.unwrap_or(Cell::Null)
 }
 
-/// Appends the key of `row`: each value's length and its text, numbers and times as their digits.
+/// Marks the length of a value that is kept as JSON.
+const JSON: u32 = 1 << 31;
+
+/// Appends the key of `row`: each value's length and its text, numbers and times as their digits, JSON as it is.
 pub fn encode_key(batch: &RecordBatch, columns: &[(usize, Kind)], row: usize, out: &mut Vec<u8>) {
     let mut text = String::new();
     for (at, kind) in columns {
         text.clear();
+        let mut mark = 0;
         if let Some(array) = batch.columns().get(*at) {
             match cell(array, *kind, row) {
                 Cell::Date(value) | Cell::Time(value) | Cell::Timestamp(value) | Cell::TimestampTz(value) => {
                     text = value.to_string();
                 }
+                Cell::Json(json) => {
+                    text.push_str(json);
+                    mark = JSON;
+                }
                 cell => cell.write_text(&mut text),
             }
         }
-        out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(text.len() as u32 | mark).to_le_bytes());
         out.extend_from_slice(text.as_bytes());
     }
 }
@@ -51,7 +60,7 @@ pub fn encode_key(batch: &RecordBatch, columns: &[(usize, Kind)], row: usize, ou
 /// Adds a key's values to `columns`, one each.
 pub fn decode_key(mut key: &[u8], columns: &mut [Column]) {
     for column in columns {
-        let text = split(&mut key);
+        let (text, _) = split(&mut key);
         match column.kind() {
             Kind::Bool => column.push_int(i64::from(text == "true")),
             Kind::Int | Kind::Date | Kind::Time | Kind::Timestamp | Kind::TimestampTz => {
@@ -63,24 +72,59 @@ pub fn decode_key(mut key: &[u8], columns: &mut [Column]) {
     }
 }
 
-/// The key as users read it: its values, separated by a space.
+/// The key as users read it: its value, or its values as [`join`] writes them.
 pub fn key_text(mut key: &[u8]) -> String {
-    let mut out = String::new();
+    let mut texts = Vec::new();
     while !key.is_empty() {
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        out.push_str(split(&mut key));
+        let (text, is_json) = split(&mut key);
+        texts.push(if is_json { Cell::Json(text).to_text() } else { text.to_owned() });
     }
-    out
+    join(&texts)
 }
 
-fn split<'a>(key: &mut &'a [u8]) -> &'a str {
+/// The next value of a key, and whether it is JSON.
+fn split<'a>(key: &mut &'a [u8]) -> (&'a str, bool) {
     let Some((length, rest)) = key.split_first_chunk::<4>() else {
         *key = &[];
-        return "";
+        return ("", false);
     };
-    let (text, rest) = rest.split_at(rest.len().min(u32::from_le_bytes(*length) as usize));
+    let length = u32::from_le_bytes(*length);
+    let (text, rest) = rest.split_at(rest.len().min((length & !JSON) as usize));
     *key = rest;
-    std::str::from_utf8(text).unwrap_or_default()
+    (std::str::from_utf8(text).unwrap_or_default(), length & JSON != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{Int64Array, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn keys_of_several_values_read_back_and_never_look_alike() -> Result<(), Box<dyn std::error::Error>> {
+        let one = StringArray::from(vec!["a b", "a"]);
+        let two = StringArray::from(vec!["\"c\"", "\"b c\""]);
+        let batch = RecordBatch::try_from_iter([
+            ("one", Arc::new(one) as ArrayRef),
+            ("two", Arc::new(two)),
+            ("three", Arc::new(Int64Array::from(vec![1, 2]))),
+        ])?;
+        let kinds = [Kind::Text, Kind::Json, Kind::Int];
+        let mut texts = Vec::new();
+        for row in 0..2 {
+            let mut key = Vec::new();
+            let columns: Vec<_> = kinds.iter().copied().enumerate().collect();
+            encode_key(&batch, &columns, row, &mut key);
+            let mut read = kinds.map(Column::new);
+            decode_key(&key, &mut read);
+            for (column, (at, kind)) in read.iter().zip(columns) {
+                assert_eq!(column.cell(0), cell(batch.column(at), kind, row));
+            }
+            texts.push(key_text(&key));
+        }
+        assert_eq!(texts, ["\"a b\" c 1", "a \"b c\" 2"]);
+        Ok(())
+    }
 }

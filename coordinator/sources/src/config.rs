@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use outflow_model::cell::Kind;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A source, by its `type`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SourceConfig {
     /// Parquet, CSV or NDJSON files.
@@ -20,7 +20,7 @@ pub enum SourceConfig {
 }
 
 /// PostgreSQL.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
     /// `postgres://user:password@host:port/database?sslmode=verify-full`; keep the password in `${env:…}` or `${file:…}`.
@@ -35,7 +35,7 @@ const fn default_timeout() -> u32 {
 }
 
 /// A SQLite database file.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SqliteConfig {
     /// The file, from the project's folder.
@@ -43,7 +43,7 @@ pub struct SqliteConfig {
 }
 
 /// Files in a folder.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilesConfig {
     /// The folder that models name files in, from the project's folder.
@@ -63,7 +63,7 @@ const fn default_delimiter() -> char {
 }
 
 /// A file's format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FileFormat {
     /// Apache Parquet.

@@ -3,7 +3,7 @@
 use outflow_destinations::manifest::BulkSpec;
 use outflow_destinations::{Manifest, catalog};
 use outflow_model::change::{Change, Operation};
-use outflow_model::mapping::{Mapper, Mapping, Origin, SourceColumn};
+use outflow_model::mapping::{Mapper, Mapping, Origin, SourceColumn, canonical};
 use outflow_model::mode::{Mode, Removal};
 use outflow_model::suggest::did_you_mean;
 use outflow_model::wire::AccountV1;
@@ -80,16 +80,32 @@ impl ResolvedSync {
 
     /// The mapping's text, of which the row hashes' seed is made.
     pub fn mapping_text(&self) -> String {
-        let mapping = serde_json::to_string(&self.config.mapping).unwrap_or_default();
-        format!("{mapping}\n{:?}\n{:?}", self.identity, self.key)
+        canonical(&self.config.mapping, &self.identity, &self.key)
     }
 
     /// The text of every setting that a plan depends on.
     pub fn settings_text(&self) -> String {
         let SyncConfig { object, mode, append, delivery, .. } = &self.config;
-        let account = (&self.account.name, &self.account.kind);
-        let parts = (&self.source, &self.query, object, mode, append, self.removal, delivery.bulk, account);
-        format!("{parts:?}\n{}", self.mapping_text())
+        let (query, text) = match &self.query {
+            Query::Sql(sql) => ("sql", sql),
+            Query::Files(files) => ("files", files),
+        };
+        let manifest = self.account.manifest.as_deref().map(|text| outflow_snapshot::fingerprint(text.as_bytes()));
+        let mut parts = serde_json::json!({
+            "source": self.source,
+            query: text,
+            "object": object,
+            "mode": mode,
+            "append": append,
+            "removal": self.removal,
+            "bulk": delivery.bulk,
+            "account": self.account.name,
+            "kind": self.account.kind,
+            "manifest": manifest,
+            "base_url": self.account.base_url,
+        });
+        without_nulls(&mut parts);
+        format!("outflow settings 1\n{parts}\n{}", self.mapping_text())
     }
 
     /// Checks the mapping against the model's columns.
@@ -109,6 +125,14 @@ impl ResolvedSync {
             };
             problems.into_iter().map(|p| sync.document.problem(&place(&p.field, p.key), p.reason)).collect()
         })
+    }
+}
+
+/// Takes out what is not set, so that a setting which a later version adds changes nothing for those who do not use it.
+fn without_nulls(value: &mut serde_json::Value) {
+    if let serde_json::Value::Object(members) = value {
+        members.retain(|_, member| !member.is_null());
+        members.values_mut().for_each(without_nulls);
     }
 }
 
@@ -151,8 +175,8 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
         let reason = format!("{} {} can only: {}.", manifest.title, config.object, could.join(", "));
         problems.push(sync.document.problem("remove", reason));
     }
-    let identity = if config.identity.is_empty() { object.identity.clone() } else { config.identity.clone() };
-    let key = model.config.key.columns();
+    let identity = if config.identity.0.is_empty() { object.identity.clone() } else { config.identity.0.clone() };
+    let key = model.config.key.0.clone();
     if key.is_empty() {
         problems.push(model.document.problem("key", "Name at least one column."));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use outflow_model::limit::Limits;
-use outflow_model::mapping::Mapping;
+use outflow_model::mapping::{Mapping, Names};
 use outflow_model::mode::{Append, Mode, Removal};
 use outflow_snapshot::OnUnknown;
 use outflow_sources::SourceConfig;
@@ -147,29 +147,9 @@ pub struct ModelConfig {
     /// The source that it runs against.
     pub source: String,
     /// The column, or the columns, that tell rows apart.
-    pub key: Key,
+    pub key: Names,
     /// For a source of files: a path, a folder or a pattern in place of SQL.
     pub files: Option<String>,
-}
-
-/// One column or several.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Key {
-    /// One column.
-    One(String),
-    /// Several columns.
-    Several(Vec<String>),
-}
-
-impl Key {
-    /// The columns.
-    pub fn columns(&self) -> Vec<String> {
-        match self {
-            Self::One(column) => vec![column.clone()],
-            Self::Several(columns) => columns.clone(),
-        }
-    }
 }
 
 /// A sync.
@@ -191,7 +171,7 @@ pub struct SyncConfig {
     pub append: Append,
     /// The destination fields that address a record, where the object has no usual ones.
     #[serde(default)]
-    pub identity: Vec<String>,
+    pub identity: Names,
     /// Whether rows are the same though their identity differs in case or surrounding blanks; as the object says where
     /// absent.
     pub fold_case: Option<bool>,
@@ -294,7 +274,7 @@ pub enum OnBreach {
 }
 
 /// Whether records go by the destination's bulk interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bulk {
     /// Where the plan is large.

@@ -71,8 +71,11 @@ impl Project {
         }
         for path in files(root, "syncs", &["yml", "yaml"]) {
             let named = named(&path).and_then(|()| read(root, &path));
-            match named.and_then(|text| Document::read(&path.to_string_lossy(), &text, 0)) {
-                Ok((config, document)) => _ = syncs.insert(stem(&path), Sync { config, document }),
+            match named.and_then(|text| Document::read::<SyncConfig>(&path.to_string_lossy(), &text, 0)) {
+                Ok((mut config, document)) => {
+                    document.keep_digits(&mut config.mapping);
+                    syncs.insert(stem(&path), Sync { config, document });
+                }
                 Err(problem) => problems.push(problem),
             }
         }

@@ -10,8 +10,8 @@ mod yaml;
 
 pub use check::{Fields, ResolvedSync, check_catalog, resolve};
 pub use config::{
-    Bulk, DeliveryConfig, DestinationConfig, Guard, Key, ModelConfig, OnBreach, OnMappingChange, Percent,
-    ProjectConfig, RetryRejected, SharedState, StateConfig, SyncConfig,
+    Bulk, DeliveryConfig, DestinationConfig, Guard, ModelConfig, OnBreach, OnMappingChange, Percent, ProjectConfig,
+    RetryRejected, SharedState, StateConfig, SyncConfig,
 };
 pub use load::{Model, Project, Sync};
 pub use schedule::Schedule;

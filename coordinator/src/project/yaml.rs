@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use outflow_model::mapping::Name;
+use outflow_model::mapping::{Mapping, Name};
 use outflow_model::suggest::did_you_mean;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -44,28 +44,55 @@ pub struct Document {
     /// Lines above the YAML.
     above: u64,
     places: BTreeMap<String, (u64, u64)>,
+    /// Numbers as they are written, by field.
+    numbers: BTreeMap<String, String>,
 }
 
 impl Document {
     /// Reads `text`, which begins `above` lines into the file `name`.
     pub fn read<T: DeserializeOwned>(name: &str, text: &str, above: u64) -> Result<(T, Self), Problem> {
-        let mut document = Self { file: name.to_owned(), above, places: BTreeMap::new() };
-        let parsed: T = serde_saphyr::from_str(text).map_err(|error| {
-            let (line, column) = error.location().map_or((0, 0), |at| (at.line() + above, at.column()));
-            let reason = explain(&error.without_snippet().to_string());
-            Problem { file: name.to_owned(), line, column, field: String::new(), reason }
+        let mut document = Self { file: name.to_owned(), above, ..Self::default() };
+        let problem = |(line, column): (u64, u64), reason: String| Problem {
+            file: name.to_owned(),
+            line,
+            column,
+            field: String::new(),
+            reason,
+        };
+        if text.lines().map(str::trim_start).all(|line| line.is_empty() || line.starts_with('#')) {
+            return Err(problem((above + 1, 1), "There is nothing in it yet.".to_owned()));
+        }
+        let parsed: T = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
+            let place = error.location().map_or((0, 0), |at| (at.line() + above, at.column()));
+            problem(place, explain(&error.without_snippet().to_string()))
         })?;
-        if let Ok(tree) = serde_saphyr::from_str::<Tree>(text) {
-            document.index("", &tree);
+        if let Ok(tree) = serde_saphyr::from_str_with_options::<Tree>(text, options()) {
+            document.index("", &tree, text);
         }
         Ok((parsed, document))
     }
 
-    fn index(&mut self, path: &str, tree: &Tree) {
-        for (name, value) in &tree.0 {
+    fn index(&mut self, path: &str, tree: &Tree, text: &str) {
+        for (name, value) in &tree.members {
             let path = if path.is_empty() { name.value.0.clone() } else { format!("{path}.{}", name.value.0) };
             self.places.insert(path.clone(), (name.referenced.line() + self.above, name.referenced.column()));
-            self.index(&path, value);
+            if value.value.is_number {
+                let (line, column) = (value.referenced.line() as usize, value.referenced.column() as usize);
+                let rest =
+                    text.lines().nth(line.saturating_sub(1)).map(|line| line.chars().skip(column.saturating_sub(1)));
+                let number =
+                    rest.into_iter().flatten().take_while(|letter| letter.is_alphanumeric() || "+-.".contains(*letter));
+                self.numbers.insert(path.clone(), number.collect());
+            }
+            self.index(&path, &value.value, text);
+        }
+    }
+
+    /// Gives constants the digits that they are written with: the parser has only the nearest float.
+    pub(crate) fn keep_digits(&self, mapping: &mut Mapping) {
+        for (field, rule) in mapping {
+            let digits = self.numbers.get(&format!("mapping.{field}.constant"));
+            rule.digits = digits.filter(|digits| outflow_model::number::parts(digits).is_some()).cloned();
         }
     }
 
@@ -96,10 +123,22 @@ impl Document {
     }
 }
 
-/// The parser's message on one line, with the nearest valid name where it lists the valid ones.
+/// YAML 1.2, as the JSON Schemas in an editor read it: `no`, `on` and `y` are texts, and so are `01234` and `1_000`.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+    }
+}
+
+/// The parser's message on one line and in plain words, with the nearest valid name where it lists the valid ones.
 fn explain(message: &str) -> String {
     let message = message.lines().next().unwrap_or_default().trim();
     let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+    if let Some(plain) = in_plain_words(message) {
+        return plain;
+    }
     let wrong = message.split('`').nth(1);
     let hint = match (wrong, message.split_once("expected one of ")) {
         (Some(wrong), Some((_, names))) => did_you_mean(wrong, names.split(", ").map(|name| name.trim_matches('`'))),
@@ -108,9 +147,57 @@ fn explain(message: &str) -> String {
     format!("{message}.{hint}")
 }
 
+/// What the parser's own words mean to somebody who writes the file; nothing where they are plain already.
+fn in_plain_words(message: &str) -> Option<String> {
+    let after = |start: &str| message.strip_prefix(start);
+    let says = |words: &str| message.contains(words);
+    Some(if let Some(key) = after("duplicate mapping key: ") {
+        let key = key.split_once(", set ").map_or(key, |(key, _)| key);
+        format!("The key \"{key}\" is there twice; keep one of them.")
+    } else if says("duplicate mapping key") {
+        "A key is there twice; keep one of them.".to_owned()
+    } else if says("multiple YAML documents") {
+        "The file holds several YAML documents; take the line `---` between them out.".to_owned()
+    } else if says("expected sequence start") {
+        "Write a list here: `[one, two]`, or one entry per line after `- `.".to_owned()
+    } else if says("expected mapping start") {
+        "Write names with values here, as `name: value`: no list, and no single value.".to_owned()
+    } else if says("expected string scalar") || says("expected scalar") {
+        "Write a single value here: no list, and no names with values.".to_owned()
+    } else if says("null into string") || says("unit value") {
+        let expected = message.split_once("expected ").map(|(_, expected)| format!(": write {expected}"));
+        format!("The value is empty{}.", expected.unwrap_or_default())
+    } else if let Some(kind) = after("invalid ").filter(|kind| !kind.contains(' ')) {
+        let unsigned = if kind.starts_with('u') { ", from 0 on" } else { "" };
+        match kind {
+            "boolean" => "Write true or false.".to_owned(),
+            "f32" | "f64" | "float" => "Write a number without a unit.".to_owned(),
+            _ => format!("Write a whole number without a unit{unsigned}."),
+        }
+    } else if says("invalid boolean") {
+        "Write true or false.".to_owned()
+    } else if says("unexpected end of input") {
+        "The file ends too early.".to_owned()
+    } else if says("did not find expected ',' or '}'") || says("did not find expected ',' or ']'") {
+        "A comma or the closing bracket is missing. Within `{ }` and `[ ]`, put quotes around a value that has brackets or \
+         commas of its own: `\"${env:NAME}\"`."
+            .to_owned()
+    } else if let Some(field) = after("missing field ") {
+        format!(
+            "{field} is missing here. If it is there, look at its indentation: what belongs together begins in one column."
+        )
+    } else {
+        return None;
+    })
+}
+
 /// The names of all maps in a document, with their places.
 #[derive(Default)]
-struct Tree(Vec<(Spanned<Name>, Tree)>);
+struct Tree {
+    members: Vec<(Spanned<Name>, Spanned<Tree>)>,
+    /// A number that is not a whole one of 64 bits.
+    is_number: bool,
+}
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -130,12 +217,12 @@ impl<'de> Deserialize<'de> for Tree {
                 Ok(Tree::default())
             }
 
-            fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
-                Ok(Tree::default())
+            fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+                Ok(Tree { is_number: i64::try_from(value).is_err(), ..Tree::default() })
             }
 
             fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
-                Ok(Tree::default())
+                Ok(Tree { is_number: true, ..Tree::default() })
             }
 
             fn visit_str<E>(self, _: &str) -> Result<Tree, E> {
@@ -154,7 +241,7 @@ impl<'de> Deserialize<'de> for Tree {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
                 let mut tree = Tree::default();
                 while let Some(entry) = map.next_entry()? {
-                    tree.0.push(entry);
+                    tree.members.push(entry);
                 }
                 Ok(tree)
             }
@@ -188,5 +275,88 @@ mod tests {
         let problem = document.problem("mapping.email", "no such column");
         assert_eq!(problem.to_string(), "syncs/a.yml:8:3: mapping.email: no such column");
         assert_eq!(document.problem("guard.max", "x").line, 2);
+    }
+
+    fn sync(mapping: &str) -> Result<SyncConfig, Problem> {
+        let text = SYNC.replace("  email: mail\n", mapping);
+        let (mut config, document) = Document::read::<SyncConfig>("syncs/a.yml", &text, 0)?;
+        document.keep_digits(&mut config.mapping);
+        Ok(config)
+    }
+
+    #[test]
+    fn names_are_taken_as_they_are_written() -> Result<(), Problem> {
+        let config = sync("  a: no\n  y: y\n  on: on\n  d: { column: yes }\n  e: 12\n  f: { array: [n, 'off', 1] }\n")?;
+        let columns: Vec<_> =
+            config.mapping.iter().map(|(field, rule)| (field.as_str(), rule.column.as_deref())).collect();
+        let want = [
+            ("a", Some("no")),
+            ("d", Some("yes")),
+            ("e", Some("12")),
+            ("f", None),
+            ("on", Some("on")),
+            ("y", Some("y")),
+        ];
+        assert_eq!(columns, want);
+        assert_eq!(config.mapping["f"].array.as_deref(), Some(["n", "off", "1"].map(str::to_owned).as_slice()));
+        let names = |text: &str| {
+            serde_saphyr::from_str_with_options::<outflow_model::mapping::Names>(text, options()).map(|names| names.0)
+        };
+        assert_eq!(names("no").ok(), Some(vec!["no".to_owned()]));
+        assert_eq!(names("[no, y]").ok(), Some(vec!["no".to_owned(), "y".to_owned()]));
+        Ok(())
+    }
+
+    #[test]
+    fn constants_keep_their_digits_and_words_stay_words() -> Result<(), Problem> {
+        let config = sync(
+            "  zip: { constant: 01234 }\n  country: { constant: NO }\n  big: { constant: 12345678901234567890 }\n  v:\n    constant: 1.10 # one\n  \
+             t: { constant: 12:30 }\n  u: { constant: 1_000 }\n  n: { constant: ~ }\n  b: { constant: true }\n  i: { constant: 7 }\n",
+        )?;
+        let sent = |field: &str| {
+            let rules = [(field.to_owned(), config.mapping[field].clone())].into_iter().collect();
+            let mapper =
+                outflow_model::mapping::Mapper::new(&rules, &[], &[]).map_err(|problems| format!("{problems:?}"));
+            let mut json = String::new();
+            mapper.expect("sound").apply(&[], 1).0.fields[0].column.cell(0).write_json(&mut json);
+            json
+        };
+        let got = ["zip", "country", "big", "v", "t", "u", "n", "b", "i"].map(sent);
+        let want =
+            ["\"01234\"", "\"NO\"", "12345678901234567890", "1.10", "\"12:30\"", "\"1_000\"", "null", "true", "7"];
+        assert_eq!(got, want);
+        Ok(())
+    }
+
+    #[test]
+    fn mistakes_are_told_in_plain_words_and_with_their_place() {
+        let told = |text: &str| {
+            Document::read::<SyncConfig>("a.yml", text, 0).err().map(|problem| problem.to_string()).unwrap_or_default()
+        };
+        let cases = [
+            (format!("{SYNC}mode: mirror\n"), "a.yml:7:1: The key \"mode\" is there twice"),
+            (format!("{SYNC}---\n{SYNC}"), "several YAML documents"),
+            (SYNC.replace("  email: mail", "  - email"), "a.yml:6:3: Write names with values here"),
+            (
+                format!("{SYNC}delivery: {{ max_wait_seconds: 60s }}\n"),
+                "a.yml:7:31: Write a whole number without a unit",
+            ),
+            (format!("{SYNC}urgent: maybe\n"), "a.yml:7:9: Write true or false."),
+            (SYNC.replace("email: mail", "email:"), "a.yml:6:"),
+            (SYNC.replace("customers", ""), "The value is empty"),
+            ("# nothing\n\n".to_owned(), "a.yml:1:1: There is nothing in it yet."),
+            (SYNC.replace("email: mail", "email: { column: ${env:X} }"), "put quotes around a value"),
+            (SYNC.replace("model: customers\n", ""), "`model` is missing"),
+        ];
+        for (text, want) in cases {
+            let told = told(&text);
+            assert!(told.contains(want), "{told}\n{want}");
+            assert!(
+                !["Options", "sequence", "u32", "mapping start", "enum"].iter().any(|word| told.contains(word)),
+                "{told}"
+            );
+        }
+        let (config, _) = Document::read::<SyncConfig>("a.yml", &format!("{SYNC}identity: email\n"), 0).expect("sound");
+        assert_eq!(config.identity.0, ["email"]);
     }
 }

@@ -19,6 +19,7 @@ use tracing::info_span;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::EngineError;
+use super::keys::KeyForms;
 use super::partition::{KEY, NAMED, Partition, Planned, duplicate, faulty, invalid};
 use super::plan_file::PlanWriter;
 use crate::project::{ResolvedSync, RetryRejected};
@@ -85,7 +86,8 @@ pub(super) fn draft(
     let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
     let key: Vec<(usize, bool)> = sync.fold.iter().copied().enumerate().collect();
     let seed = xxh3_64(sync.mapping_text().as_bytes());
-    let detector = || Detector::new(&kinds, &key, seed, folder, MEMORY);
+    let forms = KeyForms::new(sync, mapper, &columns);
+    let detector = || forms.apply(Detector::new(&kinds, &key, seed, folder, MEMORY));
 
     let spool = folder.join("spool.arrow");
     let mut writer = SpoolWriter::create(&spool, &schema)?;
@@ -176,7 +178,7 @@ impl Faults<'_> {
 fn read_source(
     mut batches: Batches,
     spool: &mut SpoolWriter,
-    detector: &mut Detector,
+    detector: &mut Detector<'_>,
     faults: &mut Faults<'_>,
     seen: &dyn Fn(u64) -> bool,
 ) -> Result<(), EngineError> {
@@ -200,7 +202,7 @@ fn read_source(
 fn second_pass(
     sync: &ResolvedSync,
     spool: &Path,
-    mut hasher: Detector,
+    mut hasher: Detector<'_>,
     detected: &Detected,
     duplicates: &BTreeSet<u64>,
     key: &[(usize, Kind)],

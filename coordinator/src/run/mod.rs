@@ -8,6 +8,7 @@ mod extract;
 mod figures;
 mod finish;
 mod guard;
+mod keys;
 mod news;
 mod partition;
 mod plan_file;

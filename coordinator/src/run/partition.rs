@@ -246,7 +246,7 @@ impl<'a> Partition<'a> {
 
     fn key_of(&self, columns: &[Column], row: usize) -> String {
         let texts: Vec<String> = columns.iter().take(self.key.len()).map(|column| column.cell(row).to_text()).collect();
-        texts.join(" ")
+        outflow_model::table::join(&texts)
     }
 
     fn sample(&mut self, change: Change, table: &Table) {

@@ -14,6 +14,7 @@ use tracing::{Instrument, Span, info, info_span, warn};
 use super::dispatch::LOOK;
 use super::extract::{Drafted, Inputs, draft};
 use super::guard::breach;
+use super::keys::names;
 use super::request::{new_run, unplanned};
 use super::{CANCELLED, Engine, EngineError, Finished, Plan, Signal, Start, fingerprint};
 use crate::project::{OnBreach, OnMappingChange};
@@ -150,8 +151,7 @@ impl Engine {
         sync.mapper(&columns, &start.written).map_err(EngineError::Project)?;
         let extraction = start.source.extract(&sync.query, &sync.columns).await?;
         let mapper = sync.mapper(&extraction.columns, &start.written).map_err(EngineError::Project)?;
-        header.key =
-            extraction.columns.iter().take(sync.key.len()).map(|column| (column.name.clone(), column.kind)).collect();
+        header.key = names(sync, &extraction.columns);
         let base = self.base(base_key, header).await?;
         let only_new = sync.config.on_mapping_change == OnMappingChange::OnlyNew;
         let other_mapping = base.as_ref().is_some_and(|(_, found)| found.mapping != header.mapping);

@@ -88,16 +88,13 @@ impl Table {
         self.fields.get(..self.identity as usize).unwrap_or(&self.fields)
     }
 
-    /// The text that addresses record `row`: the values of its identity fields, separated by a space.
+    /// The text that addresses record `row`: the value of its identity field, or the values of several as [`join`] writes
+    /// them.
     pub fn identity_text(&self, row: usize) -> String {
-        let mut out = String::new();
-        for (at, field) in self.identity_fields().iter().enumerate() {
-            if at > 0 {
-                out.push(' ');
-            }
-            field.column.cell(row).write_text(&mut out);
+        match self.identity_fields() {
+            [field] => field.column.cell(row).to_text(),
+            fields => join(&fields.iter().map(|field| field.column.cell(row).to_text()).collect::<Vec<_>>()),
         }
-        out
     }
 
     /// As [`Self::identity_text`], for people: sensitive values masked.
@@ -113,6 +110,27 @@ impl Table {
             _ => None,
         }
     }
+}
+
+/// The values of a key or identity as one text: a single one as it is, several separated by a blank, and of these the ones
+/// that are empty or hold blanks, quotes or backslashes as JSON strings, so that no two keys have one text.
+pub fn join(values: &[String]) -> String {
+    if let [value] = values {
+        return value.clone();
+    }
+    let mut out = String::new();
+    for (place, value) in values.iter().enumerate() {
+        if place > 0 {
+            out.push(' ');
+        }
+        let is_plain = |letter: char| !letter.is_whitespace() && !letter.is_control() && !matches!(letter, '"' | '\\');
+        if !value.is_empty() && value.chars().all(is_plain) {
+            out.push_str(value);
+        } else {
+            write_json_string(value, &mut out);
+        }
+    }
+    out
 }
 
 /// The nesting of a table's fields, worked out once and written for every record.
@@ -227,5 +245,24 @@ mod tests {
         Shape::of(paths(), false).write(&table, 0, &style, &mut out);
         assert_eq!(out, r#"{"email":"a@x","address.city":"Graz","address.zip":""}"#);
         assert_eq!(table.identity_text(0), "a@x");
+    }
+
+    #[test]
+    fn composite_identities_never_become_one_text() {
+        let keys =
+            [["a b", "c"], ["a", "b c"], ["a", ""], ["", "a"], ["a\"", "b"], ["a", "\"b\""], ["a\\", "b"], ["a", "b"]];
+        let texts: std::collections::BTreeSet<String> = keys.iter().map(|key| join(&key.map(str::to_owned))).collect();
+        assert_eq!(texts.len(), keys.len());
+        assert_eq!(
+            (join(&["a b".to_owned()]), join(&["DE", "1"].map(str::to_owned))),
+            ("a b".to_owned(), "DE 1".to_owned())
+        );
+        let table = Table {
+            rows: 1,
+            fields: vec![field("a", NullPolicy::Send, Some("x y")), field("b", NullPolicy::Send, Some("z"))],
+            identity: 2,
+            record_ids: None,
+        };
+        assert_eq!(table.identity_text(0), "\"x y\" z");
     }
 }

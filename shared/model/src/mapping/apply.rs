@@ -167,9 +167,13 @@ impl Plan {
             }
             Source::Template { template, columns } => {
                 let mut rendered = Column::with_capacity(Kind::Text, rows);
+                let renderer = template.prepare();
                 for row in 0..rows {
-                    match template.render(columns.iter().map(|column| at(column).cell(row))) {
-                        Ok(text) => rendered.push_text(&text),
+                    let cells = columns.iter().map(|column| at(column).cell(row));
+                    let text = renderer.as_ref().map_err(Clone::clone).and_then(|renderer| renderer.render(cells));
+                    match text {
+                        Ok(Some(text)) => rendered.push_text(&text),
+                        Ok(None) => rendered.push_null(),
                         Err(reason) => {
                             refuse(row, &format!("the template fails: {reason}"));
                             rendered.push_null();
@@ -266,7 +270,7 @@ fn plan(path: &str, rule: &FieldRule, columns: &[SourceColumn]) -> Result<Plan, 
             (Source::Column(at), columns.get(at).map_or(Kind::Text, |column| column.kind))
         }
         Origin::Constant(value) => {
-            let column = constant(value);
+            let column = constant(value, rule.digits.as_deref());
             let kind = column.kind();
             (Source::Constant(column), kind)
         }
@@ -308,12 +312,12 @@ const fn capital(article: &str) -> &str {
     if article.len() == 2 { "An" } else { "A" }
 }
 
-fn constant(value: &serde_json::Value) -> Column {
+fn constant(value: &serde_json::Value, digits: Option<&str>) -> Column {
     use serde_json::Value;
     let kind = match value {
         Value::Bool(_) => Kind::Bool,
         Value::Number(number) if number.is_i64() => Kind::Int,
-        Value::Number(_) => Kind::Float,
+        Value::Number(_) => Kind::Decimal,
         Value::Null | Value::String(_) => Kind::Text,
         Value::Array(_) | Value::Object(_) => Kind::Json,
     };
@@ -323,7 +327,7 @@ fn constant(value: &serde_json::Value) -> Column {
         Value::Bool(value) => column.push_int(i64::from(*value)),
         Value::Number(number) => match number.as_i64() {
             Some(value) => column.push_int(value),
-            None => column.push_float(number.as_f64().unwrap_or_default()),
+            None => column.push_text(digits.unwrap_or(&number.to_string())),
         },
         Value::String(text) => column.push_text(text),
         Value::Array(_) | Value::Object(_) => column.push_text(&value.to_string()),

@@ -8,7 +8,7 @@ mod template;
 
 pub use apply::{Invalid, Mapper, SourceColumn};
 pub use coerce::{can_become, coerce};
-pub use rule::{Digest, FieldRule, Mapping, Name, Normalize, Origin};
+pub use rule::{Digest, FieldRule, Mapping, Name, Names, Normalize, Origin, canonical};
 
 /// A mapping that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
