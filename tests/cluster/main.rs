@@ -289,7 +289,7 @@ fn refused() -> Result<()> {
         // Corrected where coordinators and workers get it; none of them is started anew.
         std::fs::write(cluster.path().join("token"), "renewed\n")?;
         let checked = cluster.command(&["check"])?;
-        ensure!(String::from_utf8_lossy(&checked.stdout).contains("crm: its credentials are taken"), "{checked:?}");
+        ensure!(String::from_utf8_lossy(&checked.stdout).contains("crm: credentials accepted"), "{checked:?}");
         ensure!(cluster.ended(&waiting).await?.state == RunState::Succeeded && cluster.portal.written() == 200);
         Ok(())
     })
