@@ -18,12 +18,25 @@ use crate::compose;
 use crate::exit::Exit;
 use crate::ui::{Ui, moment, value};
 
-/// Prints an accounting.
-pub(super) fn accounting(ui: &Ui, tally: &Tally) {
+fn extracted(ui: &Ui, tally: &Tally) {
     ui.line(format!(
         "{} row(s) extracted: {} unchanged, {} ignored, {} withheld, {} invalid; {} missing.",
         tally.extracted, tally.unchanged, tally.ignored, tally.withheld, tally.invalid, tally.missing
     ));
+}
+
+/// Prints what a plan comes to, before anything is sent.
+pub(super) fn planned(ui: &Ui, tally: &Tally) {
+    extracted(ui, tally);
+    let counts = Change::ALL.into_iter().map(|change| (change, tally.delivered(change).planned));
+    let counts: Vec<String> =
+        counts.filter(|(_, count)| *count > 0).map(|(change, count)| format!("{} {count}", change.name())).collect();
+    ui.line(if counts.is_empty() { "Nothing to send.".to_owned() } else { format!("To send: {}.", counts.join(", ")) });
+}
+
+/// Prints an accounting.
+pub(super) fn accounting(ui: &Ui, tally: &Tally) {
+    extracted(ui, tally);
     let head = ["", "planned", "succeeded", "skipped", "rejected", "deferred", "unknown", "aborted"];
     let row = |change: Change| {
         let counts = tally.delivered(change);

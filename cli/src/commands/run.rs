@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use outflow_backends::StateLock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Finished, Signal, Start, new_run, withdraw};
 use outflow_model::id::RunId;
@@ -12,7 +13,7 @@ use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use tracing::warn;
 
-use super::inspect::{accounting, known, report, run_json};
+use super::inspect::{known, planned, report, run_json};
 use super::{before, follow};
 use crate::compose::{self, Embedded};
 use crate::exit::Exit;
@@ -27,7 +28,7 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
     // Where the state is shared a preview is in nobody's way.
     let _lock = match project.config.state.shared {
         Some(_) => None,
-        None => Some(compose::lock(&project).await?),
+        None => Some(lock(ui, &project).await?),
     };
     let engine = compose::engine(&project).await?;
     let plan = engine.preview(&start).await?;
@@ -39,7 +40,7 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
         }));
         return Ok(Exit::Succeeded);
     }
-    accounting(ui, &plan.tally);
+    planned(ui, &plan.tally);
     ui.line(format!("{} request(s), at least {:.1} s within the account's limits.", plan.requests, plan.seconds));
     samples.iter().for_each(|sample| ui.line(sample.to_string()));
     for problem in plan.problems.iter().take(10) {
@@ -67,10 +68,7 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
     let _lock = match compose::try_lock(&project)? {
         Some(lock) => lock,
         None if no_wait => return queue(ui, &project, &starts).await,
-        None => {
-            ui.note("Another process runs in this state directory; waiting for it.");
-            compose::lock(&project).await?
-        }
+        None => lock(ui, &project).await?,
     };
     let embedded = compose::embed(&project).await?;
     for pause in embedded.engine.ledger.pauses().await? {
@@ -148,7 +146,7 @@ pub(super) async fn approve(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> 
         return follow::approve(ui, &project, &run, detach).await;
     }
     let start = compose::start(&project, &run.sync, run.options)?;
-    let _lock = compose::lock(&project).await?;
+    let _lock = lock(ui, &project).await?;
     let embedded = compose::embed(&project).await?;
     let signal = signals();
     let finished = watched(ui, &embedded, &start, embedded.engine.approve(&run.id, &start, signal)).await?;
@@ -175,6 +173,15 @@ pub(super) async fn cancel(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> R
     let finished = embedded.engine.cancel(&run.id, &start).await?;
     report(ui, &finished);
     Ok(Exit::Succeeded)
+}
+
+/// Takes the state directory's lock; says so if another process has it.
+async fn lock(ui: &Ui, project: &Project) -> Result<StateLock> {
+    if let Some(lock) = compose::try_lock(project)? {
+        return Ok(lock);
+    }
+    ui.note("Another process runs in this state directory; waiting for it.");
+    compose::lock(project).await
 }
 
 /// A run by its id.
