@@ -15,9 +15,8 @@ use crate::place::Place;
 const CASES: &[Case] = &[
     ("what_cannot_be_repeated_is_never_sent_twice", Need::Nothing, creates::every_death::<HubSpot>),
     ("what_cannot_be_repeated_is_never_sent_twice_to_an_org", Need::Nothing, creates::every_death::<Org>),
-    ("a_worker_without_redis_has_its_share_as_long_as_its_claim_lives", Need::Redis, alone::share),
-    ("what_redis_had_booked_leaves_without_it", Need::Redis, alone::booked),
-    ("what_redis_has_not_said_to_be_open_is_closed", Need::Redis, alone::closed),
+    ("nothing_is_permitted_while_redis_does_not_answer", Need::Redis, alone::cut_off),
+    ("what_redis_had_booked_does_not_leave_without_it", Need::Redis, alone::booked),
     ("the_law_holds_over_random_histories", Need::Nothing, portals),
     ("the_law_holds_over_random_histories_of_an_org", Need::Nothing, orgs),
 ];

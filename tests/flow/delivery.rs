@@ -149,7 +149,7 @@ pub(crate) fn reserved() -> Result<()> {
     })
 }
 
-pub(crate) fn learned() -> Result<()> {
+pub(crate) fn throttled() -> Result<()> {
     block(async {
         never_refused("limits: { windows: [{ limit: 190, per_ms: 5000 }] }\n    reserve: 10%", 100, 90, 0).await?;
         Ok(())

@@ -9,6 +9,7 @@ mod salesforce;
 mod together;
 mod upkeep;
 mod values;
+mod waits;
 mod warehouse;
 
 use outflow_tests::{Case, Mode, Need};
@@ -21,7 +22,7 @@ const CASES: &[Case] = &[
     ("a_pause_stops_every_request_of_the_account", Need::Nothing, delivery::paused),
     ("a_strict_limit_is_never_exceeded", Need::Nothing, delivery::limited),
     ("a_reserve_is_left_to_others", Need::Nothing, delivery::reserved),
-    ("a_lower_limit_that_the_destination_tells_holds", Need::Nothing, delivery::learned),
+    ("an_account_whose_reserve_is_touched_is_throttled_before_it_is_refused", Need::Nothing, delivery::throttled),
     ("what_others_use_of_an_account_is_left_to_them", Need::Nothing, delivery::others),
     ("wrong_credentials_stop_the_run_and_lose_nothing", Need::Nothing, delivery::unauthorized),
     ("a_create_without_an_answer_is_unknown_and_withheld", Need::Nothing, delivery::unknown),
@@ -50,6 +51,13 @@ const CASES: &[Case] = &[
     ("a_manifest_sends_ndjson_signed_and_named", Need::Nothing, manifests::ndjson),
     ("a_manifest_sends_records_one_by_one", Need::Nothing, manifests::one_by_one),
     ("a_manifest_reads_answers_by_position", Need::Nothing, manifests::by_position),
+    ("a_destination_that_answers_429_for_ever_ends_the_run_in_time", Need::Nothing, waits::for_ever),
+    ("a_wait_longer_than_allowed_defers_at_once", Need::Nothing, waits::longer_than_allowed),
+    ("a_time_that_the_destination_names_is_waited_for", Need::Nothing, waits::as_asked),
+    ("a_spent_quota_defers_without_asking_again", Need::Nothing, waits::quota),
+    ("a_login_that_is_down_is_waited_for_and_one_that_refuses_is_not", Need::Nothing, waits::login),
+    ("a_create_that_a_gateway_answers_is_unknown", Need::Nothing, waits::gateway),
+    ("a_window_that_one_process_has_used_is_used_for_the_next", Need::Nothing, waits::next_process),
     ("what_is_answered_elsewhere_is_not_sent_twice", Need::Nothing, manifests::elsewhere),
     ("a_refusal_that_repeats_what_is_sensitive_is_masked", Need::Nothing, manifests::discreet),
     ("identity_is_compared_as_it_is_sent", Need::Nothing, values::identity),

@@ -179,4 +179,12 @@ impl Quotas for FatedLedger {
     async fn set_daily(&self, account: &str, day: i64, used: u64) -> Result<()> {
         self.inner.set_daily(account, day, used).await
     }
+
+    async fn windows(&self, account: &str) -> Result<Option<String>> {
+        self.inner.windows(account).await
+    }
+
+    async fn set_windows(&self, account: &str, used: &str) -> Result<()> {
+        self.inner.set_windows(account, used).await
+    }
 }

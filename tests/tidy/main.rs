@@ -27,7 +27,7 @@ const ONLY: &[(&str, &[&str])] = &[
     // A benchmark's bare baseline.
     ("lapin", &["outflow-backends", "outflow-loadtest"]),
     ("redis", &["outflow-backends"]),
-    ("governor", &["outflow-backends"]),
+    ("governor", &["outflow-worker"]),
     ("object_store", &["outflow-backends"]),
     // Backends need its features, which `object_store` leaves to others.
     ("reqwest", &["outflow-worker", "outflow-backends"]),

@@ -11,6 +11,7 @@ use outflow_model::port::vault::{Access, Vault};
 use outflow_model::secret::Secret;
 use tokio::sync::Mutex;
 
+use crate::local::Logins;
 use crate::mask::Mask;
 use crate::transport::{Added, Transport};
 
@@ -21,6 +22,7 @@ pub(crate) struct Credentials {
     pub(crate) auth: Auth,
     plain: Settings,
     hidden: Settings,
+    pub(crate) logins: Logins,
     token: Mutex<Current>,
     /// The access tokens that were used last, which a destination may repeat.
     used: std::sync::Mutex<VecDeque<Secret>>,
@@ -69,6 +71,7 @@ impl Credentials {
             auth: auth.clone(),
             plain: plain.clone(),
             hidden,
+            logins: Logins::default(),
             token: Mutex::default(),
             used: std::sync::Mutex::default(),
         }

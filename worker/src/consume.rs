@@ -19,6 +19,7 @@ use tracing::{Instrument, info_span, warn};
 use crate::account::{Account, Accounts};
 use crate::deliver::{Delivery, Tools};
 use crate::figures::{self, InHand};
+use crate::local::Seldom;
 use crate::room::Room;
 use crate::transport::BULK_ANSWER_CAP;
 
@@ -54,7 +55,12 @@ impl Worker {
     ) -> Self {
         let (draining, _) = watch::channel(false);
         let room = Arc::new(Room::new(MEMORY));
-        Self { name, accounts, room, tools: Tools { queue, limiter, clock, lease: LEASE, draining } }
+        Self {
+            name,
+            accounts,
+            room,
+            tools: Tools { queue, limiter, clock, lease: LEASE, told: Seldom::default(), draining },
+        }
     }
 
     /// Its claims lapse after so much silence.
@@ -162,7 +168,7 @@ impl Worker {
                 Ok(claimed) => return Ok((claimed, waited)),
                 Err(_) if self.tools.is_draining() => return Ok((Claimed::Held, waited)),
                 // Handing it back would only bring it here again.
-                Err(error) if error.trouble == Trouble::Unavailable => warn!(%error, "A chunk waits for the limiter"),
+                Err(error) if error.trouble == Trouble::Unavailable => self.tools.tell_away(&error),
                 Err(error) => return Err(error),
             }
             self.tools.sleep(CLAIM_AGAIN).await;

@@ -8,6 +8,7 @@ mod deliver;
 mod figures;
 mod jwt;
 mod lanes;
+mod local;
 mod login;
 mod mask;
 mod probe;

@@ -95,6 +95,9 @@ impl Credentials {
     /// Exchanges the credentials for a token. A refresh token that comes with it is durable before anything else: the old one
     /// may be good for nothing now.
     async fn exchange(&self, transport: &Transport, current: &mut Current, now: i64) -> Result<Granted, NoToken> {
+        if !self.logins.may_begin() {
+            return Err(NoToken::Later("too many logins; the next one waits".to_owned()));
+        }
         let refresh = self.refresh().await?;
         let granted = match self.fetch(transport, refresh.as_ref(), now).await {
             Err(NoToken::Refused(reason)) => {

@@ -292,7 +292,7 @@ pub enum Bulk {
 pub struct DeliveryConfig {
     /// Publications of a chunk that may end in transient trouble.
     pub tries: u32,
-    /// A record waits no longer than this for a limit or for the next try, in seconds.
+    /// A record waits no longer than this in a run, in seconds: for throttles, quotas, tries and logins together.
     pub max_wait_seconds: u32,
     /// Records per chunk.
     pub chunk_rows: u32,
@@ -300,6 +300,13 @@ pub struct DeliveryConfig {
     pub bulk: Bulk,
     /// A plan older than this is not continued, in hours.
     pub plan_max_age_hours: u32,
+}
+
+impl DeliveryConfig {
+    /// How long a record waits at most in a run, in microseconds.
+    pub fn max_wait(&self) -> i64 {
+        i64::from(self.max_wait_seconds) * 1_000_000
+    }
 }
 
 impl Default for DeliveryConfig {

@@ -13,6 +13,7 @@ use outflow_model::wire::{Next, ParkedV1, ReportV1, RowRefusal};
 
 use super::Stopped;
 use super::poison::Poisoned;
+use super::settle::SILENT;
 use crate::project::DeliveryConfig;
 
 /// Chunks in flight hold no more than this of the plan, in bytes.
@@ -48,6 +49,8 @@ pub(super) struct Board {
     /// Nothing is sent to the account for now.
     pub(super) paused: bool,
     pub(super) settled: u64,
+    /// When a record got its outcome last, or the board was set up.
+    progressed: Instant,
 }
 
 impl Board {
@@ -61,12 +64,13 @@ impl Board {
         now: Micros,
     ) -> Self {
         let seen = Instant::now();
+        let chunks: Vec<Chunk> = chunks.into_iter().map(|chunk| in_time(chunk, now)).collect();
         let (mut in_flight, mut waiting) = (BTreeMap::new(), BTreeSet::new());
         // What another process has given up stays so, but for what it would have had to wait for and is due by now.
         let given_up = |chunk: &&Chunk| match &chunk.ended {
-            Some((attempt, next)) if *attempt == chunk.attempt => match waits(next, chunk.tries, delivery) {
+            Some((attempt, next)) if *attempt == chunk.attempt => match waits(next, chunk, delivery) {
                 Wait::Over => true,
-                Wait::TooLong => chunk.not_before > now,
+                Wait::TooLong => chunk.merged.waited() > delivery.max_wait() || chunk.not_before > now,
                 Wait::Goes => false,
             },
             _ => false,
@@ -85,7 +89,7 @@ impl Board {
         }
         let settled = chunks.iter().map(settled).sum();
         let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
-        Self { chunks, in_flight, waiting, memory, stopped: None, paused: false, settled }
+        Self { chunks, in_flight, waiting, memory, stopped: None, paused: false, settled, progressed: seen }
     }
 
     /// Whether anything more may be sent.
@@ -140,6 +144,17 @@ impl Board {
         }
     }
 
+    /// Whether no record of the run has had an outcome since a chunk, which has waited for too long, began to wait: what the others
+    /// would wait for is the same.
+    pub(super) fn is_exhausted_by(&self, chunk: &Chunk, delivery: &DeliveryConfig) -> bool {
+        let asked = match chunk.ended {
+            Some((_, Next::Again { after, .. })) => after,
+            _ => 0,
+        };
+        let waited = (chunk.merged.waited() - asked).max(0);
+        2 * waited >= delivery.max_wait() && self.progressed.elapsed() >= Duration::from_micros(waited as u64)
+    }
+
     /// Takes a joined chunk in; a conflict where another coordinator has published it since: the run is that one's by now.
     pub(super) fn put(&mut self, chunk: Chunk) -> Result<()> {
         if self.chunks.get(&chunk.number).is_some_and(|known| known.attempt < chunk.attempt) {
@@ -147,10 +162,23 @@ impl Board {
             return Err(PortError::new(Trouble::Conflict, context));
         }
         let before = self.chunks.get(&chunk.number).map_or(0, settled);
-        self.settled += settled(&chunk) - before.min(settled(&chunk));
+        let more = settled(&chunk) - before.min(settled(&chunk));
+        if more > 0 {
+            self.settled += more;
+            self.progressed = Instant::now();
+        }
         self.chunks.insert(chunk.number, chunk);
         Ok(())
     }
+}
+
+/// The chunk, due no later than its delivery asked for: a clock that was set back since has moved nothing.
+fn in_time(chunk: Chunk, now: Micros) -> Chunk {
+    let asked = match &chunk.ended {
+        Some((_, Next::Again { after, .. })) => *after,
+        _ => 0,
+    };
+    Chunk { not_before: chunk.not_before.min(now + asked.max(SILENT)), ..chunk }
 }
 
 /// Whether what is left of a chunk is tried again.
@@ -164,14 +192,14 @@ pub(super) enum Wait {
     Over,
 }
 
-/// Whether what `next` asks for is done in this run, after so many tries.
-pub(super) fn waits(next: &Next, tries: u32, delivery: &DeliveryConfig) -> Wait {
+/// Whether what `next` asks for is done in this run. A chunk's records wait together, and all of their waits count.
+pub(super) fn waits(next: &Next, chunk: &Chunk, delivery: &DeliveryConfig) -> Wait {
     let Next::Again { after, counted, parked, class } = next else { return Wait::Goes };
     // A delivery that waits for the destination's own work is not held up by a limit.
     let works = parked.is_some() && *class == ErrorClass::Backoff;
-    if *counted && tries >= delivery.tries {
+    if *counted && chunk.tries >= delivery.tries {
         Wait::Over
-    } else if !works && *after > Micros::from(delivery.max_wait_seconds) * 1_000_000 {
+    } else if chunk.merged.waited() > delivery.max_wait() || (!works && *after > delivery.max_wait()) {
         Wait::TooLong
     } else {
         Wait::Goes
@@ -290,7 +318,25 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_holds_no_chunk_up() {
+        let board = Board::new(
+            vec![chunk(0, 0, again(1_000_000, false))],
+            true,
+            Memory::default(),
+            &DeliveryConfig::default(),
+            9 * HOUR,
+        );
+        assert_eq!(board.due(9 * HOUR + 1_000_000, 1), [0], "it was asked to wait for a second");
+    }
+
+    #[test]
     fn what_one_process_has_given_up_no_other_waits_for() {
+        let waited = |number, waits| {
+            let mut chunk = chunk(number, 0, again(0, false));
+            let id = AttemptId { run: RunId::new(1, 1), chunk: number, attempt: 1 };
+            chunk.merged.join(&ReportV1 { waits, ..ReportV1::empty(id, 3, Next::Continue) });
+            chunk
+        };
         let chunks = || {
             let most = DeliveryConfig::default().tries;
             vec![
@@ -298,9 +344,15 @@ mod tests {
                 chunk(1, 0, again(HOUR, false)),
                 chunk(2, most, again(0, true)),
                 chunk(3, 0, Next::Done),
+                waited(4, HOUR),
+                waited(5, HOUR / 8),
             ]
         };
-        assert_eq!(waiting(chunks(), 12 * HOUR + 1), [0, 3], "an hour is too long, and so many tries are enough");
-        assert_eq!(waiting(chunks(), 14 * HOUR), [0, 1, 3], "what had to wait is due by now");
+        assert_eq!(waiting(chunks(), 12 * HOUR + 1), [0, 3, 5], "an hour is too long, and so many tries are enough");
+        assert_eq!(
+            waiting(chunks(), 14 * HOUR),
+            [0, 1, 3, 5],
+            "what had to wait is due by now, unless it has waited enough"
+        );
     }
 }

@@ -84,6 +84,13 @@ impl Engine {
             Some(Stopped::Fatal(refusal)) => {
                 Some(format!("{} ({}): {}", refusal.class.code(), refusal.code, refusal.message))
             }
+            Some(Stopped::Exhausted) => {
+                let seconds = start.sync.config.delivery.max_wait_seconds;
+                Some(format!(
+                    "{} took nothing for `max_wait_seconds` ({seconds}); what is left is deferred",
+                    run.destination
+                ))
+            }
             Some(Stopped::Cancelled) => {
                 let told = self.ledger.run(&run.id).await?.and_then(|run| run.reason);
                 Some(told.unwrap_or_else(|| CANCELLED.to_owned()))

@@ -9,7 +9,7 @@ use outflow_model::run::RunState;
 use outflow_model::table::Table;
 use outflow_model::tally::Tally;
 use outflow_model::text::one_line;
-use outflow_model::wire::unpack;
+use outflow_model::wire::{Next, unpack};
 use outflow_snapshot::{Fold, Header, Learned, SnapshotReader};
 use tracing::info;
 
@@ -53,6 +53,7 @@ impl Engine {
             let plan = run.plan.as_deref().unwrap_or_default();
             let frame = self.store.read(plan, chunk.offset, chunk.length).await?;
             let (payload, index) = read_frame(&frame)?;
+            let unsent = || if aborted { stopped() } else { unsent(chunk, &chunks) };
             let names_needed = problems.len() < NAMED && chunk_has_problems(chunk);
             // What cannot be unpacked costs the names of its problems, not the run's end.
             let table = if names_needed { unpack(payload, CHUNK_CAP).ok() } else { None };
@@ -69,7 +70,7 @@ impl Engine {
                     && !matches!(status, Status::Succeeded | Status::Skipped)
                     && problems.len() < NAMED
                 {
-                    problems.push(problem(chunk, row, status, table, aborted));
+                    problems.push(problem(chunk, row, status, table, &unsent()));
                 }
             }
         }
@@ -152,18 +153,32 @@ fn learned_of(chunk: &Chunk, status: Status, start: Option<&Start>) -> Option<Le
     }
 }
 
-fn problem(chunk: &Chunk, row: u32, status: Status, table: &Table, aborted: bool) -> Problem {
-    let refusal = chunk.merged.refusal(row).cloned().unwrap_or_else(|| Refusal {
-        class: ErrorClass::Backoff,
-        code: if aborted { "ABORTED" } else { "NOT_SENT" }.to_owned(),
+/// Why a record of a stopped run has no outcome.
+fn stopped() -> Refusal {
+    Refusal::transient("ABORTED", "The run ended before this record had an outcome")
+}
+
+/// Why a record has no outcome, where nothing was heard of it: what its chunk waited for, or the others of the run.
+fn unsent(chunk: &Chunk, chunks: &[Chunk]) -> Refusal {
+    let asked = |chunk: &Chunk| match &chunk.ended {
+        Some((_, Next::Again { class, .. })) => Some(*class),
+        _ => None,
+    };
+    let waited = || chunks.iter().filter(|chunk| chunk.merged.waited() > 0).find_map(asked);
+    Refusal {
+        class: asked(chunk).or_else(waited).unwrap_or(ErrorClass::Backoff),
+        code: "NOT_SENT".to_owned(),
         message: "The run ended before this record had an outcome".to_owned(),
-    });
+    }
+}
+
+fn problem(chunk: &Chunk, row: u32, status: Status, table: &Table, unsent: &Refusal) -> Problem {
     Problem {
         change: Some(chunk.change),
         key: one_line(&table.shown_identity(row as usize), KEY).into_owned(),
         status: Some(status),
         chunk: Some(chunk.number),
-        refusal,
+        refusal: chunk.merged.refusal(row).unwrap_or(unsent).clone(),
     }
 }
 

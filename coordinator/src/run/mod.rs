@@ -313,6 +313,8 @@ enum Stopped {
     Interrupted,
     /// The destination made it impossible to go on.
     Fatal(Refusal),
+    /// The destination took nothing for as long as a record may wait: what is left is deferred.
+    Exhausted,
 }
 
 impl Stopped {
@@ -322,6 +324,7 @@ impl Stopped {
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
             Self::Fatal(refusal) => &refusal.code,
+            Self::Exhausted => "exhausted",
         }
     }
 }

@@ -137,6 +137,8 @@ fn message(
         rows: chunk.rows,
         only: (remaining.len() < chunk.rows as usize).then(|| remaining.to_vec()),
         tries: chunk.tries,
+        waited: chunk.merged.waited(),
+        max_wait: sync.config.delivery.max_wait(),
         // A message that was cut smaller goes without a job that is about more.
         parked: chunk.parked.clone().filter(|parked| {
             is_open(chunk, parked) && parked.rows.iter().all(|row| remaining.binary_search(row).is_ok())

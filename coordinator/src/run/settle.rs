@@ -22,7 +22,7 @@ const PATIENCE: u32 = 4;
 /// Messages that wait are waited for twice as long each time, so often.
 const DOUBLINGS: u32 = 6;
 /// What is left of a delivery that ended without a word is published again after this long.
-const SILENT: Micros = 1_000_000;
+pub(super) const SILENT: Micros = 1_000_000;
 
 impl Engine {
     /// Settles a report, and whatever else has arrived meanwhile, in one transaction.
@@ -128,9 +128,14 @@ impl Engine {
         }
         match next {
             Next::Again { .. } => {
-                let goes = waits(&next, chunk.tries, &start.sync.config.delivery) == Wait::Goes;
-                let moves_to = if goes { &mut board.waiting } else { &mut board.memory.given_up };
+                let delivery = &start.sync.config.delivery;
+                let wait = waits(&next, chunk, delivery);
+                let moves_to = if wait == Wait::Goes { &mut board.waiting } else { &mut board.memory.given_up };
                 moves_to.insert(number);
+                let chunk = board.chunks.get(&number).filter(|_| wait == Wait::TooLong);
+                if chunk.is_some_and(|chunk| board.is_exhausted_by(chunk, delivery)) {
+                    self.stop(run, board, Stopped::Exhausted).await?;
+                }
             }
             Next::Stop { refusal } => {
                 board.waiting.insert(number);

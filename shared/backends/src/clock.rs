@@ -1,7 +1,6 @@
 //! Time: this machine's, or the one that several machines share.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,15 +9,31 @@ use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
 use tracing::debug;
 
-/// The system clock, held back where it is set back.
+/// Tells a time that never goes back and never stands still: where what it follows is set back, it goes on by this machine's ticks.
 #[derive(Default)]
-pub struct SystemClock(AtomicI64);
+struct Forward(Mutex<Option<(Instant, Micros)>>);
+
+impl Forward {
+    /// The time at `tick`, where what it follows tells `told`.
+    fn at(&self, tick: Instant, told: Micros) -> Micros {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, known) = last.unwrap_or((tick, told));
+        // Of two that ask at once, the later may come first.
+        let now = told.max(known + tick.saturating_duration_since(before).as_micros() as Micros);
+        *last = Some((tick.max(before), now));
+        now
+    }
+}
+
+/// The machine's clock; where that is set back, its ticks go on.
+#[derive(Default)]
+pub struct SystemClock(Forward);
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the Clock port's one look at the machine's time")]
     fn now(&self) -> Micros {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as Micros);
-        self.0.fetch_max(now, Ordering::Relaxed).max(now)
+        let told = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as Micros);
+        self.0.at(Instant::now(), told)
     }
 
     fn entropy(&self) -> u64 {
@@ -36,7 +51,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct SharedClock {
     /// What the service told, and when, in ticks.
     told: Mutex<Option<(Instant, Micros)>>,
-    latest: AtomicI64,
+    time: Forward,
     machine: SystemClock,
 }
 
@@ -47,7 +62,7 @@ impl SharedClock {
         F: Future<Output = Result<Micros>> + Send,
     {
         let clock =
-            Arc::new(Self { told: Mutex::default(), latest: AtomicI64::new(0), machine: SystemClock::default() });
+            Arc::new(Self { told: Mutex::default(), time: Forward::default(), machine: SystemClock::default() });
         let used = Arc::downgrade(&clock);
         tokio::spawn(async move {
             loop {
@@ -83,8 +98,8 @@ impl SharedClock {
 impl Clock for SharedClock {
     fn now(&self) -> Micros {
         let Some((at, told)) = *self.told() else { return self.machine.now() };
-        let now = told + at.elapsed().as_micros() as Micros;
-        self.latest.fetch_max(now, Ordering::Relaxed).max(now)
+        let tick = Instant::now();
+        self.time.at(tick, told + tick.saturating_duration_since(at).as_micros() as Micros)
     }
 
     fn entropy(&self) -> u64 {
@@ -108,6 +123,21 @@ mod tests {
         let first = clock.now();
         assert!((first - (machine - DAY)) < DAY / 2, "a machine that is a day ahead goes by the service");
         clock.set(machine - 2 * DAY);
-        assert!(clock.now() >= first, "a service that is set back is waited for");
+        let second = clock.now();
+        assert!(second >= first, "it never goes back");
+        while clock.now() == second {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_goes_on_by_ticks() {
+        let (time, begin) = (Forward::default(), Instant::now());
+        let at =
+            |seconds: u64, told: Micros| time.at(begin + Duration::from_secs(seconds), told * 1_000_000) / 1_000_000;
+        assert_eq!((at(0, 1_000), at(1, 1_001)), (1_000, 1_001));
+        assert_eq!((at(2, 400), at(10, 408)), (1_002, 1_010), "set back by ten minutes");
+        assert_eq!((at(11, 1_500), at(12, 1_501)), (1_500, 1_501), "set forward");
+        assert_eq!(at(5, 1_400), 1_501, "asked by two at once");
     }
 }

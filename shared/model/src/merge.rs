@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::column::Column;
 use crate::id::Attempt;
+use crate::limit::Micros;
 use crate::outcome::{Refusal, Status};
 use crate::wire::ReportV1;
 
@@ -26,6 +27,9 @@ pub struct Merged {
     /// By attempt, how many requests somebody else says were announced.
     #[serde(default)]
     announced: BTreeMap<Attempt, u32>,
+    /// By attempt, how long its records waited, in microseconds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    waits: BTreeMap<Attempt, Micros>,
 }
 
 impl Merged {
@@ -55,6 +59,10 @@ impl Merged {
             let announced = self.announced.entry(attempt).or_default();
             *announced = report.announced.max(*announced);
         }
+        if report.waits > 0 {
+            let waits = self.waits.entry(attempt).or_default();
+            *waits = report.waits.max(*waits);
+        }
     }
 
     fn join_ids(&mut self, theirs: &Column, statuses: &[u8]) {
@@ -83,6 +91,11 @@ impl Merged {
     pub fn is_unheard(&self, attempt: Attempt) -> bool {
         let heard = self.intents.range((attempt, 0)..=(attempt, u32::MAX)).count();
         self.announced.get(&attempt).is_some_and(|announced| *announced as usize > heard)
+    }
+
+    /// How long the records have waited in all, in microseconds: records of a chunk wait together.
+    pub fn waited(&self) -> Micros {
+        self.waits.values().sum()
     }
 
     /// Declares records that will not be heard of again unknown.
@@ -134,6 +147,11 @@ mod tests {
 
     const ROWS: u32 = 5;
 
+    /// Any number, the same for the same statuses.
+    fn number_of(statuses: &[u8]) -> u8 {
+        statuses.iter().sum()
+    }
+
     fn report() -> impl Strategy<Value = ReportV1> {
         let statuses = proptest::collection::vec(0_u8..5, ROWS as usize);
         let intents = proptest::collection::vec((0_u32..3, proptest::collection::vec(0..ROWS, 0..3)), 0..2);
@@ -143,7 +161,8 @@ mod tests {
                 let intents = intents.into_iter().map(|(number, _)| (number, vec![number % ROWS])).collect();
                 let refusal = Refusal::rejected(format!("code {attempt}"), "");
                 let refusals = vec![RowRefusal { row: attempt % ROWS, refusal }];
-                ReportV1 { statuses, refusals, intents, resolved, ..ReportV1::empty(id, ROWS, Next::Done) }
+                let waits = Micros::from(number_of(&statuses));
+                ReportV1 { statuses, refusals, intents, resolved, waits, ..ReportV1::empty(id, ROWS, Next::Done) }
             },
         )
     }
@@ -160,6 +179,17 @@ mod tests {
             prop_assert_eq!(&once, &settle(&mut reports.iter().rev()));
             prop_assert_eq!(&once, &settle(&mut reports.iter().chain(&reports)));
         }
+    }
+
+    #[test]
+    fn waits_of_several_attempts_add_up_and_are_counted_once() {
+        let waits = |attempt, waits| {
+            let id = AttemptId { run: RunId::new(0, 0), chunk: 0, attempt };
+            ReportV1 { waits, ..ReportV1::empty(id, ROWS, Next::Continue) }
+        };
+        let mut merged = Merged::new(ROWS);
+        [waits(1, 5), waits(1, 7), waits(1, 7), waits(2, 4)].iter().for_each(|report| merged.join(report));
+        assert_eq!(merged.waited(), 11);
     }
 
     #[test]

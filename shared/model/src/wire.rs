@@ -97,6 +97,10 @@ pub struct ChunkV1 {
     pub only: Option<Vec<u32>>,
     /// Tries that these records have behind them.
     pub tries: u32,
+    /// How long these records have waited in this run, in microseconds…
+    pub waited: Micros,
+    /// …and how long they may wait in all: what would wait longer is deferred.
+    pub max_wait: Micros,
     /// Protocol state of a parked delivery.
     pub parked: Option<ParkedV1>,
     /// W3C trace context of the publication.
@@ -188,6 +192,8 @@ pub struct ReportV1 {
     pub took: Micros,
     /// …and how much of that it waited for the limiter.
     pub waited: Micros,
+    /// How long its records waited, and shall wait, for whatever time cures: throttle, quota, backoff, a login that does not answer.
+    pub waits: Micros,
     /// What shall happen next.
     pub next: Next,
 }
@@ -246,6 +252,7 @@ impl ReportV1 {
             requests: 0,
             took: 0,
             waited: 0,
+            waits: 0,
             next,
         }
     }
@@ -389,6 +396,8 @@ mod tests {
             rows: 2,
             only: Some(vec![1]),
             tries: 1,
+            waited: 5,
+            max_wait: 60,
             parked: Some(parked.clone()),
             traceparent: None,
             // Uncompressed: what zstd makes of it may differ from version to version, and still reads back.
@@ -403,6 +412,7 @@ mod tests {
             requests: 2,
             took: 9,
             waited: 3,
+            waits: 7,
             ..ReportV1::empty(
                 id,
                 2,

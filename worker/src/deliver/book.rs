@@ -73,11 +73,6 @@ impl<'a> Book<'a> {
     /// Takes the outcomes of records in, one each.
     pub(super) fn done(&mut self, rows: &[u32], outcomes: Vec<Outcome>) {
         self.begin(rows);
-        if outcomes.len() != rows.len() {
-            let message = format!("{} outcomes for {} records", outcomes.len(), rows.len());
-            let refusal = Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message };
-            return self.retry(rows, &refusal);
-        }
         for (row, outcome) in rows.iter().zip(outcomes) {
             match outcome {
                 Outcome::Succeeded { id } => {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use outflow_destinations::{Batch, Event, Executed, Failure, Step};
 use outflow_model::limit::Micros;
-use outflow_model::outcome::{Refusal, Status};
+use outflow_model::outcome::{Outcome, Refusal, Status};
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::Trouble;
 use outflow_model::port::limiter::{Claimed, Ended};
@@ -16,6 +16,8 @@ use super::request::{HOLD, Slot};
 use super::{BACKOFF, Delivery, Group, PASSES, Stop, Tools};
 use crate::auth::NoToken;
 
+/// A login that was not answered is tried again after what the records have waited so far, within these bounds.
+const LOGIN_AGAIN: [Micros; 2] = [2_000_000, 60_000_000];
 /// A pause where the destination names none.
 const DEFAULT_PAUSE: Micros = 1_000_000;
 /// What was announced is not handed back before this: it would have to be announced anew, and might again take too long over that.
@@ -29,6 +31,28 @@ fn token(chunk: &ChunkV1, rows: &[u32]) -> String {
         .flat_map(|row| row.to_le_bytes())
         .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{}-{}-{digest:016x}", chunk.id.run, chunk.id.chunk)
+}
+
+/// The outcomes, where there is one per record.
+fn counted(outcomes: Vec<Outcome>, records: usize) -> Result<Vec<Outcome>, Failure> {
+    if outcomes.len() == records {
+        return Ok(outcomes);
+    }
+    let message = format!("{} outcomes for {records} records", outcomes.len());
+    Err(Failure::Broken(Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message }))
+}
+
+/// The destination's words.
+const fn refusal_of(failure: &Failure) -> &Refusal {
+    match failure {
+        Failure::Throttled { refusal, .. }
+        | Failure::Quota { refusal }
+        | Failure::Transient { refusal, .. }
+        | Failure::Unauthorized(refusal)
+        | Failure::Split { refusal, .. }
+        | Failure::Config(refusal)
+        | Failure::Broken(refusal) => refusal,
+    }
 }
 
 impl Delivery<'_> {
@@ -50,8 +74,8 @@ impl Delivery<'_> {
         let destination = account.destination.as_ref();
         let parked = |state: Vec<u8>| ParkedV1 { version: VERSION, rows: rows.clone(), state };
         self.held = durable.map(parked);
-        let (mut renewed, mut troubles) = (false, 0);
-        // Whether what was sent was answered, and the step that sent it.
+        let (mut renewed, mut troubles, mut throttled) = (false, 0, 0);
+        // Whether what was sent was answered, and may have changed something there; and the step that sent it.
         let (mut answered, mut sent) = (false, None);
         let mut step = match &self.held {
             Some(held) => destination.resume(&batch, &held.state, Event::Elapsed),
@@ -59,9 +83,17 @@ impl Delivery<'_> {
         };
         loop {
             step = match step {
-                Ok(Step::Done(outcomes)) => {
-                    self.held = None;
-                    self.book.done(&rows, outcomes);
+                Ok(Step::Done(outcomes)) => match counted(outcomes, rows.len()) {
+                    Ok(outcomes) => {
+                        self.held = None;
+                        self.book.done(&rows, outcomes);
+                        return Ok(());
+                    }
+                    Err(failure) => Err(failure),
+                },
+                Err(failure) if !chunk.repeatable && answered && failure.executed() == Executed::Unknown => {
+                    let refusal = Refusal { class: ErrorClass::Unknown, ..refusal_of(&failure).clone() };
+                    self.book.mark(&rows, Status::Unknown, &refusal);
                     return Ok(());
                 }
                 Ok(Step::Wait { after, state }) => {
@@ -75,9 +107,9 @@ impl Delivery<'_> {
                         // Each other group would only ask for one again.
                         Err(NoToken::Later(reason)) => {
                             self.book.note(&rows, &Refusal::transient("NO_TOKEN", reason));
-                            let (after, parked) = (self.hand_back(), self.held.take());
-                            let class = ErrorClass::Backoff;
-                            return Err(Stop::Next(Next::Again { after, counted: true, parked, class }));
+                            let waited = chunk.waited + self.book.report.waits;
+                            let after = waited.clamp(LOGIN_AGAIN[0], LOGIN_AGAIN[1]);
+                            return Err(self.wait_for(after, false, ErrorClass::Backoff));
                         }
                         Err(NoToken::Refused(reason)) => {
                             let code = "NO_TOKEN".to_owned();
@@ -98,7 +130,7 @@ impl Delivery<'_> {
                     let answer = self.send(&request, &mut added, slot).await?;
                     match answer {
                         Ok(response) => {
-                            answered = true;
+                            answered = request.method != "GET";
                             self.resolve(checkpoint);
                             if response.status == 401 && !renewed && account.credentials.renew(added.generation).await {
                                 renewed = true;
@@ -109,7 +141,7 @@ impl Delivery<'_> {
                                 next
                             }
                         }
-                        Err(lost) if lost.may_have_arrived && !chunk.repeatable => {
+                        Err(lost) if lost.may_have_arrived && !chunk.repeatable && request.method != "GET" => {
                             let message = format!("Sent, but no answer came ({})", lost.reason);
                             let refusal = Refusal { class: ErrorClass::Unknown, code: "NO_ANSWER".to_owned(), message };
                             self.book.mark(&rows, Status::Unknown, &refusal);
@@ -117,13 +149,18 @@ impl Delivery<'_> {
                         }
                         Err(lost) => {
                             self.resolve(checkpoint);
+                            answered = false;
                             let refusal = Refusal::transient("NO_ANSWER", lost.reason);
                             Err(Failure::Transient { after: None, executed: Executed::No, refusal })
                         }
                     }
                 }
-                Err(Failure::Throttled { after, .. }) => {
-                    let pause = after.unwrap_or(DEFAULT_PAUSE).max(1_000);
+                Err(Failure::Throttled { after, refusal }) => {
+                    throttled += 1;
+                    self.book.note(&rows, &refusal);
+                    // Who says "at once" again and again is not asked that often.
+                    let least = if throttled > 1 { BACKOFF.after(throttled, 0).as_micros() as Micros } else { 1_000 };
+                    let pause = after.unwrap_or(DEFAULT_PAUSE).max(least);
                     debug!(account = account.name, pause_ms = pause / 1_000, "The destination asks for a pause");
                     self.pause(pause).await?;
                     // The very request that was refused is sent again.
@@ -133,32 +170,23 @@ impl Delivery<'_> {
                     self.book.note(&rows, &refusal);
                     let day = 86_400_000_000;
                     let after = day - self.tools.clock.now().rem_euclid(day);
-                    let (parked, class) = (self.held.take(), ErrorClass::Quota);
-                    return Err(Stop::Next(Next::Again { after, counted: false, parked, class }));
+                    return Err(self.wait_for(after, false, ErrorClass::Quota));
                 }
-                Err(
-                    ref failure @ (Failure::Transient { ref refusal, .. }
-                    | Failure::Broken(ref refusal)
-                    | Failure::Split { ref refusal, .. }),
-                ) if !chunk.repeatable && answered && failure.executed() == Executed::Unknown => {
-                    let refusal = Refusal { class: ErrorClass::Unknown, ..refusal.clone() };
-                    self.book.mark(&rows, Status::Unknown, &refusal);
-                    return Ok(());
-                }
-                Err(Failure::Transient { refusal, .. } | Failure::Broken(refusal)) => {
+                Err(failure @ (Failure::Transient { .. } | Failure::Broken(_))) => {
                     troubles += 1;
-                    let Some(held) = &self.held else {
+                    let asked = if let Failure::Transient { after: Some(after), .. } = failure { after } else { 0 };
+                    let refusal = refusal_of(&failure).clone();
+                    let Some(held) = self.held.as_ref().map(|held| held.state.clone()) else {
+                        self.rest = asked.max(self.rest);
                         self.book.retry(&rows, &refusal);
                         return Ok(());
                     };
                     self.book.note(&rows, &refusal);
                     if troubles >= PASSES {
-                        let (after, class) = (self.hand_back(), refusal.class);
-                        let parked = self.held.take();
-                        return Err(Stop::Next(Next::Again { after, counted: true, parked, class }));
+                        return Err(self.wait_for(self.hand_back().max(asked), true, refusal.class));
                     }
-                    self.tools.sleep(BACKOFF.after(troubles, self.tools.clock.entropy() as u8)).await;
-                    destination.resume(&batch, &held.state, Event::Elapsed)
+                    self.back_off(troubles, asked, refusal.class).await?;
+                    destination.resume(&batch, &held, Event::Elapsed)
                 }
                 Err(Failure::Unauthorized(refusal) | Failure::Config(refusal)) => {
                     let refusal = self.book.discreet(&rows, refusal);
@@ -206,7 +234,7 @@ impl Delivery<'_> {
         match self.tools.limiter.pause(&self.account.name, pause).await {
             Err(error) if error.trouble == Trouble::Unavailable => {
                 warn!(%error, "The limiter cannot be told of a pause; what is left is handed back until its end");
-                Err(self.hand_over(pause, ErrorClass::Throttled))
+                Err(self.wait_for(pause, false, ErrorClass::Throttled))
             }
             told => told.map_err(Stop::from),
         }
@@ -230,5 +258,62 @@ impl Delivery<'_> {
         if announced && !self.chunk.repeatable {
             self.book.report.resolved.push(self.intents);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use outflow_model::change::Operation;
+    use outflow_model::id::{AttemptId, RunId};
+    use outflow_model::limit::Limits;
+    use outflow_model::wire::AccountV1;
+
+    use super::*;
+
+    #[test]
+    fn outcomes_that_are_not_one_per_record_conclude_nothing() {
+        assert!(counted(vec![Outcome::Skipped; 2], 2).is_ok());
+        for count in [0, 1, 3] {
+            assert!(matches!(counted(vec![Outcome::Skipped; count], 2), Err(Failure::Broken(_))), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_sent_again_has_the_token_that_it_had() {
+        let chunk = |attempt| ChunkV1 {
+            version: VERSION,
+            id: AttemptId { run: RunId::new(1, 1), chunk: 3, attempt },
+            sync: "s".to_owned(),
+            weight: 1,
+            urgent: false,
+            account: AccountV1 {
+                name: "crm".to_owned(),
+                kind: "http".to_owned(),
+                manifest: None,
+                base_url: None,
+                settings: BTreeMap::new(),
+                allow_private_addresses: false,
+                timeout_ms: 1,
+                limits: Limits::default(),
+            },
+            object: "events".to_owned(),
+            operation: Operation::Append,
+            repeatable: false,
+            wants_ids: false,
+            bulk: false,
+            rows: 2,
+            only: None,
+            tries: attempt,
+            waited: 0,
+            max_wait: 0,
+            parked: None,
+            traceparent: None,
+            payload: Vec::new(),
+        };
+        assert_eq!(token(&chunk(1), &[0, 1]), token(&chunk(2), &[0, 1]));
+        assert_ne!(token(&chunk(1), &[0, 1]), token(&chunk(1), &[0]));
+        assert_ne!(token(&chunk(1), &[0]), token(&ChunkV1 { object: String::new(), ..chunk(1) }, &[1]));
     }
 }

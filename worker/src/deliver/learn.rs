@@ -1,8 +1,9 @@
 //! What an answer's headers tell of the account's limits.
 
 use outflow_destinations::Response;
-use outflow_model::limit::Allowance;
+use outflow_model::limit::Stated;
 use outflow_model::port;
+use tracing::debug;
 
 use super::Delivery;
 
@@ -28,8 +29,12 @@ impl Delivery<'_> {
         if let Some(limit) = number(&throttle.window_limit).filter(|_| is_its_own)
             && let Some(per_ms) = number(&throttle.window_ms).or_else(|| account.manifest.one_window())
         {
-            let told = Allowance { limit, remaining: number(&throttle.window_remaining), per_ms };
-            limiter.learn_window(&account.name, &account.limits, told).await?;
+            let stated = Stated { limit, remaining: number(&throttle.window_remaining), per_ms };
+            let wait = account.limits.throttle_for(stated);
+            if wait > 0 {
+                debug!(account = account.name, wait, "The account is throttled: less is left than its reserve");
+                limiter.pause(&account.name, wait).await?;
+            }
         }
         let usage = throttle.daily_usage.as_deref().and_then(|name| response.header(name));
         if let Some((used, allowed)) = usage.and_then(used_of_allowed) {

@@ -22,7 +22,9 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::account::Account;
+use crate::local::Seldom;
 use book::Book;
+use request::HOLD;
 
 /// Passes over the records that transient trouble left, before they are handed back.
 const PASSES: u32 = 3;
@@ -38,6 +40,8 @@ pub(crate) struct Tools {
     pub(crate) clock: Arc<dyn Clock>,
     /// Claims lapse after so much silence.
     pub(crate) lease: Micros,
+    /// Bounds how often the log says the same of every request.
+    pub(crate) told: Seldom,
     /// Set when the worker is to end.
     pub(crate) draining: watch::Sender<bool>,
 }
@@ -56,6 +60,13 @@ impl Tools {
     /// Waits for so long, or until nothing more is begun.
     pub(crate) async fn sleep(&self, time: Duration) {
         _ = tokio::time::timeout(time, self.drained()).await;
+    }
+
+    /// Says that the limiter is away, and why; seldom, since each request that waits for it would.
+    pub(crate) fn tell_away(&self, error: &port::PortError) {
+        if self.told.is_due() {
+            warn!(%error, "The limiter cannot be asked; nothing is sent until it answers");
+        }
     }
 
     /// Sends a report; it is durable then.
@@ -82,6 +93,8 @@ pub(crate) struct Delivery<'a> {
     held: Option<ParkedV1>,
     /// Batches are cut smaller by this power of two.
     shrink: u32,
+    /// How long the destination wants the next pass to wait.
+    rest: Micros,
 }
 
 /// Why a delivery ends before its records are done.
@@ -125,6 +138,7 @@ impl<'a> Delivery<'a> {
             held: None,
             // What jobs left over goes in smaller ones.
             shrink: if chunk.bulk { SHRINK * chunk.tries.min(4) } else { 0 },
+            rest: 0,
         }
     }
 
@@ -133,7 +147,11 @@ impl<'a> Delivery<'a> {
         let began = self.tools.clock.now();
         let next = match self.passes().await {
             Ok(()) if self.book.again.is_empty() => Next::Done,
-            Ok(()) => Next::Again { after: self.hand_back(), counted: true, parked: None, class: self.book.class },
+            Ok(()) => {
+                let (after, class) = (self.hand_back().max(self.rest), self.book.class);
+                self.book.report.waits += after;
+                Next::Again { after, counted: true, parked: None, class }
+            }
             Err(Stop::Next(next)) => next,
             Err(Stop::Port(error)) => {
                 warn!(error = %error, "A delivery stops half-way; what is known of it is reported");
@@ -155,6 +173,7 @@ impl<'a> Delivery<'a> {
         }
         for pass in 1..=PASSES {
             self.cut(&rows, &mut groups);
+            self.rest = 0;
             while let Some(group) = groups.pop_front() {
                 self.group(group, &mut groups).await?;
                 // A job is a try: what it left over is cut anew by the next delivery, which counts it.
@@ -170,9 +189,34 @@ impl<'a> Delivery<'a> {
             if std::mem::take(&mut self.book.smaller) {
                 self.shrink += SHRINK;
             }
-            self.tools.sleep(BACKOFF.after(pass, self.tools.clock.entropy() as u8)).await;
+            let after = std::mem::take(&mut self.rest);
+            self.back_off(pass, after, self.book.class).await?;
         }
         Ok(())
+    }
+
+    /// How much longer the records may wait.
+    fn patience(&self) -> Micros {
+        self.chunk.max_wait - self.chunk.waited - self.book.report.waits
+    }
+
+    /// Waits before what has failed so often is tried again, and no less than the destination asks for; hands back what is left
+    /// where that is too long.
+    async fn back_off(&mut self, failed: u32, asked: Micros, class: ErrorClass) -> Result<(), Stop> {
+        let usual = BACKOFF.after(failed, self.tools.clock.entropy() as u8).as_micros() as Micros;
+        let after = usual.max(asked);
+        if after > self.patience().min(HOLD) {
+            return Err(self.wait_for(after.max(self.hand_back()), true, class));
+        }
+        self.book.report.waits += after;
+        self.tools.sleep(Duration::from_micros(after as u64)).await;
+        Ok(())
+    }
+
+    /// What is left is published again once its records have waited for so long.
+    fn wait_for(&mut self, after: Micros, counted: bool, class: ErrorClass) -> Stop {
+        self.book.report.waits += after;
+        Stop::Next(Next::Again { after, counted, parked: self.held.take(), class })
     }
 
     fn cut(&self, rows: &[u32], groups: &mut VecDeque<Group>) {

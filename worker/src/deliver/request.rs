@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use metrics::histogram;
 use outflow_destinations::{Request, Response};
-use outflow_model::limit::Micros;
+use outflow_model::limit::{Cause, Micros};
 use outflow_model::policy::ErrorClass;
-use outflow_model::port;
 use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
+use outflow_model::port::{self, Trouble};
 use outflow_model::wire::Next;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span, warn};
@@ -21,12 +21,19 @@ use crate::transport::{ANSWER_CAP, Added, BULK_ANSWER_CAP, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
 pub(super) const HOLD: Micros = 30_000_000;
+/// A limiter that is away is asked again after so long.
+const AWAY: Duration = Duration::from_millis(500);
 /// What a run may not send for now is asked for again after so long.
 const CLOSED: Micros = 1_000_000;
 /// So many requests of a chunk are in its run's trace: viewers fail at tens of thousands of spans.
 const RECORDED: u32 = 20;
 /// A request's place among those under way outlives its timeout by this.
 const SPARE: Micros = 10_000_000;
+
+/// Tells whether a request waits for what the destination has asked for; else it only waits for its turn.
+const fn waits_for_time(cause: Cause) -> bool {
+    matches!(cause, Cause::Paused | Cause::Daily)
+}
 
 /// A request that is asked for, or permitted. Dropped before it has ended, it gives its place back: a worker that is stopped
 /// leaks nothing.
@@ -100,7 +107,16 @@ impl Delivery<'_> {
             let verdict = tokio::select! {
                 biased;
                 () = self.tools.drained() => return Err(self.hand_over(0, ErrorClass::Backoff)),
-                verdict = slot.ask(&request) => verdict?,
+                verdict = slot.ask(&request) => verdict,
+            };
+            let verdict = match verdict {
+                // Nothing leaves without a permit: handed back, the records would only wait elsewhere.
+                Err(error) if error.trouble == Trouble::Unavailable => {
+                    self.tools.tell_away(&error);
+                    self.tools.sleep(AWAY).await;
+                    continue;
+                }
+                verdict => verdict?,
             };
             match verdict {
                 Verdict::Go => {
@@ -111,12 +127,21 @@ impl Delivery<'_> {
                 // Whoever has it now tells of its end.
                 Verdict::Lost => return Err(Stop::Next(Next::Continue)),
                 Verdict::Closed => return Err(self.hand_over(CLOSED, ErrorClass::Backoff)),
+                Verdict::Later { wait, cause }
+                    if waits_for_time(cause) && wait > self.patience().min(patience - held) =>
+                {
+                    let class = if cause == Cause::Daily { ErrorClass::Quota } else { ErrorClass::Throttled };
+                    return Err(self.wait_for(wait, false, class));
+                }
                 Verdict::Later { wait, .. } if held + wait > patience => {
                     return Err(self.hand_over(wait, ErrorClass::Throttled));
                 }
-                Verdict::Later { wait, .. } => {
+                Verdict::Later { wait, cause } => {
                     held += wait;
                     self.book.report.waited += wait;
+                    if waits_for_time(cause) {
+                        self.book.report.waits += wait;
+                    }
                     self.tools.sleep(Duration::from_micros(wait.max(100) as u64)).await;
                 }
             }

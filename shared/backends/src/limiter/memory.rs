@@ -1,4 +1,4 @@
-//! The limiter within one process; the day's use of each account is kept in the ledger.
+//! The limiter within one process; what each account has used is kept in the ledger.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::{Attempt, AttemptId, ChunkNo, Lane, RunId};
-use outflow_model::limit::{Allowance, Answer, Ask, Cause, Learned, Limits, Micros, Usage};
-use outflow_model::port::Result;
+use outflow_model::limit::{Answer, Ask, Cause, Kept, Limits, Micros, Usage};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
+use outflow_model::port::{PortError, Result, Trouble};
 
 /// The day's use is written down whenever it has grown by so many requests, and counted so much too high after a crash.
 const WRITE_EVERY: u64 = 64;
+/// The use of windows of requests is written down whenever it has grown by so much, and counted so much too high after a crash.
+const WRITE_AHEAD: Micros = 200_000;
 /// A claim is remembered for so long, and as long as its run's gate is open.
 const REMEMBERED: Micros = 60_000_000;
 /// Lapsed claims are looked for this often.
@@ -24,6 +26,8 @@ pub struct MemoryLimiter {
     clock: Arc<dyn Clock>,
     quotas: Arc<dyn Quotas>,
     state: std::sync::Mutex<State>,
+    /// The use of windows that the ledger holds, by account.
+    writing: tokio::sync::Mutex<HashMap<String, Kept>>,
 }
 
 #[derive(Default)]
@@ -87,44 +91,49 @@ impl State {
 #[derive(Default)]
 struct Account {
     usage: Usage,
-    learned: Learned,
     /// The day and the use that the ledger holds.
     written: (i64, u64),
+    /// The ledger has been read.
+    is_loaded: bool,
+    /// What another process had used of the windows, until the first request says which they are.
+    before: Option<Kept>,
 }
 
 impl MemoryLimiter {
-    /// A limiter whose daily use is kept in `quotas`.
+    /// A limiter whose use is kept in `quotas`.
     pub fn new(clock: Arc<dyn Clock>, quotas: Arc<dyn Quotas>) -> Self {
-        Self { clock, quotas, state: std::sync::Mutex::default() }
+        Self { clock, quotas, state: std::sync::Mutex::default(), writing: tokio::sync::Mutex::default() }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the day's use of an account that this process has not seen yet.
+    /// Reads what was used of an account that this process has not seen yet.
     async fn load(&self, account: &str) -> Result<()> {
-        if self.with(|state| state.accounts.contains_key(account)) {
+        if self.with(|state| state.accounts.get(account).is_some_and(|known| known.is_loaded)) {
             return Ok(());
         }
         let now = self.clock.now();
         let day = Usage::default().daily(now).0;
         let used = self.quotas.daily(account, day).await?;
+        let kept = self.quotas.windows(account).await?;
         self.with(|state| {
             let known = state.accounts.entry(account.to_owned()).or_default();
-            // No less than another request that has read it meanwhile has added.
-            let so_far = known.usage.daily(now).1;
-            known.usage.learn_daily(now, used.max(so_far), None);
-            if used > 0 {
-                known.usage.resume();
+            // Another request may have read it meanwhile.
+            if std::mem::replace(&mut known.is_loaded, true) {
+                return;
             }
+            known.usage.learn_daily(now, used, None);
             known.written = (day, used);
+            // What cannot be read is not known.
+            known.before = kept.map(|kept| serde_json::from_str(&kept).unwrap_or_default());
         });
         Ok(())
     }
 
     /// Writes the day's use ahead of it, so that a crash never forgets a request.
-    async fn write(&self, account: &str) -> Result<()> {
+    async fn write_day(&self, account: &str) -> Result<()> {
         let now = self.clock.now();
         let due = self.with(|state| {
             let known = state.accounts.get_mut(account)?;
@@ -139,6 +148,23 @@ impl MemoryLimiter {
                 known.written = known.written.max((day, used));
             }
         });
+        Ok(())
+    }
+
+    /// Writes the use of the windows ahead of it: the next process goes on from there.
+    async fn write_windows(&self, account: &str, limits: &Limits) -> Result<()> {
+        // One after the other: what is written last is the newest.
+        let mut written = self.writing.lock().await;
+        let due = self.with(|state| {
+            let known = state.accounts.get(account)?;
+            let covered = written.get(account).is_some_and(|kept| known.usage.is_covered_by(kept, limits));
+            (!covered).then(|| known.usage.keep(limits, WRITE_AHEAD))
+        });
+        let Some(kept) = due else { return Ok(()) };
+        let text = serde_json::to_string(&kept)
+            .map_err(|error| PortError::caused(Trouble::Corrupt, "Cannot write the use of rate limits", error))?;
+        self.quotas.set_windows(account, &text).await?;
+        written.insert(account.to_owned(), kept);
         Ok(())
     }
 }
@@ -268,7 +294,10 @@ impl Limiter for MemoryLimiter {
                 (claim.until, claim.known) = (now + request.lease, now + REMEMBERED);
             }
             let account = state.accounts.entry(request.account.to_owned()).or_default();
-            Ok(account.usage.acquire(&account.learned.lower(request.limits), now, &ask))
+            if let Some(before) = account.before.take() {
+                account.usage.go_on(before, request.limits, now);
+            }
+            Ok(account.usage.acquire(request.limits, now, &ask))
         });
         let at = match answer {
             Err(verdict) => return Ok(verdict),
@@ -278,7 +307,10 @@ impl Limiter for MemoryLimiter {
         // Gives the booked budget back where this future ends before the request may leave.
         let mut booked = Booked { limiter: self, account: request.account, slot: request.slot, kept: false };
         if request.limits.daily.is_some() {
-            self.write(request.account).await?;
+            self.write_day(request.account).await?;
+        }
+        if !request.limits.windows.is_empty() {
+            self.write_windows(request.account, request.limits).await?;
         }
         if at > now {
             tokio::time::sleep(Duration::from_micros((at - now) as u64)).await;
@@ -319,21 +351,11 @@ impl Limiter for MemoryLimiter {
         });
         Ok(())
     }
-
-    async fn learn_window(&self, account: &str, configured: &Limits, told: Allowance) -> Result<()> {
-        self.load(account).await?;
-        let is_another =
-            self.with(|state| state.accounts.entry(account.to_owned()).or_default().learned.hear(configured, told));
-        if is_another {
-            super::tell_of(account, told);
-        }
-        super::keep_reserve(self, account, configured.pause_for(told)).await
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use outflow_model::limit::{Unit, Window};
+    use outflow_model::limit::{Limits, Unit, Window};
 
     use super::*;
     use crate::SystemClock;

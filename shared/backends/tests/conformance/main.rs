@@ -117,14 +117,6 @@ async fn script() -> Result<()> {
     vectors::same_as_the_model(&RedisLimiter::new(&Redis::shared()?.url, &fresh("vectors"), None)?).await
 }
 
-async fn told() -> Result<()> {
-    vectors::told_to_one(&Redis::shared()?.url, &fresh("vectors")).await
-}
-
-async fn owed() -> Result<()> {
-    vectors::owed(&RedisLimiter::new(&Redis::shared()?.url, &fresh("vectors"), None)?).await
-}
-
 /// A name that nothing else in a shared service has.
 pub(crate) fn fresh(what: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -167,11 +159,7 @@ fn main() -> ExitCode {
         postgres::trials(),
         trials("limiter::memory", true, LIMITER, limiter),
         trials("limiter::redis", Redis::is_found(), LIMITER, redis),
-        vec![
-            trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script),
-            trial("limiter::redis::what_one_process_is_told_holds_for_all".to_owned(), Redis::is_found(), told),
-            trial("limiter::redis::what_was_sent_without_asking_is_paid_back".to_owned(), Redis::is_found(), owed),
-        ],
+        vec![trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script)],
         trials("limiter::redis_cluster", RedisCluster::is_found(), LIMITER, redis_cluster),
         trials("limiter::sentinel", Sentinel::is_found(), LIMITER, sentinel),
         vec![trial("limiter::sentinel::a_new_master_is_found".to_owned(), Sentinel::is_found(), failover)],

@@ -2,14 +2,11 @@
 
 use anyhow::{Result, ensure};
 use outflow_backends::RedisLimiter;
-use outflow_model::limit::{Allowance, Answer, Ask, Cause, Limits, Micros, Unit, Usage, Window};
-use outflow_model::port::limiter::{Limiter, Request};
+use outflow_model::limit::{Answer, Ask, Cause, Limits, Micros, Unit, Usage, Window};
+use outflow_model::port::limiter::Request;
 
 /// Any moment: the script is told it.
 const NOON: Micros = 1_767_268_800_000_000;
-
-/// A request of one record.
-const ONE: Ask<'static> = Ask { records: 1, cost: 1, urgent: false, sync: "a", weight: 1, slot: 0, timeout: 2_000_000 };
 
 /// Numbers that look random and are the same every time.
 struct Dice(u64);
@@ -71,7 +68,7 @@ async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
     for slot in 0..120 {
         now += dice.roll(3) as i64 * pace;
         if slot == 60 {
-            // The destination tells other limits.
+            // The project sets other limits.
             for window in &mut limits.windows {
                 window.limit = (window.limit * [1, 2, 4][dice.roll(3) as usize] / 2).max(1);
             }
@@ -86,7 +83,7 @@ async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
             timeout: 2_000_000,
         };
         let expected = told(usage.acquire(&limits, now, &ask), now);
-        let told = limiter.ask(&request(&account, &limits, ask), now, 0).await?;
+        let told = limiter.ask(&request(&account, &limits, ask), now).await?;
         let answer = (told.code, told.wait);
         ensure!(
             answer == expected,
@@ -108,49 +105,5 @@ pub(crate) async fn same_as_the_model(limiter: &RedisLimiter) -> Result<()> {
         }
     }
     ensure!([0, 3, 4, 6, 7].iter().all(|code| seen[*code] > 20), "some answers were hardly tried: {seen:?}");
-    Ok(())
-}
-
-/// What was sent without asking counts as if it were sent now, once, whatever becomes of the ask that tells of it.
-pub(crate) async fn owed(limiter: &RedisLimiter) -> Result<()> {
-    let window = Window { unit: Unit::Requests, limit: 10, per_ms: 1_000 };
-    let limits = Limits { windows: vec![window], ..Limits::default() };
-    let ask = |slot| request("owing", &limits, Ask { slot, ..ONE });
-    limiter.ask(&ask(1), NOON, 0).await?;
-    let (now, owed) = (NOON + 10_000_000, 500_000);
-    let terms = limits.terms(&ONE);
-    let first = limiter.ask(&ask(2), now, owed).await?;
-    ensure!((first.code, first.wait) == (3, owed - terms.horizon), "{first:?}, {terms:?}");
-    let again = limiter.ask(&ask(2), now, 0).await?;
-    ensure!((again.code, again.wait) == (first.code, first.wait), "{again:?}");
-    let paid = limiter.ask(&ask(2), now + owed, 0).await?;
-    ensure!((paid.code, paid.wait) == (0, 0), "{paid:?}");
-    Ok(())
-}
-
-/// What one process was told, another goes by from its first request on.
-pub(crate) async fn told_to_one(url: &str, prefix: &str) -> Result<()> {
-    let [one, other] = [RedisLimiter::new(url, prefix, None)?, RedisLimiter::new(url, prefix, None)?];
-    // The second is alike, and told of as well.
-    let window = Window { unit: Unit::Requests, limit: 1_000, per_ms: 10_000 };
-    let limits = Limits { windows: vec![window, window], ..Limits::default() };
-    let lower = Limits { windows: vec![Window { limit: 100, ..window }; 2], ..Limits::default() };
-    let (mut usage, mut slot, mut now) = (Usage::default(), 0, NOON);
-    usage.resume();
-    let told_first = Allowance { limit: 100, remaining: None, per_ms: 10_000 };
-    one.learn_window("crm", &limits, told_first).await?;
-    let mut same = async |limiter: &RedisLimiter, now: Micros| {
-        slot += 1;
-        let ask = Ask { slot, ..ONE };
-        let told_here = limiter.ask(&request("crm", &limits, ask), now, 0).await?;
-        let expected = told(usage.acquire(&lower, now, &ask), now);
-        ensure!((told_here.code, told_here.wait) == expected, "{told_here:?} instead of {expected:?}");
-        Ok(())
-    };
-    for _ in 0..20 {
-        now += 40_000;
-        same(&other, now).await?;
-        same(&one, now).await?;
-    }
     Ok(())
 }

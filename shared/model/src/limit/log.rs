@@ -26,6 +26,11 @@ impl Log {
         Self(vec![(now, units)])
     }
 
+    /// When the last of it left.
+    pub(super) fn last(&self) -> Option<Micros> {
+        self.0.last().map(|(left, _)| *left)
+    }
+
     /// When `units` more may leave, from `now` on. What was booked before leaves before.
     pub(super) fn at(&self, units: i64, bound: Bound, now: Micros) -> Micros {
         let mut used: i64 = self.0.iter().map(|(_, units)| units).sum();

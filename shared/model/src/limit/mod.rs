@@ -6,15 +6,17 @@
 //! than the window plus the jitter that the network may add. Where a window counts something else than requests, what left in it is
 //! remembered, too: the last request might be larger than what is left.
 
-mod learned;
+mod kept;
 mod log;
+mod stated;
 mod usage;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use learned::{Allowance, Learned};
+pub use kept::Kept;
 pub use log::Bound;
+pub use stated::Stated;
 pub use usage::Usage;
 
 /// A moment or a duration in microseconds.

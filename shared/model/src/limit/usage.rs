@@ -11,9 +11,9 @@ use super::{Answer, Ask, Cause, Limits, Micros};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Theoretical arrival time per window.
-    arrivals: Vec<Micros>,
+    pub(super) arrivals: Vec<Micros>,
     /// What left per window; empty where a window has no bound.
-    logs: Vec<Log>,
+    pub(super) logs: Vec<Log>,
     /// Nothing may be sent before.
     paused_until: Micros,
     /// Requests under way, by their slot, and until when they hold their place.

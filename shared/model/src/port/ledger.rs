@@ -272,6 +272,14 @@ pub trait Quotas: Send + Sync {
     async fn daily(&self, account: &str, day: i64) -> Result<u64>;
     /// Writes the use of an account on `day`; the greater of two holds.
     async fn set_daily(&self, account: &str, day: i64, used: u64) -> Result<()>;
+    /// What was written last of an account's use of its windows; nothing where the limiter keeps that elsewhere.
+    async fn windows(&self, _account: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+    /// Writes an account's use of its windows.
+    async fn set_windows(&self, _account: &str, _used: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The time that everybody who shares a ledger goes by: the clocks of their machines may differ.

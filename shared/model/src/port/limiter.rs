@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Result;
 use crate::id::{AttemptId, Lane, RunId};
-use crate::limit::{Allowance, Cause, Limits, Micros};
+use crate::limit::{Cause, Limits, Micros};
 
 /// A request that wants to leave.
 #[derive(Clone, Debug)]
@@ -98,8 +98,8 @@ pub enum Ended {
 ///
 /// 1. `permit` books budget, checks the account's pause, the run's gate and the attempt's claim, and renews that claim, in
 ///    one step; where it answers [`Verdict::Go`] the request may leave at once.
-/// 2. No schedule of permits exceeds `limits` in any window, whoever asks, from however many processes. A shared limiter that
-///    cannot be reached may permit an asker no more than a part of its even share, and only what is known to be open and its own.
+/// 2. No schedule of permits exceeds `limits` in any window, whoever asks, from however many processes. A limiter that cannot
+///    be reached permits nothing.
 /// 3. A gate that was never opened, was closed, or was not renewed in time is closed: the run may not send.
 /// 4. A claim belongs to one delivery of one worker until its lease lapses and another takes it over, which that one is
 ///    told; one that is finished is taken by nobody. As long as a run's gate is renewed, of each chunk's attempts only the newest
@@ -147,7 +147,4 @@ pub trait Limiter: Send + Sync {
     /// The destination says how much of the day's quota is used, and how much there is; the lower of this and the
     /// configured quota holds.
     async fn learn_daily(&self, account: &str, used: u64, allowed: Option<u64>) -> Result<()>;
-    /// An answer tells of one of the windows that are configured: a limit that is lower than there holds for everybody at once, a
-    /// higher one again when it was told often enough, and the account pauses where less is left than its reserve.
-    async fn learn_window(&self, account: &str, configured: &Limits, told: Allowance) -> Result<()>;
 }

@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0001_ledger.sql"),
     include_str!("../../../migrations/sqlite/0002_ended_deliveries.sql"),
     include_str!("../../../migrations/sqlite/0003_pauses.sql"),
+    include_str!("../../../migrations/sqlite/0004_windows.sql"),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<()> {

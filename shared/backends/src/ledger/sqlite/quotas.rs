@@ -31,4 +31,26 @@ impl Quotas for SqliteLedger {
         .map_err(doing("Cannot write the day's use"))?;
         Ok(())
     }
+
+    async fn windows(&self, account: &str) -> Result<Option<String>> {
+        let row: Option<(String,)> = sqlx::query_as("SELECT used FROM windows WHERE account = ?")
+            .bind(account)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(doing("Cannot read the use of rate limits"))?;
+        Ok(row.map(|(used,)| used))
+    }
+
+    async fn set_windows(&self, account: &str, used: &str) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO windows (account, used) VALUES (?, ?) \
+             ON CONFLICT (account) DO UPDATE SET used = excluded.used",
+        )
+        .bind(account)
+        .bind(used)
+        .execute(&self.pool)
+        .await
+        .map_err(doing("Cannot write the use of rate limits"))?;
+        Ok(())
+    }
 }

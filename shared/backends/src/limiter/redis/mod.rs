@@ -2,31 +2,23 @@
 //!
 //! All keys of an account carry its name as their hash tag, so that a cluster keeps them together.
 
-mod learned;
 mod scripts;
-mod share;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::{AttemptId, Lane, RunId};
-use outflow_model::limit::{Allowance, Ask, Cause, Limits, Micros, Unit, Window};
+use outflow_model::limit::{Ask, Cause, Limits, Micros, Unit, Window};
 use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 use redis::{FromRedisValue, Script, ScriptInvocation};
-use tracing::debug;
 
-use crate::SystemClock;
 use crate::clock::SharedClock;
 use crate::redis_link::{Link, unavailable};
-use learned::Known;
-use share::LocalShare;
 
-/// The script's code where other limits are known to everybody.
-const OTHER_LIMITS: i64 = 8;
 /// The claims of a run are remembered for so long after its gate was renewed, in milliseconds.
 const REMEMBERED: u64 = 3_600_000;
 
@@ -37,10 +29,6 @@ pub struct RedisLimiter {
     quotas: Option<Arc<dyn Quotas>>,
     prefix: String,
     scripts: Scripts,
-    share: LocalShare,
-    learned: Known,
-    /// This process among those that ask for lanes.
-    name: String,
 }
 
 struct Scripts {
@@ -64,10 +52,6 @@ pub struct Told {
     pub code: i64,
     /// Microseconds: until it may leave, or until it may ask again.
     pub wait: Micros,
-    /// Milliseconds for which the gate stays open.
-    open: i64,
-    /// 1 where the account's days are counted.
-    counted: i64,
 }
 
 impl RedisLimiter {
@@ -87,16 +71,7 @@ impl RedisLimiter {
             announce: Script::new(scripts::ANNOUNCE),
             lanes: Script::new(scripts::LANES),
         };
-        let name = format!("{:x}", SystemClock::default().entropy());
-        Ok(Self {
-            connection,
-            quotas,
-            prefix: prefix.to_owned(),
-            scripts,
-            share: LocalShare::new(),
-            learned: Known::default(),
-            name,
-        })
+        Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts })
     }
 
     /// The server's time, which everybody who shares it goes by.
@@ -118,11 +93,6 @@ impl RedisLimiter {
 
     fn lanes_key(&self) -> String {
         format!("{}:lanes", self.prefix)
-    }
-
-    /// On the same node of a cluster.
-    fn workers_key(&self) -> String {
-        format!("{{{}:lanes}}:workers", self.prefix)
     }
 
     fn gate(&self, account: &str, run: &RunId) -> String {
@@ -148,23 +118,11 @@ impl RedisLimiter {
         command.query_async(&mut self.connection.clone()).await.map_err(unavailable)
     }
 
-    /// Asks for a permit at `now`, or at this moment where that is 0, where so many microseconds of the account were used up
-    /// without asking; answers as the script does.
+    /// Asks for a permit at `now`, or at this moment where that is 0; answers as the script does.
     #[doc(hidden)]
-    pub async fn ask(&self, request: &Request<'_>, now: Micros, owed: Micros) -> Result<Told> {
-        let told = self.ask_as_known(request, now, owed).await?;
-        if told.code != OTHER_LIMITS {
-            return Ok(told);
-        }
-        self.take_learned(request.account, request.limits).await?;
-        self.ask_as_known(request, now, owed).await
-    }
-
-    /// Asks under the limits that are known here.
-    async fn ask_as_known(&self, request: &Request<'_>, now: Micros, owed: Micros) -> Result<Told> {
+    pub async fn ask(&self, request: &Request<'_>, now: Micros) -> Result<Told> {
         let Request { account, limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease, timeout } =
             *request;
-        let (limits, learned) = self.learned.lower(account, limits);
         let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, timeout });
         let mut call = self.scripts.permit.prepare_invoke();
         for what in ["usage", "flight", "shares", "pause"] {
@@ -182,16 +140,13 @@ impl RedisLimiter {
             .arg(limits.reserve_percent.min(99));
         call.arg(optional(limits.in_flight.map(u64::from))).arg(i32::from(urgent));
         call.arg(terms.ahead).arg(terms.horizon).arg(terms.share).arg(sync);
-        call.arg(attempt.map_or(0, |attempt| attempt.chunk))
-            .arg(attempt.map_or(0, |attempt| attempt.attempt))
-            .arg(owed);
-        for ((name, term), learned) in names(&limits).zip(&terms.windows).zip(learned) {
+        call.arg(attempt.map_or(0, |attempt| attempt.chunk)).arg(attempt.map_or(0, |attempt| attempt.attempt));
+        for (name, term) in names(limits).zip(&terms.windows) {
             call.arg(name).arg(term.units).arg(term.interval).arg(term.tolerance);
             call.arg(term.bound.map_or(-1, |bound| bound.units)).arg(term.bound.map_or(0, |bound| bound.within));
-            call.arg(optional(learned));
         }
-        let (code, wait, open, counted) = self.invoke(&call).await?;
-        Ok(Told { code, wait, open, counted })
+        let (code, wait) = self.invoke(&call).await?;
+        Ok(Told { code, wait })
     }
 
     /// What has changed while a booked request waited for its moment.
@@ -207,26 +162,18 @@ impl RedisLimiter {
             0 => None,
             1 => Some(Verdict::Closed),
             2 => Some(Verdict::Lost),
-            _ => {
-                self.share.pause(account, wait);
-                Some(Verdict::Later { wait, cause: Cause::Paused })
-            }
+            _ => Some(Verdict::Later { wait, cause: Cause::Paused }),
         })
     }
 
     /// What becomes of a booked request whose moment has come.
     async fn booked(&self, request: &Request<'_>) -> Result<Verdict> {
-        match self.changed(request).await {
-            Ok(None) => Ok(Verdict::Go),
-            Ok(Some(verdict)) => {
-                if matches!(verdict, Verdict::Closed | Verdict::Lost) {
-                    self.share.let_go(request.attempt);
-                }
+        match self.changed(request).await? {
+            None => Ok(Verdict::Go),
+            Some(verdict) => {
                 self.end(request.account, request.slot, Ended::Unsent).await?;
                 Ok(verdict)
             }
-            Err(_) if self.share.may_leave(request) => Ok(Verdict::Go),
-            Err(error) => Err(error),
         }
     }
 
@@ -248,14 +195,6 @@ impl RedisLimiter {
         let mut call = self.scripts.daily.prepare_invoke();
         call.key(self.key(account, "usage")).arg(day).arg(optional(used)).arg(optional(allowed));
         self.invoke(&call).await
-    }
-
-    /// Tells everybody of a pause that is known here until then.
-    async fn tell_pause(&self, account: &str, until: Instant, wait: Micros) -> Result<()> {
-        let mut call = self.scripts.pause.prepare_invoke();
-        let _: () = self.invoke(call.key(self.key(account, "pause")).arg(wait)).await?;
-        self.share.told_pause(account, until);
-        Ok(())
     }
 }
 
@@ -303,10 +242,7 @@ impl Limiter for RedisLimiter {
 
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>> {
         let mut call = self.scripts.lanes.prepare_invoke();
-        call.key(self.lanes_key()).key(self.workers_key()).arg(&self.name);
-        let (workers, known): (u64, Vec<(String, u32)>) = self.invoke(&call).await?;
-        self.share.seen(workers);
-        self.share.sweep();
+        let known: Vec<(String, u32)> = self.invoke(call.key(self.lanes_key())).await?;
         Ok(known.into_iter().map(|(lane, concurrency)| (Lane(lane), concurrency)).collect())
     }
 
@@ -339,38 +275,11 @@ impl Limiter for RedisLimiter {
     }
 
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()> {
-        self.share.let_go(Some(attempt));
         self.invoke(&self.about(&self.scripts.finish, account, attempt)).await
     }
 
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
-        let (limits, _) = self.learned.lower(request.account, request.limits);
-        let request = &Request { limits: &limits, ..*request };
-        if let Some((until, wait)) = self.share.untold(request.account) {
-            if self.tell_pause(request.account, until, wait).await.is_ok() {
-                debug!(account = request.account, wait, "Redis is told of a pause that began without it");
-            }
-            return Ok(Verdict::Later { wait, cause: Cause::Paused });
-        }
-        let (asked, owed) = (Instant::now(), self.share.owed(request.account));
-        let Told { code, wait, open, counted } = match self.ask(request, 0, owed.micros).await {
-            Ok(told) => told,
-            Err(error) => return self.share.permit(request).ok_or(error),
-        };
-        if code != OTHER_LIMITS {
-            owed.told();
-        }
-        self.share.answered(request.account);
-        if counted == 1 {
-            self.share.counts_days(request.account);
-        }
-        match code {
-            1 | 2 => self.share.let_go(request.attempt),
-            _ => {
-                let time = request.lease.min(open.saturating_mul(1_000)).max(0) as u64;
-                self.share.holds(request, asked, Duration::from_micros(time));
-            }
-        }
+        let Told { code, wait } = self.ask(request, 0).await?;
         let cause = match code {
             0 if wait > 0 => {
                 tokio::time::sleep(Duration::from_micros(wait as u64)).await;
@@ -381,22 +290,14 @@ impl Limiter for RedisLimiter {
             2 => return Ok(Verdict::Lost),
             3 => Cause::Window,
             4 => Cause::InFlight,
-            5 => {
-                self.share.pause(request.account, wait);
-                Cause::Paused
-            }
+            5 => Cause::Paused,
             6 => Cause::Daily,
-            // Learned anew just now, and again.
-            OTHER_LIMITS => return Ok(Verdict::Later { wait: 1_000, cause: Cause::Window }),
             _ => Cause::Share,
         };
         Ok(Verdict::Later { wait, cause })
     }
 
     async fn end(&self, account: &str, slot: u64, ended: Ended) -> Result<()> {
-        if self.share.ended(slot) {
-            return Ok(());
-        }
         let mut call = self.scripts.end.prepare_invoke();
         call.key(self.key(account, "flight")).key(self.key(account, "usage"));
         call.arg(slot).arg(i32::from(ended == Ended::Unsent));
@@ -404,21 +305,12 @@ impl Limiter for RedisLimiter {
     }
 
     async fn pause(&self, account: &str, wait: Micros) -> Result<()> {
-        let until = self.share.pause_untold(account, wait);
-        self.tell_pause(account, until, wait).await
+        let mut call = self.scripts.pause.prepare_invoke();
+        self.invoke(call.key(self.key(account, "pause")).arg(wait)).await
     }
 
     async fn learn_daily(&self, account: &str, used: u64, allowed: Option<u64>) -> Result<()> {
-        self.share.counts_days(account);
         self.daily(account, -1, Some(used), allowed).await?;
         Ok(())
-    }
-
-    async fn learn_window(&self, account: &str, configured: &Limits, told: Allowance) -> Result<()> {
-        if self.learned.with(account, |learned| learned.hear(configured, told)) {
-            super::tell_of(account, told);
-            self.share_learned(account, configured).await?;
-        }
-        super::keep_reserve(self, account, configured.pause_for(told)).await
     }
 }

@@ -4,11 +4,10 @@
 -- KEYS  usage, requests under way, shares, pause; for requests of a run also gate and claims
 -- ARGV  now (0: this server's time), slot, lease, timeout, worker, quota of the day (-1: none), percent kept back,
 --       requests under way at most (-1: any), urgent (0 or 1), ahead, horizon, share, sync,
---       chunk, attempt, time that requests took up which nobody was asked for, then of each window: name, units, interval, tolerance,
---       units that may leave at most (-1: pacing is enough) and within how long, and the limit that the destination told (-1: none)
--- Answers {code, microseconds, milliseconds that the gate stays open, whether days are counted}: 0 send after the microseconds,
---       1 closed, 2 lost; ask again after them, for there is in the way 3 a window, 4 requests under way, 5 a pause, 6 the day's
---       quota, 7 another sync's turn; 8 nothing was looked at, for the destination has told another limit
+--       chunk, attempt, then of each window: name, units, interval, tolerance, units that may leave at most (-1: pacing is
+--       enough) and within how long
+-- Answers {code, microseconds}: 0 send after the microseconds, 1 closed, 2 lost; ask again after them, for there is in the way
+--       3 a window, 4 requests under way, 5 a pause, 6 the day's quota, 7 another sync's turn
 
 local DAY, SHARE_MEMORY, SHARE_LEAD = 86400000000, 500000, 4000
 
@@ -21,7 +20,7 @@ local usage, flight, shares, pause, gate, claims = KEYS[1], KEYS[2], KEYS[3], KE
 local now, slot, lease, timeout, worker = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local quota, kept_back, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local urgent, ahead, horizon = ARGV[9] == '1', tonumber(ARGV[10]), tonumber(ARGV[11])
-local share, sync, chunk, attempt, owed = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15], tonumber(ARGV[16])
+local share, sync, chunk, attempt = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
 
 if now == 0 then
   local time = redis.call('TIME')
@@ -29,18 +28,10 @@ if now == 0 then
 end
 
 local windows = {}
-for first = 17, #ARGV, 7 do
+for first = 16, #ARGV, 6 do
   local window = { name = ARGV[first], units = tonumber(ARGV[first + 1]), interval = tonumber(ARGV[first + 2]) }
   window.tolerance, window.most, window.within = tonumber(ARGV[first + 3]), tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5])
-  local told
-  window.arrival, told = unpack(redis.call('HMGET', usage, window.name, 'told:' .. window.name))
-  if told and told ~= ARGV[first + 6] then
-    return {8, 0, 0, 0}
-  end
-  if not told and ARGV[first + 6] ~= '-1' then
-    -- Forgotten here, but not by who asks.
-    redis.call('HSET', usage, 'told:' .. window.name, ARGV[first + 6])
-  end
+  window.arrival = redis.call('HGET', usage, window.name)
   windows[#windows + 1] = window
 end
 
@@ -55,11 +46,6 @@ for _, window in ipairs(windows) do
     end
     redis.call('PEXPIRE', usage, 172800000)
   end
-  if owed > 0 then
-    window.arrival = math.max(window.arrival, now) + owed
-    redis.call('HSET', usage, window.name, text(window.arrival))
-    redis.call('PEXPIRE', usage, 172800000)
-  end
   if window.most >= 0 then
     -- What left, and when the last of it did, in order: `MOMENT UNITS `, again and again.
     window.log = {}
@@ -69,22 +55,20 @@ for _, window in ipairs(windows) do
   end
 end
 
-local open = 0
 if gate then
-  open = redis.call('PTTL', gate)
-  if open < 0 then
-    return {1, 0, 0, 0}
+  if redis.call('EXISTS', gate) == 0 then
+    return {1, 0}
   end
   local held, holder = string.match(redis.call('HGET', claims, chunk) or '', '^(%d+) %d+ (.*)$')
   if held ~= attempt or holder ~= worker then
-    return {2, 0, 0, 0}
+    return {2, 0}
   end
   redis.call('HSET', claims, chunk, attempt .. ' ' .. text(now + lease) .. ' ' .. worker)
 end
 
 local paused = tonumber(redis.call('GET', pause) or 0)
 if paused > now then
-  return {5, paused - now, open, 0}
+  return {5, paused - now}
 end
 
 local day = math.floor(now / DAY)
@@ -97,14 +81,13 @@ local allowed = tonumber(known[3] or -1)
 if quota < 0 or (allowed >= 0 and allowed < quota) then
   quota = allowed
 end
-local counted = quota >= 0 and 1 or 0
 if quota >= 0 and daily >= math.floor(quota * (100 - kept_back) / 100) then
-  return {6, (day + 1) * DAY - now, open, counted}
+  return {6, (day + 1) * DAY - now}
 end
 
 redis.call('ZREMRANGEBYSCORE', flight, '-inf', text(now))
 if most >= 0 and redis.call('ZCARD', flight) >= math.max(most, 1) then
-  return {4, 5000, open, counted}
+  return {4, 5000}
 end
 
 local at = now
@@ -126,7 +109,7 @@ for _, window in ipairs(windows) do
   end
 end
 if at > now + horizon then
-  return {3, at - horizon - now, open, counted}
+  return {3, at - horizon - now}
 end
 
 if #windows > 0 then
@@ -150,7 +133,7 @@ if #windows > 0 then
   redis.call('HSET', shares, sync, text(now) .. ' ' .. text(used))
   redis.call('PEXPIRE', shares, 60000)
   if waits then
-    return {7, math.max(ahead, 1000), open, counted}
+    return {7, math.max(ahead, 1000)}
   end
 end
 
@@ -180,4 +163,4 @@ redis.call('HSET', usage, 'day', text(day), 'daily', text(daily + 1))
 redis.call('PEXPIRE', usage, 172800000)
 redis.call('ZADD', flight, text(at + timeout), slot)
 redis.call('PEXPIRE', flight, 86400000)
-return {0, at - now, open, counted}
+return {0, at - now}

@@ -80,8 +80,7 @@ local time = redis.call('TIME')
 local until_then = time[1] * 1000000 + time[2] + tonumber(ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s', until_then, ARGV[2]))";
 
-/// KEYS lanes, workers; ARGV the worker that asks. Answers how many have asked within a minute, then account and concurrency,
-/// one after the other; forgets what has lapsed.
+/// KEYS lanes. Answers account and concurrency, one after the other; forgets what has lapsed.
 pub(super) const LANES: &str = "
 local time = redis.call('TIME')
 local now, all, known = time[1] * 1000000 + time[2], redis.call('HGETALL', KEYS[1]), {}
@@ -94,10 +93,7 @@ for place = 1, #all, 2 do
     redis.call('HDEL', KEYS[1], all[place])
   end
 end
-redis.call('ZADD', KEYS[2], string.format('%.0f', now), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now - 60000000))
-redis.call('PEXPIRE', KEYS[2], 60000)
-return {redis.call('ZCARD', KEYS[2]), known}";
+return known";
 
 /// KEYS pause; ARGV wait in microseconds. Never shortens a pause.
 pub(super) const PAUSE: &str = "
