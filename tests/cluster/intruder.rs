@@ -53,6 +53,8 @@ fn forged(id: AttemptId, address: String) -> Result<ChunkV1> {
         rows: 1,
         only: None,
         tries: 0,
+        waited: 0,
+        max_wait: 60_000_000,
         parked: None,
         traceparent: None,
         payload: pack(&table)?,
