@@ -195,6 +195,8 @@ fn chunk(run: &RunId, number: u32, table: &Table) -> Result<ChunkV1> {
         rows: table.rows,
         only: None,
         tries: 0,
+        waited: 0,
+        max_wait: 900_000_000,
         parked: None,
         traceparent: None,
         payload: pack(table)?,
