@@ -1,5 +1,6 @@
 //! Values and secrets that must be nowhere but at the destination: each has one word that nothing else has.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -158,12 +159,12 @@ fn everything(folder: &Path, traces: &str) -> String {
         command.args(arguments).envs(SECRETS).env("OTEL_EXPORTER_OTLP_ENDPOINT", traces);
         let said = text(&command.output().expect("it runs"));
         assert!(!said.contains("panicked"), "{said}");
-        all.push_str(&format!("== {}\n{said}", arguments.join(" ")));
+        _ = write!(all, "== {}\n{said}", arguments.join(" "));
     }
     for entry in walk(&folder.join(".outflow")) {
         if !entry.to_string_lossy().contains("/store/plans/") {
             let bytes = std::fs::read(&entry).unwrap_or_default();
-            all.push_str(&format!("== {}\n{}", entry.display(), String::from_utf8_lossy(&bytes)));
+            _ = write!(all, "== {}\n{}", entry.display(), String::from_utf8_lossy(&bytes));
         }
     }
     all
