@@ -164,9 +164,10 @@ fn unsent(chunk: &Chunk, chunks: &[Chunk]) -> Refusal {
         Some((_, Next::Again { class, .. })) => Some(*class),
         _ => None,
     };
-    let waited = || chunks.iter().filter(|chunk| chunk.merged.waited() > 0).find_map(asked);
+    // One that only came back from a closed gate has waited for nothing of its own.
+    let mut waited = std::iter::once(chunk).chain(chunks).filter(|chunk| chunk.merged.waited() > 0);
     Refusal {
-        class: asked(chunk).or_else(waited).unwrap_or(ErrorClass::Backoff),
+        class: waited.find_map(asked).unwrap_or(ErrorClass::Backoff),
         code: "NOT_SENT".to_owned(),
         message: "The run ended before this record had an outcome".to_owned(),
     }
