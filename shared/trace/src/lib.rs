@@ -1,8 +1,12 @@
-//! One trace over process boundaries: W3C `traceparent` out of a span, and into one.
+//! One trace over process boundaries: W3C `traceparent` out of a span, and into one. And what processes log of services in trouble.
+
+mod services;
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+pub use services::{Seldom, watch_services, with_causes};
 
 /// The `traceparent` of `span`; nothing where nobody traces.
 pub fn parent_of(span: &Span) -> Option<String> {
