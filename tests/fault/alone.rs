@@ -43,6 +43,7 @@ impl Worker {
         let prefix = format!("alone-{:x}", port::clock::Clock::entropy(&entropy));
         let (limiter, attempt) = (Self::limiter(&link, &prefix)?, attempt());
         limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
+        limiter.grant("crm", std::slice::from_ref(&attempt)).await?;
         limiter.claim("crm", &attempt, "w", 30 * SECOND).await?;
         let worker = Self { link, prefix, limiter };
         ensure!(worker.permitted(&request(limits, &attempt, 0)).await? == Verdict::Go);

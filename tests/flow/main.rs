@@ -1,6 +1,7 @@
 //! Every flow of a run, end to end: a real source, the real engine, and a destination that knows what arrived.
 
 mod buckets;
+mod claims;
 mod delivery;
 mod files;
 mod manifests;
@@ -36,6 +37,10 @@ const CASES: &[Case] = &[
     ("what_is_left_of_messages_is_swept", Need::Nothing, together::messages_swept),
     ("what_no_run_needs_is_swept_and_what_is_needed_stays", Need::Nothing, upkeep::swept),
     ("a_held_run_keeps_its_plan_and_its_base_however_old", Need::Nothing, upkeep::held),
+    ("what_a_limiter_forgets_is_sent_once", Need::Nothing, claims::forgotten),
+    ("an_attempt_is_closed_before_the_next_is_counted", Need::Nothing, claims::counted),
+    ("a_message_is_kept_until_its_report_is", Need::Nothing, claims::reported),
+    ("what_merely_waits_is_published_once", Need::Nothing, claims::waiting),
     ("mirror_removes_what_we_sent_and_nothing_else", Need::Nothing, modes::mirror),
     ("an_empty_model_is_never_everything_removed", Need::Nothing, modes::empty),
     ("null_and_duplicate_keys_are_invalid", Need::Nothing, modes::invalid),

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use outflow_model::id::RunId;
-use outflow_model::port::ledger::Runs;
+use outflow_model::port::ledger::{Chunks, Runs};
 use outflow_model::run::RunState;
 use outflow_testkit::services::signal;
 use outflow_tests::Weather;
 
 use crate::cell::{BOTH, Cell, Site, Twice};
+use crate::links::{BROKEN, SILENT};
 
 /// An answer of the ledger takes twice as long.
 const FAR: Duration = Duration::from_millis(50);
@@ -42,6 +43,13 @@ pub(crate) const CELLS: &[Cell] = &[
         twice: Twice::Never,
         alone: false,
         work: |site, run| Box::pin(taken_over(site, run)),
+    },
+    Cell {
+        what: "coordinator_killed_between_grant_and_publication",
+        kinds: BOTH,
+        twice: Twice::Never,
+        alone: false,
+        work: |site, run| Box::pin(granted(site, run)),
     },
     Cell {
         what: "coordinator_frozen_beyond_its_lease",
@@ -83,4 +91,24 @@ async fn frozen(site: &mut Site, run: &RunId) -> Result<()> {
     site.start_coordinator()?;
     tokio::time::sleep(Duration::from_secs(6)).await;
     signal(sleeper, "CONT")
+}
+
+/// It counts and grants chunks, and dies before the broker has heard of them.
+async fn granted(site: &mut Site, run: &RunId) -> Result<()> {
+    site.links.coordinator_queue.set(SILENT);
+    let counted = async {
+        while site.ledger.chunks(run).await?.iter().all(|chunk| chunk.attempt == 0) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    tokio::time::timeout(Duration::from_mins(1), counted).await.context("nothing was counted")??;
+    // The grants follow at once.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    site.links.coordinator_queue.set(BROKEN);
+    site.coordinators.clear();
+    let sent = site.portal.inner.writes().len();
+    ensure!(sent == 0, "{sent} records were written before their messages had left");
+    site.links.coordinator_queue.set(Weather::default());
+    site.start_coordinator()
 }

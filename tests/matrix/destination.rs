@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use outflow_model::id::RunId;
-use outflow_model::port::ledger::Runs;
+use outflow_model::port::ledger::{Chunks, Runs};
 use outflow_simulators::{Fault, Faults};
 use outflow_tests::Process;
 
@@ -41,6 +41,27 @@ pub(crate) const CELLS: &[Cell] = &[
         twice: Twice::Never,
         alone: false,
         work: |site, run| Box::pin(faulty(site, run, vec![(Fault::TooMany(1), 500)])),
+    },
+    Cell {
+        what: "destination_behind_a_gateway_that_answers_503_after_it",
+        kinds: BOTH,
+        twice: Twice::MayBe,
+        alone: false,
+        work: |site, run| Box::pin(hidden(site, run)),
+    },
+    Cell {
+        what: "destination_slower_than_silence",
+        kinds: BOTH,
+        twice: Twice::Never,
+        alone: false,
+        work: |site, run| Box::pin(slow(site, run)),
+    },
+    Cell {
+        what: "destination_paused_and_resumed",
+        kinds: BOTH,
+        twice: Twice::Never,
+        alone: false,
+        work: |site, run| Box::pin(paused(site, run)),
     },
     Cell {
         what: "a_record_that_ends_each_worker",
@@ -82,6 +103,50 @@ async fn faulty(site: &mut Site, run: &RunId, rates: Vec<(Fault, u32)>) -> Resul
     site.under_way(run, 2).await?;
     site.portal.inner.set_faults(Faults { rates, seed: 7, ..Faults::default() });
     tokio::time::sleep(outage()?).await;
+    site.portal.inner.set_faults(Faults::default());
+    Ok(())
+}
+
+/// From now on each request takes so many milliseconds longer.
+pub(crate) fn slow_down(site: &Site, millis: u32) {
+    site.portal.inner.set_faults(Faults { rates: vec![(Fault::Stall(millis), 1_000)], seed: 7, ..Faults::default() });
+}
+
+/// What is carried out is answered by a gateway that did not hear of it.
+async fn hidden(site: &mut Site, run: &RunId) -> Result<()> {
+    site.under_way(run, 2).await?;
+    site.portal.hide_behind_a_gateway(true);
+    tokio::time::sleep(outage()?).await;
+    site.portal.hide_behind_a_gateway(false);
+    Ok(())
+}
+
+/// Chunks wait for longer than a coordinator waits for one that is lost.
+async fn slow(site: &mut Site, run: &RunId) -> Result<()> {
+    slow_down(site, 1_000);
+    site.under_way(run, 1).await?;
+    tokio::time::sleep(outage()? * 2).await;
+    let again: Vec<_> = site.ledger.chunks(run).await?.into_iter().filter(|chunk| chunk.attempt > 1).collect();
+    site.portal.inner.set_faults(Faults::default());
+    ensure!(again.is_empty(), "what waited was published twice: {again:?}");
+    Ok(())
+}
+
+async fn paused(site: &mut Site, run: &RunId) -> Result<()> {
+    slow_down(site, 500);
+    for requests in [2, 8] {
+        site.under_way(run, requests).await?;
+        let output = site.command(&["pause", "crm"])?;
+        ensure!(output.status.success(), "{output:?}");
+        // What is under way ends.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let before = site.portal.inner.writes().len();
+        tokio::time::sleep(outage()?).await;
+        let during = site.portal.inner.writes().len() - before;
+        ensure!(during == 0, "{during} records were written during a pause that is in force");
+        let output = site.command(&["resume", "crm"])?;
+        ensure!(output.status.success(), "{output:?}");
+    }
     site.portal.inner.set_faults(Faults::default());
     Ok(())
 }

@@ -178,6 +178,11 @@ impl<S: Simulator> Lab<S> {
         self.engines_over(start, fate, self.house.queue(&worker_name())?).await
     }
 
+    /// The queue, in a process of its own; on one machine it is empty.
+    pub fn queue(&self) -> Result<Arc<dyn Queue>> {
+        self.house.queue(&worker_name())
+    }
+
     /// Begins a life of the process over a queue.
     pub async fn engines_over(&self, start: &Start, fate: Option<Arc<Fate>>, queue: Arc<dyn Queue>) -> Result<Engines> {
         let state = self.path().join(".outflow");

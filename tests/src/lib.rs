@@ -14,6 +14,7 @@ mod recorder;
 mod secured;
 mod snare;
 mod trials;
+mod watched;
 
 pub use client::Client;
 pub use cluster::{Cluster, Links, Plan, port_of};
@@ -29,3 +30,4 @@ pub use proxy::{Proxy, Weather};
 pub use recorder::{Recorder, Seen};
 pub use snare::{Moment, Snare};
 pub use trials::{Case, Need, block, run, until};
+pub use watched::WatchedQueue;

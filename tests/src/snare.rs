@@ -1,5 +1,6 @@
 //! A destination at which something happens with one chosen request.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use outflow_simulators::{Answer, Call, Simulator};
@@ -30,6 +31,7 @@ pub struct Snare<S> {
     pub inner: S,
     trap: Mutex<Option<Trap>>,
     curse: Mutex<Option<Curse>>,
+    gateway: AtomicBool,
 }
 
 /// What happens with each request that holds a text.
@@ -41,7 +43,12 @@ struct Curse {
 impl<S> Snare<S> {
     /// A destination without one yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, trap: Mutex::new(None), curse: Mutex::new(None) }
+        Self { inner, trap: Mutex::new(None), curse: Mutex::new(None), gateway: AtomicBool::new(false) }
+    }
+
+    /// Has a gateway answer 503 to each request once it is applied, until told otherwise.
+    pub fn hide_behind_a_gateway(&self, hidden: bool) {
+        self.gateway.store(hidden, Ordering::SeqCst);
     }
 
     /// Has `strike` happen with each request whose body holds `text`; none of them is applied.
@@ -86,6 +93,10 @@ impl<S: Simulator> Simulator for Snare<S> {
         let broken = || Answer { reset: true, ..Answer::plain(500, String::new()) };
         if self.is_cursed(call.body) {
             return broken();
+        }
+        if self.gateway.load(Ordering::SeqCst) {
+            self.inner.answer(call);
+            return Answer::plain(503, "upstream connect error or disconnect/reset before headers".to_owned());
         }
         let Some(Trap { moment, strike, .. }) = self.caught(call.path) else { return self.inner.answer(call) };
         let answer = if moment == Moment::Before { broken() } else { self.inner.answer(call) };

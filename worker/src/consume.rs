@@ -12,6 +12,7 @@ use outflow_model::port::limiter::{Claimed, Limiter};
 use outflow_model::port::queue::{Delivery as Message, Queue, Take};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::wire::{ChunkV1, Next, ReportV1, unpack, unpacked_len};
+use outflow_trace::with_causes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
@@ -125,10 +126,12 @@ impl Worker {
         // Each delivery is a holder of its own: a message may come to this worker twice at once.
         let holder = format!("{}/{:x}", self.name, self.tools.clock.entropy());
         let (claimed, waited) = self.claim(&chunk, &holder).await?;
+        // Who waited for another has a copy: should the limiter forget that one's claim, it may have begun all the same.
+        let is_first = message.redelivered == 0 && !waited;
         let come = match claimed {
-            // Who waited for another has a copy: should the limiter forget that one's claim, it may have begun all the same.
-            Claimed::Mine if message.redelivered == 0 && !waited => Come::First,
+            Claimed::Mine if is_first => Come::First,
             Claimed::Mine => Come::Returned,
+            Claimed::Ungranted => Come::Ungranted { is_first },
             Claimed::Inherited { announced } => Come::Begun { announced },
             Claimed::Done => return message.ack().await,
             // Handed back.
@@ -181,8 +184,10 @@ impl Worker {
         let Tools { limiter, lease, .. } = &self.tools;
         loop {
             tokio::time::sleep(Duration::from_micros(*lease as u64 / 3)).await;
-            if let Err(error) = limiter.claim(&chunk.account.name, &chunk.id, holder, *lease).await {
-                warn!(%error, "A claim could not be renewed");
+            if let Err(error) = limiter.claim(&chunk.account.name, &chunk.id, holder, *lease).await
+                && self.tools.told.is_due()
+            {
+                warn!(error = with_causes(&error), "Claims cannot be renewed");
             }
         }
     }
@@ -200,16 +205,23 @@ impl Worker {
         }
         // The coordinator knows what was announced or checkpointed, and publishes the rest anew.
         let to_be_told = chunk.bulk || !chunk.repeatable;
-        match come {
-            Come::Begun { .. } if to_be_told => {
-                // What was checkpointed may have been read by a coordinator that hangs: the broker gives it to another when its
-                // heartbeats have failed to come.
+        let next = match come {
+            Come::Begun { .. } if to_be_told => Some(Next::Lost),
+            Come::Returned if to_be_told => Some(Next::Returned),
+            Come::Ungranted { .. } => Some(Next::Returned),
+            _ => None,
+        };
+        if let Some(next) = next {
+            let may_have_begun = matches!(come, Come::Begun { .. } | Come::Ungranted { is_first: false });
+            if may_have_begun && to_be_told {
+                // What was announced or checkpointed may have been read by a coordinator that hangs: the broker gives it to
+                // another when its heartbeats have failed to come.
                 self.tools.sleep(Duration::from_micros(self.tools.lease as u64)).await;
-                return if self.tools.is_draining() { None } else { ended(Next::Lost) };
+                if self.tools.is_draining() {
+                    return None;
+                }
             }
-            // A limiter that was emptied has forgotten who began.
-            Come::Returned if to_be_told => return ended(Next::Returned),
-            _ => {}
+            return ended(next);
         }
         let account = match self.accounts.get(&chunk.account) {
             Ok(account) => account,
@@ -262,8 +274,8 @@ pub(crate) async fn serve_until(worker: Arc<Worker>, lane: Lane, concurrency: u3
     figures::begin(&lane.0);
     let mut tasks = JoinSet::new();
     let concurrency = concurrency.clamp(1, MOST);
-    // One more is on its way here meanwhile.
-    let consumer = worker.tools.queue.consume(&lane, concurrency as u16 + 1);
+    // No more than are delivered: what waited here would look like a message that is lost.
+    let consumer = worker.tools.queue.consume(&lane, concurrency as u16);
     // One more than the lane's share serves urgent chunks alone: they wait for no other.
     let takes = std::iter::repeat_n(Take::Any, concurrency as usize).chain([Take::Urgent]);
     for take in takes {
@@ -286,7 +298,9 @@ pub(crate) async fn serve_until(worker: Arc<Worker>, lane: Lane, concurrency: u3
                     Err(error) => Err(error),
                 };
                 if let Err(error) = handled {
-                    warn!(%lane, error = %error, "A delivery could not be completed");
+                    if error.trouble != Trouble::Unavailable || worker.tools.told.is_due() {
+                        warn!(%lane, error = with_causes(&error), "A delivery could not be completed");
+                    }
                     if error.trouble == Trouble::Unavailable {
                         worker.tools.sleep(Duration::from_millis(200)).await;
                     }
@@ -305,6 +319,11 @@ enum Come {
     /// It was on its way to a worker that gave it back, or is gone, or another held a copy of it; as far as the limiter remembers,
     /// none began.
     Returned,
+    /// It was never granted, or the limiter has forgotten that.
+    Ungranted {
+        /// Whether it came straight from its coordinator.
+        is_first: bool,
+    },
     /// A worker began to deliver it, and is gone.
     Begun {
         /// Requests that it had announced.

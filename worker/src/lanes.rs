@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use outflow_model::id::Lane;
+use outflow_trace::{Seldom, watch_services, with_causes};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::consume::{Worker, serve_until};
+use crate::deliver::Tools;
 
 /// New lanes are looked for this often.
 const LOOK: Duration = Duration::from_millis(150);
@@ -25,11 +27,21 @@ struct Served {
 
 /// Serves every lane until the worker is drained and each delivery has reported.
 pub async fn serve_all(worker: Arc<Worker>) {
+    let Tools { queue, limiter, .. } = &worker.tools;
+    tokio::select! {
+        () = serve_lanes(worker.clone()) => {}
+        never = watch_services(queue.as_ref(), limiter.as_ref()) => match never {},
+    }
+}
+
+async fn serve_lanes(worker: Arc<Worker>) {
+    let seldom = Seldom::default();
     let mut lanes: BTreeMap<Lane, Served> = BTreeMap::new();
     let mut leaving = Vec::new();
     while !worker.tools.is_draining() {
         match worker.tools.limiter.lanes().await {
             Ok(known) => {
+                seldom.is_over();
                 for (lane, concurrency) in known {
                     match lanes.get_mut(&lane) {
                         Some(served) if served.concurrency == concurrency => served.seen = Instant::now(),
@@ -44,7 +56,10 @@ pub async fn serve_all(worker: Arc<Worker>) {
                 }
             }
             Err(error) => {
-                warn!(%error, "New lanes cannot be looked for; those that are known are served");
+                if seldom.is_due() {
+                    let error = with_causes(&error);
+                    warn!(error, "New lanes cannot be looked for; those that are known are served");
+                }
                 // Whether anybody has opened them is not known.
                 lanes.values_mut().for_each(|served| served.seen = Instant::now());
             }

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
-use outflow_model::outcome::Refusal;
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::{Run, RunPatch};
-use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use outflow_model::wire::Next;
 use tokio::sync::watch;
@@ -26,7 +24,7 @@ const MANY: usize = 16;
 /// A service that is away is tried again after so long.
 const AWAY: Duration = Duration::from_secs(1);
 /// A cancel is looked for this often.
-pub(super) const LOOK: Duration = Duration::from_millis(500);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// Delivers a planned run and ends it, unless it is interrupted.
@@ -69,7 +67,8 @@ impl Engine {
                 // It is another coordinator's run by now, and so is its gate.
                 Err(error) if error.is_conflict() => return Err(error),
                 ended => {
-                    if let Err(error) = self.limiter.close_gate(&run.destination, &run.id).await {
+                    // Nothing is under way any more: whatever comes yet is a copy, and finds nothing that lets it leave.
+                    if let Err(error) = self.limiter.forget(&run.destination, &run.id).await {
                         warn!(run = %run.id, %error, "The run's gate could not be closed; it closes by itself");
                     }
                     break ended?;
@@ -115,20 +114,6 @@ impl Engine {
             return self.finished(&run.id, warnings).await;
         }
         self.finish(&run.id, Some(start), warnings).await
-    }
-
-    /// Pauses an account that has refused its credentials.
-    async fn pause_refused(&self, account: &str, refusal: &Refusal) -> Result<(), EngineError> {
-        let Refusal { code, message, .. } = refusal;
-        let reason = format!("its credentials were refused ({code}): {message}");
-        // What a destination says may name people: it is for the ledger alone.
-        warn!(
-            account,
-            code,
-            "Its credentials were refused; the account is paused until `outflow resume`, or until `outflow check` gets through"
-        );
-        let pause = Pause { account: account.to_owned(), reason, by_user: false, since: self.clock.now() };
-        Ok(self.ledger.pause(&pause).await?)
     }
 
     /// Publishes and settles until every chunk is final, or the run is stopped: then why.
@@ -200,23 +185,6 @@ impl Engine {
                 changed = signal.changed() => if changed.is_err() { tokio::time::sleep(pause).await },
             }
         }
-    }
-
-    /// Whether the account has been paused or resumed; its gate follows.
-    async fn heed_pause(&self, run: &Run, board: &mut Board) -> Result<bool, EngineError> {
-        let pauses = self.ledger.pauses().await?;
-        let pause = pauses.iter().find(|pause| pause.account == run.destination);
-        if pause.is_some() == board.paused {
-            return Ok(false);
-        }
-        board.paused = pause.is_some();
-        match pause {
-            Some(pause) => {
-                info!(run = %run.id, account = pause.account, "The account is paused; the run waits");
-            }
-            None => info!(run = %run.id, "The account is resumed; the run goes on"),
-        }
-        Ok(true)
     }
 
     /// Closes the gate; what is in flight is settled, nothing more is published.

@@ -11,6 +11,7 @@ mod guard;
 mod keys;
 mod news;
 mod partition;
+mod pause;
 mod plan_file;
 mod poison;
 mod progress;
@@ -42,6 +43,7 @@ use tracing::{Instrument, info_span};
 
 use crate::project::{ResolvedSync, Sync};
 
+pub(crate) use dispatch::LOOK;
 pub use error::EngineError;
 pub use news::News;
 pub use partition::Sample;

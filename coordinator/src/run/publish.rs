@@ -34,18 +34,20 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let Some(plan) = run.plan.as_deref().filter(|_| !numbers.is_empty()) else { return Ok(()) };
         // What may be away is asked first: a chunk that is counted and does not leave is taken for one under way.
-        let mut frames = Vec::new();
+        let (mut frames, mut before, mut granted) = (Vec::new(), Vec::new(), Vec::new());
         for number in numbers {
             let Some(chunk) = board.chunks.get(number) else { continue };
-            if chunk.attempt > 0 {
-                // Whoever still has the attempt before, or is given it again, sends no more.
-                let before = AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt };
-                self.limiter.finish(&run.destination, &before).await?;
-            }
+            let id = AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt };
+            granted.push(AttemptId { attempt: chunk.attempt + 1, ..id.clone() });
+            before.push(id);
             frames.push((number, self.store.read(plan, chunk.offset, chunk.length).await?));
         }
+        // Whoever still has the attempt before, or is given it again, sends no more.
+        self.limiter.close(&run.destination, &before).await?;
         // Counted before it leaves: a chunk that was never published is known to be unsent.
         self.ledger.published(&run.id, numbers).await?;
+        // Granted once the ledger has said that the run is still this coordinator's; a worker sends nothing without that.
+        self.limiter.grant(&run.destination, &granted).await?;
         let lane = Lane(start.sync.account.name.clone());
         let mut leaving = FuturesUnordered::new();
         for (number, frame) in frames {

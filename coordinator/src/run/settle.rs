@@ -12,15 +12,13 @@ use outflow_model::port::queue::{Delivery, Reports};
 use outflow_model::wire::{Next, ReportV1};
 use tracing::{info, warn};
 
-use super::board::{Board, Wait, poison, unknown, waits};
+use super::board::{Board, InFlight, Wait, poison, unknown, waits};
 use super::{Engine, EngineError, Start, Stopped};
 
 /// Reports settled together.
 const SETTLE: usize = 64;
 /// So many silences are waited out for a report that must be on its way.
 const PATIENCE: u32 = 4;
-/// Messages that wait are waited for twice as long each time, so often.
-const DOUBLINGS: u32 = 6;
 /// What is left of a delivery that ended without a word is published again after this long.
 pub(super) const SILENT: Micros = 1_000_000;
 
@@ -179,33 +177,31 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes back what no worker holds: of a run that stops at once, else where its message can no longer exist.
+    /// Takes back what no worker holds: of a run that stops at once, else where the lane has been empty for the time of silence, and
+    /// no delivery has held the chunk for as long.
     pub(super) async fn take_back(&self, run: &Run, start: &Start, board: &mut Board) -> Result<(), EngineError> {
-        let lane = Lane(run.destination.clone());
         let stopped = board.stopped.is_some();
-        let mut nothing_waits = None;
-        for number in board.in_flight.keys().copied().collect::<Vec<_>>() {
+        let silent = |sent: &InFlight| stopped || sent.seen.elapsed() >= self.silence;
+        let numbers: Vec<ChunkNo> =
+            board.in_flight.iter().filter(|(_, sent)| silent(sent)).map(|(number, _)| *number).collect();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        if !stopped && self.queue.waiting(&Lane(run.destination.clone())).await? > 0 {
+            // It may be any of them.
+            board.in_flight.values_mut().for_each(|sent| sent.seen = Instant::now());
+            return Ok(());
+        }
+        for number in numbers {
             let Some(sent) = board.in_flight.get_mut(&number) else { continue };
             let (attempt, silent) = (sent.attempt, sent.seen.elapsed());
-            if !stopped && silent < self.silence {
-                continue;
-            }
-            if !stopped && nothing_waits.is_none() {
-                // Without an answer the run begins to wait anew.
-                nothing_waits = Some(self.queue.waiting(&lane).await? == 0);
-            }
-            // While messages wait, it may be one of them, and every further publication waits with them.
-            let patience = self.silence * (PATIENCE << attempt.saturating_sub(1).min(DOUBLINGS));
-            if !stopped && nothing_waits != Some(true) && silent < patience {
-                continue;
-            }
             // From then on nobody sends it: whoever is given it yet finds it finished.
             let id = AttemptId { run: run.id.clone(), chunk: number, attempt };
             let grace = if stopped { 0 } else { self.silence.as_micros() as Micros };
             match self.limiter.revoke(&run.destination, &id, grace).await? {
                 Revoked::Held => sent.seen = Instant::now(),
-                // Its report is on its way here; unless somebody took it back and died before that was written down.
-                Revoked::Finished if silent < self.silence * PATIENCE => {}
+                // Its report is on its way here, or its message to a worker that says so; unless they are lost.
+                Revoked::Finished | Revoked::Forgotten if silent < self.silence * PATIENCE => {}
                 revoked => {
                     info!(run = %run.id, chunk = number, attempt, ?revoked, "A chunk that no worker holds is taken back");
                     let begun = revoked != Revoked::Taken;

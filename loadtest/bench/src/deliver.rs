@@ -141,6 +141,8 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
     let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), ledger));
     let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
     limiter.open_gate("crm", &run, AT_ONCE as u32, GATE).await?;
+    let attempts: Vec<_> = (0..tables.len()).map(|chunk| attempt(&run, chunk as u32)).collect();
+    limiter.grant("crm", &attempts).await?;
     let lane = Lane("crm".to_owned());
     let messages: Vec<Bytes> = tables
         .iter()
@@ -167,10 +169,14 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
     Ok(Cost { seconds: began.elapsed().as_secs_f64(), cpu_seconds: after - before, peak_rss_mb })
 }
 
+fn attempt(run: &RunId, chunk: u32) -> AttemptId {
+    AttemptId { run: run.clone(), chunk, attempt: 1 }
+}
+
 fn chunk(run: &RunId, number: u32, table: &Table) -> Result<ChunkV1> {
     Ok(ChunkV1 {
         version: VERSION,
-        id: AttemptId { run: run.clone(), chunk: number, attempt: 1 },
+        id: attempt(run, number),
         sync: "bench".to_owned(),
         weight: 1,
         urgent: false,

@@ -315,6 +315,15 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_of_a_newer_outflow_is_refused_with_its_version() -> Result<(), WireError> {
+        let mut chunk = golden_chunk()?;
+        assert_eq!(ChunkV1::decode(&chunk.encode()?)?, chunk);
+        chunk.version = 9;
+        assert!(matches!(ChunkV1::decode(&chunk.encode()?), Err(WireError::Version(9))));
+        Ok(())
+    }
+
+    #[test]
     fn a_large_report_is_compressed_and_reads_back() -> Result<(), WireError> {
         let id = AttemptId { run: RunId::new(1, 2), chunk: 3, attempt: 1 };
         let mut report = ReportV1::empty(id, 100_000, Next::Done);
@@ -364,14 +373,18 @@ mod tests {
         }
     }
 
-    /// A change here is a change of contract: it needs a new version and a reader for the old one.
-    #[test]
-    fn the_bytes_that_travel_are_the_golden_ones() -> Result<(), Box<dyn std::error::Error>> {
-        let id = AttemptId { run: RunId::new(1, 2), chunk: 3, attempt: 4 };
-        let parked = ParkedV1 { version: VERSION, rows: vec![0, 1], state: b"job".to_vec() };
-        let chunk = ChunkV1 {
+    fn golden_id() -> AttemptId {
+        AttemptId { run: RunId::new(1, 2), chunk: 3, attempt: 4 }
+    }
+
+    fn golden_parked() -> ParkedV1 {
+        ParkedV1 { version: VERSION, rows: vec![0, 1], state: b"job".to_vec() }
+    }
+
+    fn golden_chunk() -> Result<ChunkV1, WireError> {
+        Ok(ChunkV1 {
             version: VERSION,
-            id: id.clone(),
+            id: golden_id(),
             sync: "people".to_owned(),
             weight: 2,
             urgent: true,
@@ -398,11 +411,17 @@ mod tests {
             tries: 1,
             waited: 5,
             max_wait: 60,
-            parked: Some(parked.clone()),
+            parked: Some(golden_parked()),
             traceparent: None,
             // Uncompressed: what zstd makes of it may differ from version to version, and still reads back.
             payload: rmp_serde::to_vec_named(&golden_table())?,
-        };
+        })
+    }
+
+    /// A change here is a change of contract: it needs a new version and a reader for the old one.
+    #[test]
+    fn the_bytes_that_travel_are_the_golden_ones() -> Result<(), Box<dyn std::error::Error>> {
+        let (id, parked, chunk) = (golden_id(), golden_parked(), golden_chunk()?);
         let report = ReportV1 {
             statuses: vec![Status::Succeeded as u8, Status::Rejected as u8],
             refusals: vec![RowRefusal { row: 1, refusal: Refusal::rejected("NO", "no") }],

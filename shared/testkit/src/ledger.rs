@@ -28,6 +28,7 @@ pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("a_late_report_of_an_older_attempt_moves_no_clock", |ledger| Box::pin(late(ledger))),
     ("of_reports_that_come_at_once_none_is_lost", |ledger| Box::pin(at_once(ledger))),
     ("who_asks_at_once_gets_the_same_run", |ledger| Box::pin(asked_at_once(ledger))),
+    ("of_reports_by_many_none_is_lost", |ledger| Box::pin(each_settles_one(ledger))),
     ("planning_again_replaces_the_plan", |ledger| Box::pin(replanning(ledger))),
     ("problems_read_back", |ledger| Box::pin(problems(ledger))),
     ("its_clock_goes_on", |ledger| Box::pin(clock(ledger))),
@@ -207,6 +208,32 @@ async fn at_once(ledger: Arc<dyn Ledger>) -> Result<()> {
     }
     for chunk in ledger.chunks(&run.id).await? {
         ensure!(chunk.merged.is_final(), "chunk {} lost a report", chunk.number);
+    }
+    Ok(())
+}
+
+/// Each caller tells of one record: an update that is lost leaves that one open.
+async fn each_settles_one(ledger: Arc<dyn Ledger>) -> Result<()> {
+    const ROWS: u32 = 24;
+    let run = planning(&ledger, 1).await?;
+    let wide = |number| Chunk { rows: ROWS, merged: Merged::new(ROWS), ..chunk(number) };
+    ledger.plan(&run.id, &[wide(0), wide(1), wide(2)]).await?;
+    ledger.published(&run.id, &[0, 1, 2]).await?;
+    let settling = (0..ROWS as usize).map(|row| {
+        let ledger = ledger.clone();
+        let reports = [0, 1, 2].map(|chunk| {
+            let id = AttemptId { run: run.id.clone(), chunk, attempt: 1 };
+            let mut report = ReportV1::empty(id, ROWS, Next::Continue);
+            report.statuses[row] = Status::Succeeded as u8;
+            report
+        });
+        tokio::spawn(async move { ledger.settle(&reports, 7).await })
+    });
+    for settled in settling.collect::<Vec<_>>() {
+        settled.await??;
+    }
+    for chunk in ledger.chunks(&run.id).await? {
+        ensure!(chunk.merged.is_final(), "chunk {} lost a report: {:?}", chunk.number, chunk.merged.remaining());
     }
     Ok(())
 }

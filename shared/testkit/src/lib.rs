@@ -1,6 +1,7 @@
 //! One list of cases per port, which every backend must pass unchanged. The cases hold backends to the numbered
 //! sentences of the port's trait. And the real services that backends need for that.
 
+mod claims;
 mod collector;
 mod lease;
 mod ledger;
@@ -14,6 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use claims::CLAIMS;
 pub use collector::{Export, collector};
 pub use lease::LEASE;
 pub use ledger::LEDGER;

@@ -32,13 +32,18 @@ pub const LIMITER: &[Case<dyn Limiter>] = &[
     ("a_learned_daily_use_counts", |limiter| Box::pin(daily(limiter))),
 ];
 
-const SECOND: i64 = 1_000_000;
+pub(crate) const SECOND: i64 = 1_000_000;
 
-fn attempt() -> AttemptId {
+pub(crate) fn attempt() -> AttemptId {
     AttemptId { run: RunId::new(1, 1), chunk: 0, attempt: 1 }
 }
 
-fn request<'a>(limits: &'a Limits, attempt: Option<&'a AttemptId>, worker: &'a str) -> Request<'a> {
+/// Lets the attempt be claimed.
+pub(crate) async fn granted(limiter: &dyn Limiter, attempt: &AttemptId) -> Result<()> {
+    Ok(limiter.grant("crm", std::slice::from_ref(attempt)).await?)
+}
+
+pub(crate) fn request<'a>(limits: &'a Limits, attempt: Option<&'a AttemptId>, worker: &'a str) -> Request<'a> {
     let (records, cost, weight) = (1, 1, 1);
     let (urgent, slot, lease, timeout) = (false, 1, 60 * SECOND, 60 * SECOND);
     Request { account: "crm", limits, attempt, worker, records, cost, urgent, sync: "s", weight, slot, lease, timeout }
@@ -46,6 +51,7 @@ fn request<'a>(limits: &'a Limits, attempt: Option<&'a AttemptId>, worker: &'a s
 
 async fn unopened(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
+    granted(limiter.as_ref(), &attempt).await?;
     limiter.claim("crm", &attempt, "w", SECOND).await?;
     ensure!(limiter.permit(&request(&limits, Some(&attempt), "w")).await? == Verdict::Closed);
     Ok(())
@@ -53,6 +59,7 @@ async fn unopened(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn gate(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
+    granted(limiter.as_ref(), &attempt).await?;
     limiter.claim("crm", &attempt, "w", 60 * SECOND).await?;
     let ask = request(&limits, Some(&attempt), "w");
     limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
@@ -71,12 +78,14 @@ async fn gate(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
+    granted(limiter.as_ref(), &attempt).await?;
     limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
     ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine);
     ensure!(limiter.claim("crm", &attempt, "one", 60 * SECOND).await? == Claimed::Mine, "one's own claim is renewed");
     ensure!(limiter.claim("crm", &attempt, "two", 60 * SECOND).await? == Claimed::Held, "another's claim is respected");
     ensure!(limiter.permit(&request(&limits, Some(&attempt), "two")).await? == Verdict::Lost);
     let other = AttemptId { attempt: 2, ..attempt };
+    granted(limiter.as_ref(), &other).await?;
     ensure!(limiter.claim("crm", &other, "one", 1).await? == Claimed::Mine);
     let taken = async {
         // Whoever takes it over is told of the one before.
@@ -92,8 +101,10 @@ async fn claim(limiter: Arc<dyn Limiter>) -> Result<()> {
 async fn announced(limiter: Arc<dyn Limiter>) -> Result<()> {
     let first = attempt();
     let second = AttemptId { attempt: 2, ..first.clone() };
+    granted(limiter.as_ref(), &first).await?;
     ensure!(limiter.announced("crm", &first, "one", 60 * SECOND, 4).await? == Claimed::Mine);
     ensure!(limiter.announced("crm", &first, "two", 60 * SECOND, 9).await? == Claimed::Held);
+    granted(limiter.as_ref(), &second).await?;
     ensure!(limiter.announced("crm", &second, "one", 60 * SECOND, 1).await? == Claimed::Mine);
     ensure!(limiter.announced("crm", &second, "one", 60 * SECOND, 2).await? == Claimed::Mine);
     // A renewal of the claim takes nothing back.
@@ -124,6 +135,7 @@ async fn announced(limiter: Arc<dyn Limiter>) -> Result<()> {
 /// A claim lives as long as its worker asks for permits, and lapses once that is silent.
 async fn renewal(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
+    granted(limiter.as_ref(), &attempt).await?;
     limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
     ensure!(limiter.claim("crm", &attempt, "one", SECOND).await? == Claimed::Mine);
     let ask = request(&limits, Some(&attempt), "one");
@@ -143,6 +155,7 @@ async fn renewal(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn finished(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, attempt) = (Limits::default(), attempt());
+    granted(limiter.as_ref(), &attempt).await?;
     limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
     limiter.claim("crm", &attempt, "one", 60 * SECOND).await?;
     limiter.finish("crm", &attempt).await?;
@@ -217,6 +230,7 @@ async fn in_flight(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn revoked(limiter: Arc<dyn Limiter>) -> Result<()> {
     let attempt = attempt();
+    granted(limiter.as_ref(), &attempt).await?;
     ensure!(limiter.revoke("crm", &attempt, 0).await? == Revoked::Taken);
     for again in ["one", "two"] {
         ensure!(limiter.claim("crm", &attempt, again, 60 * SECOND).await? == Claimed::Done, "it was taken back");
@@ -225,6 +239,7 @@ async fn revoked(limiter: Arc<dyn Limiter>) -> Result<()> {
     limiter.finish("crm", &attempt).await?;
     ensure!(limiter.revoke("crm", &attempt, 0).await? == Revoked::Finished, "until another takes its place");
     let next = AttemptId { attempt: 2, ..attempt };
+    granted(limiter.as_ref(), &next).await?;
     limiter.claim("crm", &next, "w", 60 * SECOND).await?;
     ensure!(limiter.revoke("crm", &next, 0).await? == Revoked::Held);
     ensure!(limiter.claim("crm", &next, "w", 60 * SECOND).await? == Claimed::Mine, "it stays where it is");
@@ -235,6 +250,7 @@ async fn revoked(limiter: Arc<dyn Limiter>) -> Result<()> {
 
 async fn lapsed(limiter: Arc<dyn Limiter>) -> Result<()> {
     let attempt = attempt();
+    granted(limiter.as_ref(), &attempt).await?;
     limiter.claim("crm", &attempt, "dies", 1).await?;
     let kept = limiter.revoke("crm", &attempt, 60 * SECOND).await?;
     ensure!(kept == Revoked::Held, "who waits for its end has a chance: {kept:?}");
@@ -254,8 +270,10 @@ async fn lapsed(limiter: Arc<dyn Limiter>) -> Result<()> {
 async fn newest(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (limits, first) = (Limits::default(), attempt());
     limiter.open_gate("crm", &first.run, 8, 60 * SECOND).await?;
+    granted(limiter.as_ref(), &first).await?;
     limiter.claim("crm", &first, "old", 60 * SECOND).await?;
     let second = AttemptId { attempt: 2, ..first.clone() };
+    granted(limiter.as_ref(), &second).await?;
     ensure!(limiter.claim("crm", &second, "new", 60 * SECOND).await? == Claimed::Mine);
     for before in ["old", "another"] {
         ensure!(limiter.permit(&request(&limits, Some(&first), before)).await? == Verdict::Lost);
@@ -265,6 +283,7 @@ async fn newest(limiter: Arc<dyn Limiter>) -> Result<()> {
     limiter.finish("crm", &first).await?;
     ensure!(limiter.permit(&request(&limits, Some(&second), "new")).await? == Verdict::Go, "the newest stays held");
     let other = AttemptId { chunk: 1, ..first };
+    granted(limiter.as_ref(), &other).await?;
     ensure!(
         limiter.claim("crm", &other, "old", 60 * SECOND).await? == Claimed::Mine,
         "another chunk is another matter"

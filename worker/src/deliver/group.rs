@@ -226,7 +226,11 @@ impl Delivery<'_> {
             // It does not leave.
             self.resolve(true);
         }
-        if claim? == Claimed::Mine { Ok(()) } else { Err(Stop::Next(Next::Continue)) }
+        match claim? {
+            Claimed::Mine => Ok(()),
+            Claimed::Ungranted => Err(Stop::Next(Next::Returned)),
+            _ => Err(Stop::Next(Next::Continue)),
+        }
     }
 
     /// Pauses the account. Where the limiter cannot be told, what is left is handed back for as long, which is no try.

@@ -7,7 +7,7 @@ use metrics::histogram;
 use outflow_destinations::{Request, Response};
 use outflow_model::limit::{Cause, Micros};
 use outflow_model::policy::ErrorClass;
-use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
+use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request as Permit, Verdict};
 use outflow_model::port::{self, Trouble};
 use outflow_model::wire::Next;
 use tracing::field::Empty;
@@ -124,8 +124,7 @@ impl Delivery<'_> {
                         .record(began.elapsed());
                     return Ok(slot);
                 }
-                // Whoever has it now tells of its end.
-                Verdict::Lost => return Err(Stop::Next(Next::Continue)),
+                Verdict::Lost => return Err(self.lost().await),
                 Verdict::Closed => return Err(self.hand_over(CLOSED, ErrorClass::Backoff)),
                 Verdict::Later { wait, cause }
                     if waits_for_time(cause) && wait > self.patience().min(patience - held) =>
@@ -177,6 +176,17 @@ impl Delivery<'_> {
             error.type = Empty,
             otel.status_code = Empty
         )
+    }
+
+    /// The attempt is not this delivery's any more. Whoever has it tells of its end; of one that the limiter has forgotten this
+    /// delivery does.
+    async fn lost(&self) -> Stop {
+        let Tools { limiter, lease, .. } = self.tools;
+        match limiter.announced(&self.account.name, &self.chunk.id, self.holder, *lease, self.intents).await {
+            Ok(Claimed::Ungranted) => Stop::Next(Next::Returned),
+            Ok(_) => Stop::Next(Next::Continue),
+            Err(error) => Stop::Port(error),
+        }
     }
 
     /// What is left is published again later, which is no try.

@@ -5,21 +5,19 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use outflow_model::id::{Attempt, AttemptId, ChunkNo, Lane, RunId};
+use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::limit::{Answer, Ask, Cause, Kept, Limits, Micros, Usage};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 use outflow_model::port::{PortError, Result, Trouble};
 
+use super::claims::Claims;
+
 /// The day's use is written down whenever it has grown by so many requests, and counted so much too high after a crash.
 const WRITE_EVERY: u64 = 64;
 /// The use of windows of requests is written down whenever it has grown by so much, and counted so much too high after a crash.
 const WRITE_AHEAD: Micros = 200_000;
-/// A claim is remembered for so long, and as long as its run's gate is open.
-const REMEMBERED: Micros = 60_000_000;
-/// Lapsed claims are looked for this often.
-const SWEEP: Micros = 1_000_000;
 
 /// Budgets, gates and claims in memory.
 pub struct MemoryLimiter {
@@ -35,50 +33,17 @@ struct State {
     accounts: HashMap<String, Account>,
     /// Until when a run may send, and how its lane is served.
     gates: HashMap<RunId, (Micros, Lane, u32)>,
-    /// Of each chunk's newest attempt; those before it are finished.
-    claims: HashMap<(RunId, ChunkNo), Claim>,
-    swept: Micros,
-}
-
-struct Claim {
-    attempt: Attempt,
-    /// Nobody, where the attempt is finished.
-    holder: Option<String>,
-    /// It was taken back before anybody held it.
-    unheld: bool,
-    /// Until when nobody else takes it.
-    until: Micros,
-    /// Until when it is remembered.
-    known: Micros,
-    /// Requests of the attempt that were announced.
-    announced: u32,
-}
-
-fn chunk_of(attempt: &AttemptId) -> (RunId, ChunkNo) {
-    (attempt.run.clone(), attempt.chunk)
+    claims: Claims,
 }
 
 impl State {
-    fn finish(&mut self, attempt: &AttemptId, now: Micros) {
-        let newer = self.claims.get(&chunk_of(attempt)).is_some_and(|claim| claim.attempt > attempt.attempt);
-        if !newer {
-            let (attempt_no, known) = (attempt.attempt, now + REMEMBERED);
-            let claim = Claim { attempt: attempt_no, holder: None, unheld: false, until: now, known, announced: 0 };
-            self.claims.insert(chunk_of(attempt), claim);
-        }
-    }
-
-    /// What forbids a request: its run's gate is closed, or somebody else has the attempt.
+    /// What forbids a request: its run's gate is closed, or the delivery does not have the attempt.
     fn forbids(&self, request: &Request<'_>, now: Micros) -> Option<Verdict> {
         let attempt = request.attempt?;
         if self.gates.get(&attempt.run).is_none_or(|(until, ..)| *until <= now) {
             return Some(Verdict::Closed);
         }
-        let is_own = self
-            .claims
-            .get(&chunk_of(attempt))
-            .is_some_and(|claim| claim.attempt == attempt.attempt && claim.holder.as_deref() == Some(request.worker));
-        (!is_own).then_some(Verdict::Lost)
+        (!self.claims.is_held(attempt, request.worker)).then_some(Verdict::Lost)
     }
 
     /// Until when an account is paused, where that is after `now`.
@@ -215,6 +180,24 @@ impl Limiter for MemoryLimiter {
         Ok(())
     }
 
+    async fn forget(&self, _account: &str, run: &RunId) -> Result<()> {
+        self.with(|state| {
+            state.gates.remove(run);
+            state.claims.forget(run);
+        });
+        Ok(())
+    }
+
+    async fn close(&self, _account: &str, attempts: &[AttemptId]) -> Result<()> {
+        self.with(|state| attempts.iter().for_each(|attempt| state.claims.close(attempt)));
+        Ok(())
+    }
+
+    async fn grant(&self, _account: &str, attempts: &[AttemptId]) -> Result<()> {
+        self.with(|state| attempts.iter().for_each(|attempt| state.claims.grant(attempt)));
+        Ok(())
+    }
+
     async fn announced(
         &self,
         _account: &str,
@@ -224,53 +207,16 @@ impl Limiter for MemoryLimiter {
         requests: u32,
     ) -> Result<Claimed> {
         let now = self.clock.now();
-        Ok(self.with(|state| {
-            if state.swept + SWEEP < now {
-                let State { claims, gates, .. } = state;
-                let is_open = |run: &RunId| gates.get(run).is_some_and(|(until, ..)| *until > now);
-                claims.retain(|(run, _), claim| claim.known > now || is_open(run));
-                state.swept = now;
-            }
-            let (claimed, before) = match state.claims.get(&chunk_of(attempt)) {
-                Some(claim) if claim.attempt > attempt.attempt => return Claimed::Done,
-                None => (Claimed::Mine, 0),
-                Some(claim) if claim.attempt < attempt.attempt => (Claimed::Mine, 0),
-                Some(Claim { holder: None, .. }) => return Claimed::Done,
-                Some(Claim { holder: Some(holder), announced, .. }) if holder == worker => (Claimed::Mine, *announced),
-                Some(claim) if claim.until > now => return Claimed::Held,
-                Some(Claim { announced, .. }) => (Claimed::Inherited { announced: *announced }, *announced),
-            };
-            let (holder, announced) = (Some(worker.to_owned()), requests.max(before));
-            let known = now + REMEMBERED;
-            let claim = Claim { attempt: attempt.attempt, holder, unheld: false, until: now + lease, known, announced };
-            state.claims.insert(chunk_of(attempt), claim);
-            claimed
-        }))
+        Ok(self.with(|state| state.claims.claim(attempt, worker, (now, now + lease), requests)))
     }
 
     async fn revoke(&self, _account: &str, attempt: &AttemptId, grace: Micros) -> Result<Revoked> {
         let now = self.clock.now();
-        Ok(self.with(|state| {
-            let revoked = match state.claims.get(&chunk_of(attempt)) {
-                Some(claim) if claim.attempt > attempt.attempt => return Revoked::Finished,
-                Some(claim) if claim.attempt < attempt.attempt => Revoked::Taken,
-                Some(Claim { holder: None, unheld: true, .. }) => Revoked::Taken,
-                Some(Claim { holder: None, .. }) => return Revoked::Finished,
-                Some(claim) if claim.until + grace > now => return Revoked::Held,
-                Some(Claim { announced, .. }) => Revoked::Lapsed { announced: *announced },
-                None => Revoked::Taken,
-            };
-            state.finish(attempt, now);
-            if let Some(claim) = state.claims.get_mut(&chunk_of(attempt)) {
-                claim.unheld = revoked == Revoked::Taken;
-            }
-            revoked
-        }))
+        Ok(self.with(|state| state.claims.revoke(attempt, now - grace)))
     }
 
     async fn finish(&self, _account: &str, attempt: &AttemptId) -> Result<()> {
-        let now = self.clock.now();
-        self.with(|state| state.finish(attempt, now));
+        self.with(|state| state.claims.finish(attempt));
         Ok(())
     }
 
@@ -290,8 +236,8 @@ impl Limiter for MemoryLimiter {
             if let Some(verdict) = state.forbids(request, now) {
                 return Err(verdict);
             }
-            if let Some(claim) = request.attempt.and_then(|attempt| state.claims.get_mut(&chunk_of(attempt))) {
-                (claim.until, claim.known) = (now + request.lease, now + REMEMBERED);
+            if let Some(attempt) = request.attempt {
+                state.claims.renew(attempt, now + request.lease);
             }
             let account = state.accounts.entry(request.account.to_owned()).or_default();
             if let Some(before) = account.before.take() {
@@ -395,6 +341,7 @@ mod tests {
             weight: 1,
         };
         limiter.open_gate("crm", &attempt.run, 1, 60_000_000).await?;
+        limiter.grant("crm", std::slice::from_ref(&attempt)).await?;
         limiter.claim("crm", &attempt, "w", 60_000_000).await?;
         let [first, second, third] = [ask(1, Some(&attempt)), ask(2, Some(&attempt)), ask(3, None)];
         assert_eq!(limiter.permit(&first).await?, Verdict::Go);

@@ -1,5 +1,6 @@
 //! Limiters.
 
+mod claims;
 mod memory;
 mod redis;
 

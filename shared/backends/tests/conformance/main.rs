@@ -18,14 +18,14 @@ use outflow_backends::{
     FileVault, KeyRing, MemoryLimiter, MemoryQueue, RabbitQueue, RedisLimiter, RedisVault, SqliteLedger, SystemClock,
     checked, sealed,
 };
-use outflow_model::id::{Lane, RunId};
+use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::port::Trouble;
 use outflow_model::port::ledger::Ledger;
-use outflow_model::port::limiter::Limiter;
+use outflow_model::port::limiter::{Claimed, Limiter, Revoked};
 use outflow_model::port::queue::Queue;
 use outflow_model::port::vault::Vault;
 use outflow_testkit::services::{AzureBlob, RabbitMq, Redis, RedisCluster, S3, Sentinel, Service, stop_all};
-use outflow_testkit::{Case, LEDGER, LIMITER, QUEUE, STORE, VAULT};
+use outflow_testkit::{CLAIMS, Case, LEDGER, LIMITER, QUEUE, STORE, VAULT};
 use tempfile::TempDir;
 
 async fn sqlite(folder: &TempDir) -> Result<Arc<SqliteLedger>> {
@@ -63,6 +63,30 @@ async fn failover() -> Result<()> {
         ensure!(error.trouble == Trouble::Unavailable && began.elapsed().as_secs() < 30, "{error:?}");
     }
     ensure!(limiter.lanes().await? == [(Lane("crm".to_owned()), 5)]);
+    Ok(())
+}
+
+/// Redis comes back empty while messages wait: nothing of what was granted before may be sent.
+async fn flushed() -> Result<()> {
+    let server = Redis::start()?;
+    let limiter = RedisLimiter::new(&server.url, &fresh("limiter"), None)?;
+    let attempts: Vec<_> = (0..3).map(|attempt| AttemptId { run: RunId::new(1, 1), chunk: 0, attempt }).collect();
+    limiter.open_gate("crm", &attempts[0].run, 4, 60_000_000).await?;
+    for pair in attempts.windows(2) {
+        limiter.close("crm", &pair[..1]).await?;
+        limiter.grant("crm", &pair[1..]).await?;
+    }
+    ensure!(limiter.claim("crm", &attempts[2], "one", 60_000_000).await? == Claimed::Mine);
+    server.command(&["FLUSHALL"])?;
+    limiter.open_gate("crm", &attempts[0].run, 4, 60_000_000).await?;
+    for attempt in &attempts[1..] {
+        for holder in ["one", "two"] {
+            let claimed = limiter.claim("crm", attempt, holder, 60_000_000).await?;
+            ensure!(claimed == Claimed::Ungranted, "{holder} was given {attempt}: {claimed:?}");
+        }
+        limiter.finish("crm", attempt).await?;
+        ensure!(limiter.revoke("crm", attempt, 0).await? == Revoked::Forgotten);
+    }
     Ok(())
 }
 
@@ -158,9 +182,15 @@ fn main() -> ExitCode {
         trials("ledger::sqlite", true, LEDGER, ledger),
         postgres::trials(),
         trials("limiter::memory", true, LIMITER, limiter),
+        trials("limiter::memory", true, CLAIMS, limiter),
         trials("limiter::redis", Redis::is_found(), LIMITER, redis),
-        vec![trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script)],
+        trials("limiter::redis", Redis::is_found(), CLAIMS, redis),
+        vec![
+            trial("limiter::redis::what_was_flushed_is_nobodys".to_owned(), Redis::is_found(), flushed),
+            trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script),
+        ],
         trials("limiter::redis_cluster", RedisCluster::is_found(), LIMITER, redis_cluster),
+        trials("limiter::redis_cluster", RedisCluster::is_found(), CLAIMS, redis_cluster),
         trials("limiter::sentinel", Sentinel::is_found(), LIMITER, sentinel),
         vec![trial("limiter::sentinel::a_new_master_is_found".to_owned(), Sentinel::is_found(), failover)],
         trials("queue::memory", true, QUEUE, queue),

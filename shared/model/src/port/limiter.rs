@@ -67,6 +67,8 @@ pub enum Revoked {
     Held,
     /// It was finished before: its report is on its way, or here.
     Finished,
+    /// Nothing is known of it: nobody takes it from now on, and whether somebody had it cannot be said.
+    Forgotten,
 }
 
 /// Whose is an attempt?
@@ -83,6 +85,8 @@ pub enum Claimed {
     Held,
     /// Nobody's any more: it was reported on to its end.
     Done,
+    /// Nobody's: it was never granted, or that was forgotten. Nothing of it may be sent.
+    Ungranted,
 }
 
 /// How a permitted request ended.
@@ -101,9 +105,10 @@ pub enum Ended {
 /// 2. No schedule of permits exceeds `limits` in any window, whoever asks, from however many processes. A limiter that cannot
 ///    be reached permits nothing.
 /// 3. A gate that was never opened, was closed, or was not renewed in time is closed: the run may not send.
-/// 4. A claim belongs to one delivery of one worker until its lease lapses and another takes it over, which that one is
-///    told; one that is finished is taken by nobody. As long as a run's gate is renewed, of each chunk's attempts only the newest
-///    that was ever claimed, finished or revoked is anybody's.
+/// 4. Only an attempt that was granted is claimed. A claim belongs to one delivery of one worker until its lease lapses and another
+///    takes it over, which that one is told; one that is finished is taken by nobody. Of each chunk's attempts only the newest that
+///    was ever granted, closed or revoked is anybody's. What a limiter has forgotten it takes for never granted: only `close`,
+///    `grant` and `revoke` of a known chunk make it known.
 /// 5. `pause` stops every permit of the account until its end, and never shortens a pause.
 /// 6. The day's use of an account survives a restart.
 /// 7. A request that its worker never ends leaves its place among those under way after its timeout.
@@ -115,6 +120,13 @@ pub trait Limiter: Send + Sync {
     async fn open_gate(&self, account: &str, run: &RunId, concurrency: u32, ttl: Micros) -> Result<()>;
     /// Closes a run's gate; what is known of its claims is kept as when it is renewed.
     async fn close_gate(&self, account: &str, run: &RunId) -> Result<()>;
+    /// Closes a run's gate and forgets its claims: nothing more of it is sent that is not granted again.
+    async fn forget(&self, account: &str, run: &RunId) -> Result<()>;
+    /// Ends these attempts of one run, and those before them, held or not; an attempt 0 stands for a chunk that was never published.
+    async fn close(&self, account: &str, attempts: &[AttemptId]) -> Result<()>;
+    /// Lets these attempts of one run be claimed, where nothing as new is known of their chunks. Right before they are published,
+    /// and after they were counted.
+    async fn grant(&self, account: &str, attempts: &[AttemptId]) -> Result<()>;
     /// An error where the limiter cannot be asked right now.
     async fn check(&self) -> Result<()>;
     /// The lanes that have chunks, and how many of them a worker delivers at a time; whoever asks is a worker.
@@ -136,7 +148,7 @@ pub trait Limiter: Send + Sync {
     /// Finishes an attempt unless a worker holds it, or did within `grace`, in one step: whoever is given its message waits for
     /// the end of a claim before it claims.
     async fn revoke(&self, account: &str, attempt: &AttemptId, grace: Micros) -> Result<Revoked>;
-    /// An attempt was reported on to its end, or another takes its place: nobody delivers it from now on.
+    /// Marks an attempt as reported on to its end, where it is known: nobody delivers it from now on.
     async fn finish(&self, account: &str, attempt: &AttemptId) -> Result<()>;
     /// Asks whether a request may leave.
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict>;

@@ -33,6 +33,7 @@ pub struct RedisLimiter {
 
 struct Scripts {
     permit: Script,
+    set: Script,
     claim: Script,
     revoke: Script,
     finish: Script,
@@ -61,6 +62,7 @@ impl RedisLimiter {
         let connection = Link::to(url)?;
         let scripts = Scripts {
             permit: Script::new(include_str!("permit.lua")),
+            set: Script::new(scripts::SET),
             claim: Script::new(scripts::CLAIM),
             revoke: Script::new(scripts::REVOKE),
             finish: Script::new(scripts::FINISH),
@@ -108,6 +110,17 @@ impl RedisLimiter {
         let mut call = script.prepare_invoke();
         call.key(self.claims(account, &attempt.run)).arg(attempt.chunk).arg(attempt.attempt).arg(REMEMBERED);
         call
+    }
+
+    /// Closes attempts of one run, or grants them, in one step.
+    async fn set(&self, account: &str, attempts: &[AttemptId], holder: &str) -> Result<()> {
+        let Some(AttemptId { run, .. }) = attempts.first() else { return Ok(()) };
+        let mut call = self.scripts.set.prepare_invoke();
+        call.key(self.claims(account, run)).arg(REMEMBERED).arg(holder);
+        for AttemptId { chunk, attempt, .. } in attempts {
+            call.arg(*chunk).arg(*attempt);
+        }
+        self.invoke(&call).await
     }
 
     async fn invoke<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T> {
@@ -236,6 +249,19 @@ impl Limiter for RedisLimiter {
         self.query(redis::cmd("PEXPIRE").arg(self.claims(account, run)).arg(REMEMBERED)).await
     }
 
+    async fn forget(&self, account: &str, run: &RunId) -> Result<()> {
+        let mut command = redis::cmd("DEL");
+        self.query(command.arg(self.gate(account, run)).arg(self.claims(account, run))).await
+    }
+
+    async fn close(&self, account: &str, attempts: &[AttemptId]) -> Result<()> {
+        self.set(account, attempts, "").await
+    }
+
+    async fn grant(&self, account: &str, attempts: &[AttemptId]) -> Result<()> {
+        self.set(account, attempts, "+").await
+    }
+
     async fn check(&self) -> Result<()> {
         self.query(&redis::cmd("PING")).await
     }
@@ -260,7 +286,8 @@ impl Limiter for RedisLimiter {
             (1, _) => Claimed::Mine,
             (2, announced) => Claimed::Inherited { announced },
             (0, _) => Claimed::Held,
-            _ => Claimed::Done,
+            (-1, _) => Claimed::Done,
+            _ => Claimed::Ungranted,
         })
     }
 
@@ -270,7 +297,8 @@ impl Limiter for RedisLimiter {
             (1, _) => Revoked::Taken,
             (2, announced) => Revoked::Lapsed { announced },
             (0, _) => Revoked::Held,
-            _ => Revoked::Finished,
+            (-1, _) => Revoked::Finished,
+            _ => Revoked::Forgotten,
         })
     }
 

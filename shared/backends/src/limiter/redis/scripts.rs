@@ -1,25 +1,38 @@
 //! What the limiter does in Redis besides permits: each in one step, on this server's time.
 
 // The claims of a run are one hash, which lives as long as its gate is renewed: by chunk `ATTEMPT MOMENT HOLDER`, where nobody
-// else takes the attempt until the moment, in microseconds, and where nobody holds it the attempt is finished; with the moment 1 it
-// was taken back before anybody held it. Of attempts
-// that are not the chunk's newest nothing is kept: they are finished. Of an attempt with announced requests the hash has by `n` and
-// chunk `ATTEMPT REQUESTS`, too.
+// else takes the attempt until the moment, in microseconds. The holder `+` says that it was granted and that no delivery has it yet;
+// without a holder it is over, and with the moment 1 it was taken back before any delivery held it. Of attempts that are not the
+// chunk's newest nothing is kept: they are over. What is not there was never granted. Of an attempt with announced requests the hash
+// has by `n` and chunk `ATTEMPT REQUESTS`, too.
+
+/// KEYS claims; ARGV how long they are remembered in milliseconds, `+` to grant or nothing to close, then chunk and attempt, again
+/// and again.
+pub(super) const SET: &str = "
+for place = 3, #ARGV, 2 do
+  local claim = redis.call('HGET', KEYS[1], ARGV[place])
+  local newest, attempt = claim and tonumber(string.match(claim, '^%d+')), tonumber(ARGV[place + 1])
+  if not newest or newest < attempt or (newest == attempt and ARGV[2] == '') then
+    redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 1] .. ' 0 ' .. ARGV[2])
+  end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])";
 
 /// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, holder, lease in microseconds, requests that
-/// the holder has announced. Answers {whose, requests that were announced before}: 1 mine, 2 inherited, 0 held, -1 finished.
+/// the holder has announced. Answers {whose, requests that were announced before}: 1 mine, 2 inherited, 0 held, -1 finished, -2 not
+/// granted.
 pub(super) const CLAIM: &str = "
 local time = redis.call('TIME')
 local now, attempt, claimed = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
-if claim then
-  local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
-  newest = tonumber(newest)
-  if newest > attempt or (newest == attempt and holder == '') then return {-1, 0} end
-  if newest == attempt and holder ~= ARGV[4] then
-    if tonumber(until_then) > now then return {0, 0} end
-    claimed = 2
-  end
+if not claim then return {-2, 0} end
+local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
+newest = tonumber(newest)
+if newest < attempt then return {-2, 0} end
+if newest > attempt or holder == '' then return {-1, 0} end
+if holder ~= '+' and holder ~= ARGV[4] then
+  if tonumber(until_then) > now then return {0, 0} end
+  claimed = 2
 end
 local of, announced = string.match(redis.call('HGET', KEYS[1], 'n' .. ARGV[1]) or '', '^(%d+) (%d+)$')
 announced = of == ARGV[2] and tonumber(announced) or 0
@@ -31,34 +44,30 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {claimed, announced}";
 
 /// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, grace in microseconds. Answers
-/// {what, requests that were announced}: 1 nobody ever held it, 2 its holder is gone for longer than that, 0 held, -1 finished before.
+/// {what, requests that were announced}: 1 nobody ever held it, 2 its holder is gone for longer than that, 0 held, -1 finished
+/// before, -2 nothing is known of it.
 /// Whoever asks again about what nobody ever held is told the same: what was to be written of it may not have been.
 pub(super) const REVOKE: &str = "
 local time = redis.call('TIME')
 local now, attempt, revoked = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
-if claim then
-  local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
-  newest = tonumber(newest)
-  if newest == attempt and holder == '' and until_then == '1' then
-    redis.call('PEXPIRE', KEYS[1], ARGV[3])
-    return {1, 0}
-  end
-  if newest > attempt or (newest == attempt and holder == '') then return {-1, 0} end
-  if newest == attempt then
-    if until_then + ARGV[4] > now then return {0, 0} end
-    revoked = 2
-  end
+if not claim then return {-2, 0} end
+local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
+newest = tonumber(newest)
+if newest > attempt or (newest == attempt and holder == '' and until_then ~= '1') then return {-1, 0} end
+if newest == attempt and holder ~= '' and holder ~= '+' then
+  if until_then + ARGV[4] > now then return {0, 0} end
+  revoked = 2
 end
 local of, announced = string.match(redis.call('HGET', KEYS[1], 'n' .. ARGV[1]) or '', '^(%d+) (%d+)$')
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. (revoked == 1 and ' 1 ' or ' 0 '))
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {revoked, of == ARGV[2] and tonumber(announced) or 0}";
 
-/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds.
+/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds. What is not known stays so.
 pub(super) const FINISH: &str = "
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
-if claim and tonumber(string.match(claim, '^%d+')) > tonumber(ARGV[2]) then return end
+if not claim or tonumber(string.match(claim, '^%d+')) > tonumber(ARGV[2]) then return end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ')
 redis.call('PEXPIRE', KEYS[1], ARGV[3])";
 
