@@ -1,6 +1,7 @@
 //! A coordinator among others: takes what there is to do, and executes each sync under a lease.
 
 mod dead;
+mod pauses;
 mod scheduler;
 
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +17,7 @@ use outflow_model::port::lease::{Epoch, Leases};
 use outflow_model::port::ledger::{Run, RunOptions};
 use outflow_model::port::{self, PortError, Trouble};
 use outflow_model::run::RunState;
+use outflow_trace::watch_services;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tracing::{error, info, warn};
@@ -65,10 +67,13 @@ impl Coordinator {
     /// Executes whatever there is to do until told to stop; others go on with what is under way then.
     pub async fn serve(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let schedules = self.keep_schedules();
+        let Engine { limiter, queue, .. } = &self.engine;
         tokio::select! {
             () = self.clone().execute_all(&mut stop) => {}
             () = schedules => {}
             () = self.settle_dead_letters() => {}
+            () = self.keep_pauses() => {}
+            never = watch_services(queue.as_ref(), limiter.as_ref()) => match never {},
         }
     }
 
