@@ -111,7 +111,7 @@ pub(crate) fn by_position() -> Result<()> {
 pub(crate) fn elsewhere() -> Result<()> {
     block(async {
         let manifest = HEAD.replace("upsert", "append")
-            + "[operations.append]\nmethod = \"POST\"\npath = \"/in\"\nrecords = 10\nbody = \"$records\"\nrepeatable = false\n";
+            + "[operations.append]\nmethod = \"POST\"\npath = \"/in\"\nrecords = 10\nbody = \"$records\"\n";
         let lab = lab(&manifest, "").await?;
         lab.write("syncs/people.yml", &SYNC.replace("upsert", "append"))?;
         let told = Answer { headers: vec![("location", "/answers/1".to_owned())], ..Answer::plain(303, String::new()) };
@@ -138,6 +138,84 @@ pub(crate) fn discreet() -> Result<()> {
         let run = lab.run("people").await?.run;
         let reason = run.reason.unwrap_or_default();
         ensure!(run.state == RunState::Failed && reason.ends_with("nobody may write to ***"), "{reason}");
+        Ok(())
+    })
+}
+
+/// What an append of two records to a destination that answers so comes to: succeeded, rejected, unknown, and requests.
+async fn appended(more: &str, answers: &[(u16, &str)]) -> Result<[u64; 4]> {
+    let manifest = HEAD.replace("upsert", "append")
+        + &format!("[operations.append]\nmethod = \"POST\"\npath = \"/in\"\nrecords = 10\nbody = \"$records\"\n{more}");
+    let lab = lab(&manifest, "").await?;
+    lab.write("syncs/people.yml", &SYNC.replace("upsert", "append"))?;
+    lab.portal.answer(answers.iter().map(|(status, body)| Answer::plain(*status, (*body).to_owned())));
+    let run = lab.run("people").await?.run;
+    Ok([run.tally.add.succeeded, run.tally.add.rejected, run.tally.add.unknown, lab.portal.seen().len() as u64])
+}
+
+/// Appends that get no clear answer are sent once, unless the manifest says that such an answer is of nothing done.
+pub(crate) fn once() -> Result<()> {
+    block(async {
+        for status in [408, 423, 425, 500, 503] {
+            let came = appended("", &[(status, "")]).await?;
+            ensure!(came == [0, 0, 2, 1], "{status}: {came:?}");
+        }
+        let declared = "[[classify]]\nstatus = [503]\nclass = \"backoff\"\nexecuted = false\n";
+        let came = appended(declared, &[(503, "")]).await?;
+        ensure!(came == [2, 0, 0, 2], "{came:?}");
+        // Nobody knows which of several were taken before the one that was refused.
+        let came = appended("", &[(422, "")]).await?;
+        ensure!(came == [0, 0, 2, 1], "{came:?}");
+        let came = appended("answer = { atomic = true }\n", &[(422, ""), (422, "")]).await?;
+        ensure!(came == [1, 1, 0, 3], "{came:?}");
+        Ok(())
+    })
+}
+
+/// A mirror whose records somebody else has taken away: what is gone needs no removal, and holds up no other.
+pub(crate) fn gone() -> Result<()> {
+    block(async {
+        let manifest = HEAD.replace("[\"upsert\"]", "[\"mirror\"]\nremovals = [\"delete\"]")
+            + "[operations.upsert]\nmethod = \"POST\"\npath = \"/people\"\nrecords = 10\nbody = \"$records\"\n\
+               [operations.delete]\nmethod = \"DELETE\"\npath = \"/people/{identity}\"\nrecords = 1\n";
+        let lab = lab(&manifest, "").await?;
+        lab.write("syncs/people.yml", &SYNC.replace("upsert", "mirror\nguard: { max_removes_percent: 100 }"))?;
+        let row = |name: &str| format!("{name}@x.io,Graz,1\n");
+        let rows: String = ["a", "b", "c", "d"].map(row).concat();
+        lab.write("data/people.csv", &format!("email,city,age\n{rows}"))?;
+        lab.run("people").await?;
+        lab.write("data/people.csv", &format!("email,city,age\n{}", row("d")))?;
+        lab.portal.answer([404, 410, 204].map(|status| Answer::plain(status, String::new())));
+        let run = lab.run("people").await?.run;
+        ensure!(
+            run.state == RunState::Succeeded && run.tally.remove.succeeded == 3,
+            "{:?} {:?}",
+            run.tally,
+            run.reason
+        );
+        let seen = lab.portal.seen();
+        let deletes: Vec<_> = seen.iter().filter(|seen| seen.line.starts_with("DELETE")).collect();
+        ensure!(deletes.len() == 3, "{seen:?}");
+        let bare = |name: &str| deletes.iter().all(|seen| !seen.headers.contains_key(name));
+        ensure!(deletes.iter().all(|seen| seen.body.is_empty()) && bare("content-type"), "{deletes:?}");
+        Ok(())
+    })
+}
+
+/// One record whose answer is never understood: the others arrive all the same.
+pub(crate) fn never_understood() -> Result<()> {
+    block(async {
+        let manifest = format!(
+            "{HEAD}[operations.upsert]\nmethod = \"POST\"\npath = \"/people\"\nrecords = 10\nbody = \"$records\"\n\
+             answer = {{ by = \"identity\", results = \"/done\", key = \"/key\" }}\n"
+        );
+        let lab = lab(&manifest, "").await?;
+        lab.write("syncs/people.yml", &format!("{SYNC}delivery: {{ tries: 1 }}\n"))?;
+        let answer = |body: &str| Answer::plain(200, body.to_owned());
+        let left_out = r#"{"done":[{"key":"a@x.io"}]}"#;
+        lab.portal.answer([left_out, left_out, left_out, r#"{"done":[]}"#].map(answer));
+        let run = lab.run("people").await?.run;
+        ensure!((run.tally.add.succeeded, run.tally.add.deferred) == (1, 1), "{:?} {:?}", run.tally, lab.portal.seen());
         Ok(())
     })
 }

@@ -75,7 +75,7 @@ impl Account {
     pub fn open(account: &AccountV1, keys: &Keyring) -> Result<Self, AccountError> {
         let fail = |reason: String| AccountError { account: account.name.clone(), reason };
         let manifest = match &account.manifest {
-            Some(text) => Manifest::parse(text).map_err(fail)?,
+            Some(text) => Manifest::parse(text).map_err(|error| fail(error.to_string()))?,
             None => match catalog::manifest(&account.kind) {
                 Some(manifest) => manifest.map_err(fail)?,
                 None => {

@@ -1,7 +1,7 @@
 //! Asks a destination whether credentials work and which fields an object has.
 
 use bytes::Bytes;
-use outflow_destinations::manifest::fill_settings;
+use outflow_destinations::manifest::{fill_headers, fill_settings};
 use outflow_destinations::{Request, Response};
 use outflow_model::text::one_line;
 use outflow_model::wire::AccountV1;
@@ -55,9 +55,9 @@ pub enum ProbeError {
 pub async fn probe(account: &AccountV1, keys: &Keyring, object: Option<&str>, now: i64) -> Result<Catalog, ProbeError> {
     let account = Account::open(account, keys)?;
     let Some(probe) = &account.manifest.probe else { return Ok(Catalog::default()) };
-    get(&account, &fill_settings(&probe.path, "", &account.settings), now).await?;
+    get(&account, "", &fill_settings(&probe.path, "", &account.settings), now).await?;
     let (Some(object), Some(list)) = (object, &probe.fields) else { return Ok(Catalog::default()) };
-    let answer = get(&account, &fill_settings(&list.path, object, &account.settings), now).await?;
+    let answer = get(&account, object, &fill_settings(&list.path, object, &account.settings), now).await?;
     let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let is = |field: &Value, pointer: &String| field.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
     let any = |field: &Value, pointers: &[String]| pointers.iter().any(|pointer| is(field, pointer));
@@ -77,8 +77,10 @@ pub async fn probe(account: &AccountV1, keys: &Keyring, object: Option<&str>, no
     Ok(catalog)
 }
 
-pub(crate) async fn get(account: &Account, path: &str, now: i64) -> Result<Response, ProbeError> {
-    let request = Request { method: "GET", path: path.to_owned(), headers: Vec::new(), body: Bytes::new(), cost: 1 };
+/// Asks for `path`, which is about `object` where it is about one.
+pub(crate) async fn get(account: &Account, object: &str, path: &str, now: i64) -> Result<Response, ProbeError> {
+    let headers = fill_headers(&account.manifest.headers, object, &account.settings);
+    let request = Request { method: "GET", path: path.to_owned(), headers, body: Bytes::new(), cost: 1 };
     let mut answer = ask(account, &request, now).await?;
     if answer.0.status == 401 && account.credentials.renew(answer.1).await {
         // A token that others share may have ended since.

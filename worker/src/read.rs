@@ -39,7 +39,7 @@ pub async fn read(
     for key in wanted.keys {
         let Wanted { object, identity, fields, .. } = wanted;
         let path = fill_read(&spec.path, object, identity, key, fields, &account.settings);
-        match get(&account, &path, now).await {
+        match get(&account, object, &path, now).await {
             Ok(answer) => {
                 let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
                 let values = document.pointer(&spec.fields).unwrap_or(&Value::Null);

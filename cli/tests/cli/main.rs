@@ -7,6 +7,7 @@ mod disk;
 mod errors;
 mod figures;
 mod keys;
+mod manifests;
 mod plans;
 mod private;
 mod stores;

@@ -1,6 +1,6 @@
 //! A sync made ready: every name resolved, every rule checked. Pure: no network, no environment.
 
-use outflow_destinations::manifest::BulkSpec;
+use outflow_destinations::manifest::{BulkSpec, ManifestProblem};
 use outflow_destinations::{Manifest, catalog};
 use outflow_model::change::{Change, Operation};
 use outflow_model::mapping::{Mapper, Mapping, Origin, SourceColumn, canonical};
@@ -51,7 +51,7 @@ impl ResolvedSync {
 
     /// Whether sending twice does no harm.
     pub fn repeatable(&self, operation: Operation) -> bool {
-        self.manifest.operation(operation).is_none_or(|spec| spec.repeatable)
+        self.manifest.repeatable(operation)
     }
 
     /// The bulk interface, where so many records of one operation go by it.
@@ -189,6 +189,14 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
         let reason = format!("{} {} addresses a record by one field.", manifest.title, config.object);
         problems.push(sync.document.problem("identity", reason));
     }
+    let only = |field: &&String| object.update_only.iter().any(|only| only.eq_ignore_ascii_case(field));
+    if let Some(field) = identity.iter().find(only).filter(|_| config.mode != Mode::Update) {
+        let reason = format!(
+            "{} {} is addressed by \"{field}\" in mode update alone: a record that is not there has none.",
+            manifest.title, config.object
+        );
+        problems.push(sync.document.problem("identity", reason));
+    }
     let bulk = manifest.operations.values().any(|operation| operation.bulk.is_some());
     if config.delivery.bulk == Bulk::Always && !bulk {
         let reason = format!("{} has no bulk interface.", manifest.title);
@@ -296,7 +304,19 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
     };
     let manifest = match &text {
         Some(text) => {
-            let manifest = Manifest::parse(text).map_err(|problem| wrong("manifest", problem))?;
+            let file = config.manifest.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+            let manifest = Manifest::parse(text).map_err(|error| {
+                let problems = error.problems.into_iter();
+                problems
+                    .map(|ManifestProblem { line, column, key, reason }| Problem {
+                        file: file.clone(),
+                        line,
+                        column,
+                        field: key,
+                        reason,
+                    })
+                    .collect::<Vec<_>>()
+            })?;
             catalog::open(manifest.clone()).map_err(|problem| wrong("manifest", problem))?;
             manifest
         }

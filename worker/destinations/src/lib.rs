@@ -6,9 +6,13 @@
 mod blackhole;
 pub mod catalog;
 mod hubspot;
+mod keys;
 pub mod manifest;
 mod protocol;
 mod salesforce;
+#[cfg(test)]
+mod tests;
+mod text;
 
 pub use manifest::Manifest;
 pub use protocol::{Batch, Destination, Event, Executed, Failure, Request, Response, Settings, Step};

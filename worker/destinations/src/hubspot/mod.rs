@@ -1,15 +1,16 @@
 //! HubSpot: its manifest, and the look-up of record ids before an archive, which takes nothing else.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use outflow_model::cell::write_json_string;
 use outflow_model::change::Operation;
-use outflow_model::outcome::Outcome;
+use outflow_model::outcome::{Outcome, Refusal};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Interpreter, Manifest};
-use crate::protocol::{Batch, Destination, Event, Failure, Request, Settings, Step};
+use crate::protocol::{Batch, Destination, Event, Failure, Request, Response, Settings, Step};
+use crate::text::readable;
 
 /// The manifest's text.
 pub(crate) const MANIFEST: &str = include_str!("manifest.toml");
@@ -21,13 +22,23 @@ pub(crate) fn open(manifest: Manifest) -> Result<Box<dyn Destination>, String> {
     Ok(Box::new(HubSpot(Interpreter::new(manifest)?)))
 }
 
-/// What an archive knows while it goes on: an id per record, nothing where the record is not there.
+/// What an archive knows while it goes on.
 #[derive(Serialize, Deserialize)]
 enum State {
     /// The look-up was sent.
     LookUp,
-    /// The archive of these ids was sent.
-    Archive { ids: Vec<Option<String>> },
+    /// The archive of those that have an id was sent.
+    Archive { ids: Vec<Found> },
+}
+
+/// What is known of one record's id.
+#[derive(Serialize, Deserialize)]
+enum Found {
+    Id(String),
+    /// The record is not there.
+    Gone,
+    /// The look-up did not say: the answer's records have other keys, such as a contact that was merged.
+    Untold,
 }
 
 #[derive(Deserialize)]
@@ -70,12 +81,14 @@ impl HubSpot {
         send(batch, "read", body, &State::LookUp)
     }
 
-    fn archive(batch: &Batch<'_>, ids: Vec<Option<String>>) -> Step {
-        if ids.iter().all(Option::is_none) {
-            return Step::Done(vec![Outcome::Succeeded { id: None }; batch.rows.len()]);
+    fn archive(batch: &Batch<'_>, ids: Vec<Found>) -> Step {
+        // Two keys may be one record's.
+        let known: BTreeSet<&str> = ids.iter().filter_map(Found::id).collect();
+        if known.is_empty() {
+            return Step::Done(outcomes(&ids));
         }
         let mut body = String::from("{\"inputs\":[");
-        for (at, id) in ids.iter().flatten().enumerate() {
+        for (at, id) in known.into_iter().enumerate() {
             body.push_str(if at > 0 { ",{\"id\":" } else { "{\"id\":" });
             write_json_string(id, &mut body);
             body.push('}');
@@ -83,6 +96,56 @@ impl HubSpot {
         body.push_str("]}");
         send(batch, "archive", body, &State::Archive { ids })
     }
+}
+
+impl Found {
+    fn id(&self) -> Option<&str> {
+        if let Self::Id(id) = self { Some(id) } else { None }
+    }
+}
+
+/// One outcome per record, once those that have an id are archived.
+fn outcomes(ids: &[Found]) -> Vec<Outcome> {
+    let outcome = |found: &Found| match found {
+        Found::Id(_) | Found::Gone => Outcome::Succeeded { id: None },
+        Found::Untold => {
+            let message = "The look-up finds no record with this very key: it may be another record's second address, or \
+                           was merged. Nothing was archived; look at HubSpot";
+            Outcome::Rejected(Refusal::rejected("OTHER_RECORD", message))
+        }
+    };
+    ids.iter().map(outcome).collect()
+}
+
+/// What a look-up's answer says of the batch's records.
+fn found(batch: &Batch<'_>, response: &Response) -> Result<Vec<Found>, Failure> {
+    let read: Read =
+        serde_json::from_str(&readable(&response.body)).map_err(|error| Failure::broken(error.to_string()))?;
+    let name = batch.table.identity_fields().first().map_or("", |field| field.path.as_str());
+    let compared = |key: &str| key.trim().to_lowercase();
+    let mut ids = HashMap::new();
+    for mut record in read.results {
+        if let Some(key) = record.properties.remove(name).flatten() {
+            ids.insert(compared(&key), record.id);
+        }
+    }
+    let gone: HashSet<String> = read
+        .errors
+        .into_iter()
+        .filter(|missing| missing.category == "OBJECT_NOT_FOUND")
+        .flat_map(|missing| missing.context.into_values().flatten())
+        .map(|id| compared(&id))
+        .collect();
+    let of_row = |row: &u32| {
+        let key = compared(&batch.table.identity_text(*row as usize));
+        let known = batch.table.record_id(*row as usize).or_else(|| ids.get(&key).map(String::as_str));
+        match known {
+            Some(id) => Found::Id(id.to_owned()),
+            None if gone.contains(&key) => Found::Gone,
+            None => Found::Untold,
+        }
+    };
+    Ok(batch.rows.iter().map(of_row).collect())
 }
 
 fn send(batch: &Batch<'_>, call: &str, body: String, state: &State) -> Step {
@@ -106,9 +169,9 @@ impl Destination for HubSpot {
         if batch.operation != Operation::Archive {
             return self.0.start(batch);
         }
-        let ids: Vec<_> =
-            batch.rows.iter().map(|row| batch.table.record_id(*row as usize).map(str::to_owned)).collect();
-        if ids.iter().any(Option::is_none) { Ok(Self::look_up(batch)) } else { Ok(Self::archive(batch, ids)) }
+        let known = |row: &u32| batch.table.record_id(*row as usize).map(|id| Found::Id(id.to_owned()));
+        let ids: Option<Vec<Found>> = batch.rows.iter().map(known).collect();
+        Ok(ids.map_or_else(|| Self::look_up(batch), |ids| Self::archive(batch, ids)))
     }
 
     fn resume(&self, batch: &Batch<'_>, state: &[u8], event: Event<'_>) -> Result<Step, Failure> {
@@ -117,41 +180,58 @@ impl Destination for HubSpot {
         }
         let Event::Answer(response) = event else { return self.start(batch) };
         match (serde_json::from_slice(state), response.status) {
-            (Ok(State::LookUp), 200 | 207) => {
-                let read: Read =
-                    serde_json::from_slice(&response.body).map_err(|error| Failure::broken(error.to_string()))?;
-                let name = batch.table.identity_fields().first().map_or("", |field| field.path.as_str());
-                let found: HashMap<String, String> = read
-                    .results
-                    .into_iter()
-                    .filter_map(|mut record| Some((record.properties.remove(name)??.to_lowercase(), record.id)))
-                    .collect();
-                let gone: HashSet<String> = read
-                    .errors
-                    .into_iter()
-                    .filter(|missing| missing.category == "OBJECT_NOT_FOUND")
-                    .flat_map(|missing| missing.context.into_values().flatten())
-                    .map(|id| id.to_lowercase())
-                    .collect();
-                let mut ids = Vec::with_capacity(batch.rows.len());
-                for row in batch.rows {
-                    let identity = batch.table.identity_text(*row as usize).to_lowercase();
-                    let known = batch.table.record_id(*row as usize).map(str::to_owned);
-                    let id = known.or_else(|| found.get(&identity).cloned());
-                    if id.is_none() && !gone.contains(&identity) {
-                        return Err(Failure::broken("The look-up before the archive leaves a record out"));
-                    }
-                    ids.push(id);
-                }
-                Ok(Self::archive(batch, ids))
-            }
-            (Ok(State::Archive { ids }), 204) if ids.len() == batch.rows.len() => {
-                Ok(Step::Done(vec![Outcome::Succeeded { id: None }; ids.len()]))
-            }
+            (Ok(State::LookUp), 200 | 207) => Ok(Self::archive(batch, found(batch, response)?)),
+            (Ok(State::Archive { ids }), 204) if ids.len() == batch.rows.len() => Ok(Step::Done(outcomes(&ids))),
             (Ok(_), 204) => Err(Failure::broken("The archive was answered for other records")),
             (Ok(_), 200..=299) => Err(Failure::broken(format!("HTTP {} was not expected here", response.status))),
             (Ok(_), _) => self.0.resume(batch, &[], event),
             (Err(error), _) => Err(Failure::broken(error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{batch, response, table};
+
+    fn portal() -> Box<dyn Destination> {
+        open(Manifest::parse(MANIFEST).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_look_up_that_finds_another_key_holds_up_nobody_else() {
+        let (portal, table) = (portal(), table(&["Ada.Old@x.io", "bob@x.io", "gone@x.io"]));
+        let batch = Batch { operation: Operation::Archive, object: "contacts", ..batch(&table, &[0, 1, 2]) };
+        let Ok(Step::Send { request, state, .. }) = portal.start(&batch) else { panic!("it looks up") };
+        assert!(request.path.ends_with("/contacts/batch/read"), "{}", request.path);
+        let found = response(
+            207,
+            br#"{"results":[{"id":"1","properties":{"email":"ada@x.io"}},{"id":"2","properties":{"email":"BOB@x.io"}}],
+                "errors":[{"category":"OBJECT_NOT_FOUND","message":"\ud83d","context":{"ids":["gone@x.io"]}}]}"#,
+        );
+        let Ok(Step::Send { request, state, .. }) = portal.resume(&batch, &state, Event::Answer(&found)) else {
+            panic!("it archives")
+        };
+        assert_eq!(request.body, r#"{"inputs":[{"id":"2"}]}"#);
+        let Ok(Step::Done(outcomes)) = portal.resume(&batch, &state, Event::Answer(&response(204, b""))) else {
+            panic!("it is done")
+        };
+        assert!(matches!(&outcomes[0], Outcome::Rejected(refusal) if refusal.code == "OTHER_RECORD"), "{outcomes:?}");
+        assert_eq!(outcomes[1..], [Outcome::Succeeded { id: None }, Outcome::Succeeded { id: None }]);
+    }
+
+    #[test]
+    fn a_message_with_half_a_character_is_read() {
+        let (portal, table) = (portal(), table(&["a@x.io", "b@x.io"]));
+        let batch = Batch { object: "contacts", ..batch(&table, &[0, 1]) };
+        let answer = response(
+            207,
+            br#"{"status":"COMPLETE","results":[{"id":"1","objectWriteTraceId":"1"}],"errors":[{"category":"VALIDATION_ERROR",
+                "message":"\ud83d","context":{"objectWriteTraceId":["0"]}}]}"#,
+        );
+        let Ok(Step::Done(outcomes)) = portal.resume(&batch, &[], Event::Answer(&answer)) else { panic!("it is read") };
+        assert!(matches!(&outcomes[0], Outcome::Rejected(refusal) if refusal.message == "\u{fffd}"), "{outcomes:?}");
+        assert_eq!(outcomes[1], Outcome::Succeeded { id: Some("1".to_owned()) });
     }
 }

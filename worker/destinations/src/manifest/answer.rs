@@ -1,137 +1,381 @@
-//! One outcome per record from a successful answer.
+//! One outcome per record from an answer. What it does not acknowledge under the manifest's words is no success.
 
-use std::collections::HashMap;
-
-use outflow_model::outcome::{Outcome, Refusal};
+use outflow_model::outcome::{Again, Outcome, Refusal};
 use outflow_model::policy::ErrorClass;
 
-use super::pick::{Found, List, Wanted, walk};
-use super::{AnswerSpec, By};
-use crate::protocol::{Batch, Executed, Failure, Response};
+use super::classify::of_refused;
+use super::pick::{Found, List, Wanted, document, pick, walk};
+use super::{AnswerSpec, By, Each, KeyIs, Manifest, Success};
+use crate::keys::Keys;
+use crate::protocol::{Batch, Failure, Response};
+use crate::text::{self, readable};
 
-/// Slots in results and in refusals.
+/// Slots in results, in refusals, and at the answer's top.
 const KEY: usize = 0;
 const CODE: usize = 1;
 const MESSAGE: usize = 2;
 const ID: usize = 3;
-const SLOTS: usize = 4;
+const OK: usize = 4;
+const REFUSED: usize = 5;
+const SLOTS: usize = 6;
 
 /// An answer's shape, made ready.
 pub(super) struct Reader {
     spec: AnswerSpec,
+    top: Option<Wanted>,
     results: Wanted,
     results_without_ids: Wanted,
-    errors: Wanted,
+    refusals: Vec<Refused>,
+}
+
+/// A list of refusals, made ready.
+struct Refused {
+    list: String,
+    each: Each,
+    key_is: KeyIs,
+    named: Option<String>,
+    wanted: Wanted,
+}
+
+fn wanted<'a>(pointers: impl IntoIterator<Item = (usize, Option<&'a String>)>) -> Wanted {
+    Wanted::of(pointers.into_iter().filter_map(|(slot, pointer)| Some((slot, pointer?.as_str()))))
 }
 
 impl Reader {
     pub(super) fn new(spec: &AnswerSpec) -> Self {
-        let pointers = |list: [(usize, &Option<String>); 4]| -> Vec<(usize, String)> {
-            list.into_iter().filter_map(|(slot, pointer)| pointer.clone().map(|pointer| (slot, pointer))).collect()
+        let (code, message) = (spec.error_code.as_ref(), spec.error_message.as_ref());
+        let ok = spec.ok.as_ref().map(|ok| &ok.pointer);
+        let result = |id| wanted([(KEY, spec.key.as_ref()), (CODE, code), (MESSAGE, message), (ID, id), (OK, ok)]);
+        let mut refusals = Vec::new();
+        // A list of results tells its refusals itself.
+        if let Some(list) = spec.errors.as_ref().filter(|list| spec.results.as_ref() != Some(list)) {
+            let wanted = wanted([(KEY, spec.error_key.as_ref()), (CODE, code), (MESSAGE, message)]);
+            let (each, key_is) = (Each::Elements, KeyIs::Text);
+            refusals.push(Refused { list: list.clone(), each, key_is, named: None, wanted });
+        }
+        refusals.extend(spec.refusals.iter().map(|list| Refused {
+            list: list.list.clone(),
+            each: list.each,
+            key_is: list.key_is,
+            named: list.named.clone(),
+            wanted: wanted([(KEY, list.key.as_ref()), (CODE, list.code.as_ref()), (MESSAGE, list.message.as_ref())]),
+        }));
+        let refused = (REFUSED, spec.refused.as_ref());
+        let top = match spec.by {
+            By::One => Some(wanted([(CODE, code), (MESSAGE, message), (ID, spec.id.as_ref()), (OK, ok), refused])),
+            _ if spec.results.is_none() && ok.is_some() => {
+                Some(wanted([(CODE, code), (MESSAGE, message), (OK, ok), refused]))
+            }
+            _ => spec.refused.is_some().then(|| wanted([refused])),
         };
-        let wanted =
-            |list: &[(usize, String)]| Wanted::of(list.iter().map(|(slot, pointer)| (*slot, pointer.as_str())));
-        let by_position = spec.by == By::Position;
-        let none = None;
-        let code = if by_position { &spec.error_code } else { &none };
-        let message = if by_position { &spec.error_message } else { &none };
-        let results = pointers([(KEY, &spec.key), (CODE, code), (MESSAGE, message), (ID, &spec.id)]);
-        let without: Vec<_> = results.iter().filter(|(slot, _)| *slot != ID).cloned().collect();
-        let errors =
-            pointers([(KEY, &spec.error_key), (CODE, &spec.error_code), (MESSAGE, &spec.error_message), (ID, &none)]);
+        Self { spec: spec.clone(), top, results: result(spec.id.as_ref()), results_without_ids: result(None), refusals }
+    }
+
+    /// True where an answer of this status is read.
+    pub(super) fn takes(&self, status: u16) -> bool {
+        if self.spec.statuses.is_empty() { (200..300).contains(&status) } else { self.spec.statuses.contains(&status) }
+    }
+
+    /// What `response` says of the batch's records. Of a status that is no success it is nothing where no record is named.
+    pub(super) fn read(
+        &self,
+        manifest: &Manifest,
+        batch: &Batch<'_>,
+        response: &Response,
+    ) -> Option<Result<Vec<Outcome>, Failure>> {
+        let read = self.outcomes(manifest, batch, response);
+        if (200..300).contains(&response.status) {
+            return Some(read);
+        }
+        let named = |outcomes: &Vec<Outcome>| {
+            self.spec.results.is_some() || outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Succeeded { .. }))
+        };
+        read.as_ref().is_ok_and(named).then_some(read)
+    }
+
+    fn outcomes(&self, manifest: &Manifest, batch: &Batch<'_>, response: &Response) -> Result<Vec<Outcome>, Failure> {
+        let count = batch.rows.len();
+        let silent = || Ok(vec![Outcome::Succeeded { id: None }; count]);
+        let reads_nothing = self.top.is_none() && self.spec.results.is_none() && self.refusals.is_empty();
+        if reads_nothing {
+            return silent();
+        }
+        let body = readable(&response.body);
+        if matches!(body.trim(), "" | "null") {
+            // Where only refusals are listed, nothing at all is no refusal.
+            let only_refusals = self.spec.results.is_none() && self.spec.ok.is_none() && self.spec.refused.is_none();
+            return if only_refusals { silent() } else { Err(Failure::broken("The answer is empty")) };
+        }
+        let json = document(&body).map_err(|error| Failure::broken(format!("The answer is no JSON: {error}")))?;
+        self.fits(json)?;
+        let unreadable = |error: serde_json::Error| Failure::broken(format!("The answer cannot be read: {error}"));
+        let mut top = match &self.top {
+            Some(wanted) => pick(json, wanted, SLOTS).map_err(unreadable)?,
+            None => vec![Vec::new(); SLOTS],
+        };
+        let mut reading = Reading::new(self, manifest, batch);
+        if self.spec.by == By::One || (self.spec.results.is_none() && self.spec.ok.is_some()) {
+            reading.whole_answer(&mut top);
+        }
+        let lists = self.lists(batch);
+        let walked = walk(json, &lists, |list, name, found| match self.refusals.get(list) {
+            Some(list) => reading.refusal(list, name, found),
+            None => reading.result(name, found),
+        });
+        if walked.map_err(unreadable)?.is_err() {
+            return Err(Failure::broken("The answer has something else where a list was expected"));
+        }
+        reading.close(top.get(REFUSED).filter(|_| self.spec.refused.is_some()))
+    }
+
+    fn lists(&self, batch: &Batch<'_>) -> Vec<List<'_>> {
+        let list = |pointer, wanted, each| List { pointer, wanted, slots: SLOTS, members: each == Each::Members };
+        let refusals = self.refusals.iter().map(|refused| list(refused.list.as_str(), &refused.wanted, refused.each));
+        let wanted = if batch.wants_ids { &self.results } else { &self.results_without_ids };
+        refusals.chain(self.spec.results.as_deref().map(|pointer| list(pointer, wanted, self.spec.each))).collect()
+    }
+
+    /// An answer of another kind than its pointers lead through is not understood.
+    fn fits(&self, json: &str) -> Result<(), Failure> {
+        let pointers = self.refusals.iter().map(|refused| &refused.list).chain(&self.spec.results);
+        let leads_in = |pointer: &String| {
+            let part = pointer.strip_prefix('/');
+            pointer.is_empty() || part.is_some_and(|part| part.starts_with(|first: char| first.is_ascii_digit()))
+        };
+        let takes_list = pointers.clone().any(leads_in) || pointers.count() == 0;
+        match json.as_bytes().first() {
+            Some(b'{') => Ok(()),
+            Some(b'[') if takes_list || json.get(1..json.len() - 1).is_some_and(|inside| inside.trim().is_empty()) => {
+                Ok(())
+            }
+            _ => Err(Failure::broken("The answer is not of the kind that the manifest describes")),
+        }
+    }
+}
+
+/// What is known of the records while an answer is read.
+struct Reading<'a> {
+    reader: &'a Reader,
+    manifest: &'a Manifest,
+    batch: &'a Batch<'a>,
+    keys: Option<Keys>,
+    outcomes: Vec<Option<Outcome>>,
+    /// Results so far, and those among them that have no key, with their place.
+    results: usize,
+    keyless: Vec<(usize, Outcome)>,
+    /// A key that names no record.
+    stray: Option<String>,
+    /// A refusal that names no record.
+    whole: Option<Outcome>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(reader: &'a Reader, manifest: &'a Manifest, batch: &'a Batch<'a>) -> Self {
+        let fold = manifest.object(batch.object).is_some_and(|object| object.fold_case);
         Self {
-            spec: spec.clone(),
-            results: wanted(&results),
-            results_without_ids: wanted(&without),
-            errors: wanted(&errors),
+            reader,
+            manifest,
+            batch,
+            keys: (reader.spec.by == By::Identity).then(|| Keys::of(batch, fold)),
+            outcomes: vec![None; batch.rows.len()],
+            results: 0,
+            keyless: Vec::new(),
+            stray: None,
+            whole: None,
         }
     }
 
-    /// What `response` says of the batch's records.
-    pub(super) fn read(&self, batch: &Batch<'_>, response: &Response) -> Result<Vec<Outcome>, Failure> {
-        let count = batch.rows.len();
-        if self.spec.by == By::All {
-            return Ok(vec![Outcome::Succeeded { id: None }; count]);
+    fn place(&self, key: &str, key_is: KeyIs) -> Option<usize> {
+        let count = self.batch.rows.len();
+        match (&self.keys, key_is) {
+            (Some(keys), KeyIs::Text) => keys.find(key),
+            (None, KeyIs::Text) => key.trim().parse().ok().filter(|at| *at < count),
+            (_, KeyIs::Number) => {
+                let digits = key.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?;
+                digits.parse().ok().filter(|at| *at < count)
+            }
         }
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; count];
-        let identities: HashMap<String, usize> = if self.spec.by == By::Identity {
-            batch.rows.iter().enumerate().map(|(at, row)| (batch.table.identity_text(*row as usize), at)).collect()
-        } else {
-            HashMap::new()
+    }
+
+    /// Takes an outcome; a refusal holds, whatever else is said of the record.
+    fn put(&mut self, at: usize, outcome: Outcome) {
+        match self.outcomes.get_mut(at) {
+            Some(Some(known)) if !matches!(known, Outcome::Succeeded { .. }) => {}
+            Some(slot) => *slot = Some(outcome),
+            None => self.stray = Some(at.to_string()),
+        }
+    }
+
+    /// Takes in what the answer says at its top.
+    fn whole_answer(&mut self, top: &mut Found) {
+        let one = self.reader.spec.by == By::One;
+        match (&self.reader.spec.ok, one) {
+            (Some(ok), _) if !is_ok(ok, top) => self.whole = Some(self.refused(top, None)),
+            (None, true) if says_refused(top) => self.whole = Some(self.refused(top, None)),
+            (_, true) => self.put(0, Outcome::Succeeded { id: top.get_mut(ID).and_then(Vec::pop) }),
+            _ => {}
+        }
+    }
+
+    fn refusal(&mut self, list: &Refused, name: Option<&str>, found: &mut Found) {
+        let outcome = self.refused(found, list.named.as_deref());
+        let keys: Vec<String> = match (found.get_mut(KEY), name) {
+            (Some(keys), _) if !keys.is_empty() => std::mem::take(keys),
+            (_, Some(name)) => vec![name.to_owned()],
+            _ => Vec::new(),
         };
-        let place = |key: &str| match self.spec.by {
-            By::Identity => identities.get(key).copied(),
-            _ => key.parse().ok().filter(|at| *at < count),
-        };
-        let results = if batch.wants_ids { &self.results } else { &self.results_without_ids };
-        let mut lists = Vec::with_capacity(2);
-        if let Some(pointer) = &self.spec.errors {
-            lists.push(List { pointer, wanted: &self.errors, slots: SLOTS });
+        if self.reader.spec.by == By::One || self.reader.spec.by == By::All || keys.is_empty() {
+            let vague = |known: &Outcome| matches!(known, Outcome::Rejected(refusal) if refusal.code.is_empty());
+            if self.whole.as_ref().is_none_or(vague) {
+                self.whole = Some(outcome);
+            }
+            return;
         }
-        let has_errors = lists.len();
-        if let Some(pointer) = &self.spec.results {
-            lists.push(List { pointer, wanted: results, slots: SLOTS });
-        }
-        let (mut stray, mut whole, mut position) = (None, None, 0);
-        let walked = walk(&response.body, &lists, |list, found| {
-            if list < has_errors {
-                let outcome = self.refused(found);
-                if found.get(KEY).is_none_or(Vec::is_empty) {
-                    whole.get_or_insert(outcome);
-                    return;
-                }
-                for key in found.get(KEY).into_iter().flatten() {
-                    match place(key).and_then(|at| outcomes.get_mut(at)) {
-                        Some(slot) => *slot = Some(outcome.clone()),
-                        None => stray = Some(key.clone()),
+        let places: Vec<Option<usize>> = keys.iter().map(|key| self.place(key, list.key_is)).collect();
+        // Of a list of texts one has the number.
+        let any = list.key_is == KeyIs::Number && places.iter().any(Option::is_some);
+        for (key, place) in keys.into_iter().zip(places) {
+            match place {
+                Some(at) => {
+                    self.put(at, outcome.clone());
+                    if any {
+                        return;
                     }
                 }
-                return;
+                None if any => {}
+                None => self.stray = Some(key),
             }
-            let at = if self.spec.by == By::Position {
-                position += 1;
-                Some(position - 1)
-            } else {
-                found.get(KEY).and_then(|keys| keys.first()).and_then(|key| place(key))
-            };
-            let refused = [CODE, MESSAGE].iter().any(|slot| found.get(*slot).is_some_and(|texts| !texts.is_empty()));
-            let outcome = if refused {
-                self.refused(found)
-            } else {
-                Outcome::Succeeded { id: found.get_mut(ID).and_then(Vec::pop) }
-            };
-            match at.and_then(|at| outcomes.get_mut(at)) {
-                Some(slot) if slot.is_none() => *slot = Some(outcome),
-                Some(_) => {}
-                None => stray = Some(found.get(KEY).and_then(|keys| keys.first()).cloned().unwrap_or_default()),
-            }
-        });
-        if let Err(error) = walked {
-            return Err(Failure::broken(format!("The answer is no JSON: {error}")));
         }
-        if let Some(key) = stray {
-            return Err(Failure::broken(format!("The answer names a record that was not sent: \"{key}\"")));
-        }
-        if let Some(Outcome::Rejected(refusal) | Outcome::Retry { refusal, .. }) = whole {
-            let executed = if count == 1 || self.spec.atomic { Executed::No } else { Executed::Unknown };
-            return Err(Failure::Split { executed, refusal: Refusal { class: ErrorClass::SplitBatch, ..refusal } });
-        }
-        // Where only refusals are listed, silence is success; where results are, it is not.
-        let silent = self.spec.results.is_none().then_some(Outcome::Succeeded { id: None });
-        let outcomes: Option<Vec<Outcome>> =
-            outcomes.into_iter().map(|outcome| outcome.or_else(|| silent.clone())).collect();
-        outcomes.ok_or_else(|| Failure::broken("The answer leaves records out"))
     }
 
-    fn refused(&self, found: &Found) -> Outcome {
-        let text = |slot: usize| found.get(slot).and_then(|texts| texts.first()).cloned().unwrap_or_default();
-        let code = text(CODE);
-        if self.spec.skipped_codes.contains(&code) {
-            Outcome::Skipped
-        } else if self.spec.transient_codes.contains(&code) {
-            Outcome::retry(Refusal::transient(code, text(MESSAGE)))
+    fn result(&mut self, name: Option<&str>, found: &mut Found) {
+        let at = self.results;
+        self.results += 1;
+        let refused = match &self.reader.spec.ok {
+            Some(ok) => !is_ok(ok, found),
+            None => says_refused(found),
+        };
+        let outcome = if refused {
+            self.refused(found, None)
         } else {
-            Outcome::Rejected(Refusal::rejected(code, text(MESSAGE)))
+            Outcome::Succeeded { id: found.get_mut(ID).and_then(Vec::pop) }
+        };
+        let key = found.get(KEY).and_then(|keys| keys.first()).map(String::as_str).or(name);
+        match key {
+            _ if self.reader.spec.by == By::Position => self.put(at, outcome),
+            Some(key) => match self.place(key, KeyIs::Text) {
+                Some(at) => self.put(at, outcome),
+                None => self.stray = Some(key.to_owned()),
+            },
+            None => self.keyless.push((at, outcome)),
         }
+    }
+
+    /// The outcome of a record, or of a request, that an answer refuses.
+    fn refused(&self, found: &Found, named: Option<&str>) -> Outcome {
+        let spec = &self.reader.spec;
+        let text = |slot: usize| found.get(slot).and_then(|texts| texts.first()).map_or("", String::as_str);
+        let code = if text(CODE).is_empty() { named.unwrap_or_default() } else { text(CODE) };
+        let has = |codes: &[String]| codes.iter().any(|known| known == code);
+        let message =
+            if code.is_empty() && text(MESSAGE).is_empty() { "The answer gives no reason" } else { text(MESSAGE) };
+        let (kept, message) = (text::code(code), text::message(message));
+        let retry = |again| Outcome::Retry { refusal: Refusal::transient(kept.clone(), message.clone()), again };
+        if has(&spec.skipped_codes) {
+            Outcome::Skipped
+        } else if has(&spec.transient_codes) {
+            retry(Again::Usual)
+        } else if has(&spec.smaller_codes) {
+            retry(Again::Smaller)
+        } else if has(&spec.once_codes) {
+            retry(Again::Once)
+        } else {
+            Outcome::Rejected(Refusal::rejected(kept, message))
+        }
+    }
+
+    /// One outcome per record, where the answer fits what was asked.
+    fn close(mut self, told: Option<&Vec<String>>) -> Result<Vec<Outcome>, Failure> {
+        let count = self.batch.rows.len();
+        // In order they are told apart only where there is one for each.
+        if !self.keyless.is_empty() && self.results != count {
+            return Err(Failure::broken(format!("{} results, some without a key, for {count} records", self.results)));
+        }
+        for (at, outcome) in std::mem::take(&mut self.keyless) {
+            self.put(at, outcome);
+        }
+        if self.stray.is_some() {
+            return Err(Failure::broken("The answer names a record that was not sent"));
+        }
+        if let Some(whole) = self.whole.take() {
+            return self.refused_whole(whole);
+        }
+        let is_refused = |outcome: &&Option<Outcome>| !matches!(outcome, None | Some(Outcome::Succeeded { .. }));
+        let refused = self.outcomes.iter().filter(is_refused).count();
+        if let Some(told) = told
+            && told.first().and_then(|text| text.parse().ok()) != Some(refused)
+        {
+            let told = told.first().map_or("no number", |_| "another number");
+            return Err(Failure::broken(format!(
+                "The answer names {refused} refused records, and tells {told} of them"
+            )));
+        }
+        let spec = &self.reader.spec;
+        // Where only refusals are listed, silence is success; where results are, it is not. Nor is it in a request that was
+        // undone.
+        let silent = if spec.atomic && refused > 0 {
+            let refusal = Refusal::transient("NOT_WRITTEN", "Other records of the request were refused");
+            Some(Outcome::Retry { refusal, again: Again::Smaller })
+        } else {
+            spec.results.is_none().then_some(Outcome::Succeeded { id: None })
+        };
+        let outcomes: Option<Vec<Outcome>> =
+            self.outcomes.into_iter().map(|outcome| outcome.or_else(|| silent.clone())).collect();
+        let outcomes = outcomes.ok_or_else(|| Failure::broken("The answer leaves records out"))?;
+        unless_configuration(spec, outcomes)
+    }
+
+    /// What a refusal that names no record means: that of the one record, or of all.
+    fn refused_whole(self, outcome: Outcome) -> Result<Vec<Outcome>, Failure> {
+        if self.batch.rows.len() == 1 {
+            return unless_configuration(&self.reader.spec, vec![outcome]);
+        }
+        let executed = of_refused(self.manifest, self.batch);
+        Err(match outcome {
+            Outcome::Retry { refusal, again: Again::Usual } => Failure::Transient { after: None, executed, refusal },
+            Outcome::Rejected(refusal) if self.reader.spec.config_codes.contains(&refusal.code) => {
+                Failure::Config(Refusal { class: ErrorClass::FatalConfig, ..refusal })
+            }
+            Outcome::Rejected(refusal) | Outcome::Retry { refusal, .. } => {
+                Failure::Split { executed, refusal: Refusal { class: ErrorClass::SplitBatch, ..refusal } }
+            }
+            Outcome::Skipped | Outcome::Succeeded { .. } => {
+                let refusal = Refusal { class: ErrorClass::SplitBatch, ..Refusal::rejected("SKIPPED", "") };
+                Failure::Split { executed, refusal }
+            }
+        })
+    }
+}
+
+fn is_ok(ok: &Success, found: &Found) -> bool {
+    let texts = found.get(OK).map(Vec::as_slice).unwrap_or_default();
+    let is = |text: &String| ok.equals.as_ref() == Some(text) || ok.one_of.contains(text);
+    !texts.is_empty() && texts.iter().all(is)
+}
+
+/// True where there is a code or a message.
+fn says_refused(found: &Found) -> bool {
+    [CODE, MESSAGE].iter().any(|slot| found.get(*slot).is_some_and(|texts| texts.iter().any(|text| !text.is_empty())))
+}
+
+/// The outcomes, unless each of them is of a code that no record can cure.
+fn unless_configuration(spec: &AnswerSpec, outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Failure> {
+    let is =
+        |outcome: &Outcome| matches!(outcome, Outcome::Rejected(refusal) if spec.config_codes.contains(&refusal.code));
+    match outcomes.first() {
+        Some(Outcome::Rejected(refusal)) if outcomes.iter().all(is) => {
+            Err(Failure::Config(Refusal { class: ErrorClass::FatalConfig, ..refusal.clone() }))
+        }
+        _ => Ok(outcomes),
     }
 }

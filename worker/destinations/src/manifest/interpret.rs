@@ -9,10 +9,10 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::table::Shape;
 
 use super::answer::Reader;
-use super::classify::failure;
+use super::classify::{failure, gone, ruled};
 use super::render::{Body, Context, fill};
 use super::{Manifest, OperationSpec};
-use crate::protocol::{Batch, Destination, Event, Failure, Request, Settings, Step};
+use crate::protocol::{Batch, Destination, Event, Failure, Request, Response, Settings, Step};
 
 /// A destination made of its manifest alone.
 pub struct Interpreter {
@@ -21,7 +21,8 @@ pub struct Interpreter {
 }
 
 struct Ready {
-    body: Body,
+    /// Nothing where requests have no body.
+    body: Option<Body>,
     record: Body,
     answer: Reader,
 }
@@ -34,12 +35,12 @@ impl Interpreter {
             if spec.bulk.is_some() {
                 return Err(format!("operations.{name}.bulk: a bulk interface needs code."));
             }
-            let fields = toml::Value::String("$fields".to_owned());
             let compile = |what: &str, structure: &toml::Value| {
                 Body::compile(structure).map_err(|reason| format!("operations.{name}.{what}: {reason}"))
             };
+            let fields = toml::Value::String("$fields".to_owned());
             let ready = Ready {
-                body: compile("body", spec.body.as_ref().ok_or(format!("operations.{name}: `body` is missing."))?)?,
+                body: spec.body.as_ref().map(|body| compile("body", body)).transpose()?,
                 record: compile("record", spec.record.as_ref().unwrap_or(&fields))?,
                 answer: Reader::new(&spec.answer),
             };
@@ -63,12 +64,57 @@ impl Interpreter {
             })
         })
     }
+
+    /// The body of the request that `batch` makes; empty where it has none.
+    fn body(&self, batch: &Batch<'_>, spec: &OperationSpec, ready: &Ready) -> String {
+        let style = &self.manifest.style;
+        let fields = || batch.table.fields.iter().enumerate().map(|(at, field)| (at, field.path.as_str()));
+        let context = Context {
+            record: &ready.record,
+            style,
+            shape: Shape::of(fields(), style.nest),
+            rest: Shape::of(fields().skip(batch.table.identity as usize), style.nest),
+        };
+        match &ready.body {
+            _ if spec.ndjson => context.lines(batch),
+            Some(body) => context.body(body, batch),
+            None => String::new(),
+        }
+    }
+
+    /// The headers of the request, those of its operation before those of every request.
+    fn headers(&self, batch: &Batch<'_>, spec: &OperationSpec, has_body: bool) -> Vec<(String, String)> {
+        let mut headers: Vec<(String, String)> = Vec::new();
+        for (name, value) in spec.headers.iter().chain(&self.manifest.headers) {
+            let name = name.to_lowercase();
+            if !headers.iter().any(|(known, _)| *known == name) {
+                headers.push((name, fill(value, batch, false)));
+            }
+        }
+        if has_body && !headers.iter().any(|(name, _)| name == "content-type") {
+            let kind = if spec.ndjson { "application/x-ndjson" } else { "application/json" };
+            headers.push(("content-type".to_owned(), kind.to_owned()));
+        }
+        headers
+    }
 }
 
-/// True where the record's key, as a part of a path, would mean the folder above.
-fn is_dots(batch: &Batch<'_>) -> bool {
-    let key = batch.rows.first().map(|row| batch.table.identity_text(*row as usize));
-    matches!(key.as_deref(), Some("." | ".."))
+/// Why the record cannot be addressed, where its key stands in a path or a header and cannot stand there.
+fn unaddressable(batch: &Batch<'_>, spec: &OperationSpec, manifest: &Manifest) -> Option<Failure> {
+    let key = batch.rows.first().map(|row| batch.table.identity_text(*row as usize))?;
+    let refuse = |message: &str| Some(Failure::unsent("UNADDRESSABLE", message));
+    // They would mean the folder, or the one above.
+    if spec.path.contains("{identity}") && matches!(key.as_str(), "" | "." | "..") {
+        return refuse("An empty key, or one of dots alone, cannot be part of a path");
+    }
+    let in_header = spec.headers.values().chain(manifest.headers.values()).any(|value| value.contains("{identity}"));
+    if in_header && key.chars().any(char::is_control) {
+        return refuse("A key with a line break or another control character cannot stand in a header");
+    }
+    if in_header && key.trim() != key {
+        return refuse("A key with blanks around it cannot stand in a header");
+    }
+    None
 }
 
 impl Destination for Interpreter {
@@ -78,47 +124,47 @@ impl Destination for Interpreter {
 
     fn start(&self, batch: &Batch<'_>) -> Result<Step, Failure> {
         let (spec, ready) = self.spec(batch.operation)?;
-        if spec.path.contains("{identity}") && is_dots(batch) {
-            let message = "A key of dots alone cannot be part of a path";
-            return Err(Failure::unsent("UNADDRESSABLE", message));
+        if let Some(failure) = unaddressable(batch, spec, &self.manifest) {
+            return Err(failure);
         }
-        let style = &self.manifest.style;
-        let fields = || batch.table.fields.iter().enumerate().map(|(at, field)| (at, field.path.as_str()));
-        let context = Context {
-            record: &ready.record,
-            style,
-            shape: Shape::of(fields(), style.nest),
-            rest: Shape::of(fields().skip(batch.table.identity as usize), style.nest),
-        };
-        let body = context.body(&ready.body, batch, spec.ndjson);
+        let body = self.body(batch, spec, ready);
         if body.len() > spec.bytes {
             let message = format!("The request would have {} bytes, but {} are allowed", body.len(), spec.bytes);
             return Err(Failure::unsent("TOO_LARGE", message));
         }
-        let mut headers: Vec<_> =
-            spec.headers.iter().map(|(name, value)| (name.to_lowercase(), fill(value, batch, false))).collect();
-        if !headers.iter().any(|(name, _)| name == "content-type") {
-            let kind = if spec.ndjson { "application/x-ndjson" } else { "application/json" };
-            headers.push(("content-type".to_owned(), kind.to_owned()));
-        }
         let request = Request {
             method: spec.method.name(),
             path: fill(&spec.path, batch, true),
-            headers,
+            headers: self.headers(batch, spec, !body.is_empty()),
             body: Bytes::from(body),
             cost: spec.cost,
         };
-        Ok(Step::Send { request, state: Vec::new(), checkpoint: !spec.repeatable })
+        let checkpoint = !self.manifest.repeatable(batch.operation);
+        Ok(Step::Send { request, state: Vec::new(), checkpoint })
     }
 
     fn resume(&self, batch: &Batch<'_>, _state: &[u8], event: Event<'_>) -> Result<Step, Failure> {
         match event {
-            Event::Answer(response) if (200..300).contains(&response.status) => {
-                let (_, ready) = self.spec(batch.operation)?;
-                ready.answer.read(batch, response).map(Step::Done)
-            }
-            Event::Answer(response) => Err(failure(&self.manifest, batch, response)),
+            Event::Answer(response) => self.answered(batch, response),
             Event::Elapsed => self.start(batch),
+        }
+    }
+}
+
+impl Interpreter {
+    fn answered(&self, batch: &Batch<'_>, response: &Response) -> Result<Step, Failure> {
+        let (_, ready) = self.spec(batch.operation)?;
+        if let Some(said) = ruled(&self.manifest, batch, response) {
+            return said.map(Step::Done);
+        }
+        if ready.answer.takes(response.status)
+            && let Some(read) = ready.answer.read(&self.manifest, batch, response)
+        {
+            return read.map(Step::Done);
+        }
+        match gone(&self.manifest, batch, response) {
+            Some(outcome) => Ok(Step::Done(vec![outcome])),
+            None => Err(failure(&self.manifest, batch, response)),
         }
     }
 }

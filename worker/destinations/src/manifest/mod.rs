@@ -4,29 +4,34 @@
 //! beyond that is code in the destination's folder.
 
 mod answer;
+mod auth;
 mod classify;
 mod interpret;
 mod lint;
+mod locate;
 mod pick;
 mod render;
-mod secrets;
+#[cfg(test)]
+mod tests;
 mod wait;
+mod words;
 
 use std::collections::BTreeMap;
 
 use outflow_model::change::Operation;
 use outflow_model::limit::{Limits, Unit};
 use outflow_model::mode::{Mode, Removal};
-use outflow_model::policy::ErrorClass;
-use outflow_model::suggest::did_you_mean;
 use outflow_model::table::Style;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use auth::Auth;
 pub(crate) use classify::failure;
 pub use interpret::Interpreter;
+pub use locate::{ManifestError, ManifestProblem};
 pub(crate) use render::push_encoded;
-pub use render::{fill_read, fill_settings};
+pub use render::{fill_headers, fill_read, fill_settings};
+pub use words::{AnswerSpec, By, Classify, Each, KeyIs, Refusals, Success, Verdict};
 
 /// A destination's manifest.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -57,7 +62,10 @@ pub struct Manifest {
     /// Where an answer that refuses the whole request says why.
     #[serde(default)]
     pub error: ErrorShape,
-    /// Classes of statuses that differ from the usual ones.
+    /// Headers of every request, of probes and reads too; `{object}` and `{setting}` are replaced.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Statuses and bodies that mean something else than usual.
     #[serde(default)]
     pub classify: Vec<Classify>,
     /// What can be written; `*` stands for any other name.
@@ -74,123 +82,6 @@ pub struct Manifest {
 
 /// An operation's name as a map key.
 pub type OperationName = String;
-
-/// How requests are authorised. Each value names a setting of the account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Auth {
-    /// Not at all.
-    #[default]
-    None,
-    /// `Authorization: Bearer …`.
-    Bearer {
-        /// The setting that holds the token.
-        token: String,
-    },
-    /// User name and password.
-    Basic {
-        /// The setting that holds the user name.
-        username: String,
-        /// The setting that holds the password.
-        password: String,
-    },
-    /// A header of the API's own.
-    Header {
-        /// The header.
-        name: String,
-        /// The setting that holds its value.
-        value: String,
-    },
-    /// A query parameter.
-    Query {
-        /// The parameter.
-        name: String,
-        /// The setting that holds its value.
-        value: String,
-    },
-    /// OAuth 2 client credentials.
-    ClientCredentials {
-        /// The setting that holds the token endpoint's URL.
-        token_url: String,
-        /// The setting that holds the client id.
-        client_id: String,
-        /// The setting that holds the client secret.
-        client_secret: String,
-    },
-    /// OAuth 2 refresh token.
-    RefreshToken {
-        /// The setting that holds the token endpoint's URL.
-        token_url: String,
-        /// The setting that holds the client id.
-        client_id: String,
-        /// The setting that holds the client secret.
-        client_secret: String,
-        /// The setting that holds the refresh token.
-        refresh_token: String,
-    },
-    /// OAuth 2 JWT bearer: an assertion signed with RS256 in place of a password.
-    JwtBearer {
-        /// The setting that holds the token endpoint's URL.
-        token_url: String,
-        /// The setting that holds the client id: the assertion's issuer.
-        client_id: String,
-        /// The setting that holds the user name: the assertion's subject.
-        username: String,
-        /// The setting that holds the assertion's audience.
-        audience: String,
-        /// The setting that holds the private key, in PEM.
-        private_key: String,
-    },
-    /// One of several, as the account's settings say.
-    Choice {
-        /// The setting that names it.
-        setting: String,
-        /// The ways to authorise, by name.
-        of: BTreeMap<String, Auth>,
-    },
-    /// A signature over time and body: `t=…,v1=hmac_sha256(t.body)`.
-    Hmac {
-        /// The header that carries it.
-        header: String,
-        /// The setting that holds the key.
-        secret: String,
-    },
-}
-
-impl Auth {
-    /// The way that `settings` choose, or what is wrong with the choice.
-    pub fn chosen(&self, settings: impl Fn(&str) -> Option<String>) -> Result<&Self, String> {
-        let Self::Choice { setting, of } = self else { return Ok(self) };
-        let name = settings(setting).unwrap_or_default();
-        of.get(&name).ok_or_else(|| {
-            let hint = did_you_mean(&name, of.keys().map(String::as_str));
-            format!("The setting `{setting}` cannot be \"{name}\".{hint}")
-        })
-    }
-
-    /// The settings that it takes.
-    pub fn settings(&self) -> Vec<&str> {
-        match self {
-            Self::None => Vec::new(),
-            Self::Bearer { token } => vec![token],
-            Self::Basic { username, password } => vec![username, password],
-            Self::Header { value, .. } | Self::Query { value, .. } => vec![value],
-            Self::ClientCredentials { token_url, client_id, client_secret } => {
-                vec![token_url, client_id, client_secret]
-            }
-            Self::RefreshToken { token_url, client_id, client_secret, refresh_token } => {
-                vec![token_url, client_id, client_secret, refresh_token]
-            }
-            Self::JwtBearer { token_url, client_id, username, audience, private_key } => {
-                vec![token_url, client_id, username, audience, private_key]
-            }
-            Self::Choice { setting, of } => {
-                std::iter::once(setting.as_str()).chain(of.values().flat_map(Self::settings)).collect()
-            }
-            Self::Hmac { secret, .. } => vec![secret],
-        }
-    }
-}
 
 /// A setting of an account.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -242,26 +133,6 @@ pub struct ErrorShape {
     pub message: Option<String>,
 }
 
-/// A status that has another class than usual.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Classify {
-    /// The statuses.
-    pub status: Vec<u16>,
-    /// Only where the value at this JSON pointer…
-    #[serde(default)]
-    pub pointer: Option<String>,
-    /// …is this one…
-    #[serde(default)]
-    pub equals: Option<String>,
-    /// …or begins with this.
-    #[serde(default)]
-    pub begins: Option<String>,
-    /// Their class.
-    #[schemars(with = "String")]
-    pub class: ErrorClass,
-}
-
 /// An object that can be written.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -275,9 +146,12 @@ pub struct ObjectSpec {
     /// A record is addressed by one field, not by several together.
     #[serde(default)]
     pub one_identity_field: bool,
+    /// Fields that address a record only where it is there already, so that mode update alone can use them.
+    #[serde(default)]
+    pub update_only: Vec<String>,
     /// The modes that it can honour.
     pub modes: Vec<Mode>,
-    /// What it can do with removed rows, the default first.
+    /// What it can do with removed rows in mode mirror, the default first; `delete` where absent.
     #[serde(default)]
     pub removals: Vec<Removal>,
 }
@@ -288,9 +162,9 @@ pub struct ObjectSpec {
 pub struct OperationSpec {
     /// The HTTP method.
     pub method: Method,
-    /// The path after the base URL; `{object}` and `{setting}` are replaced.
+    /// The path after the base URL; `{object}`, `{identity}`, `{token}` and `{setting}` are replaced.
     pub path: String,
-    /// Headers; values may be placeholders.
+    /// Headers of this operation's requests; what is replaced in paths is replaced in their values.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// Records per request.
@@ -298,7 +172,7 @@ pub struct OperationSpec {
     /// Bytes per request body.
     #[serde(default = "default_bytes")]
     pub bytes: usize,
-    /// The body: `$records`, `$record`, or a structure around them. Absent where the destination's code makes requests.
+    /// The body: `$records`, `$record`, or a structure around them. Where it is absent, requests have none.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     pub body: Option<toml::Value>,
@@ -309,9 +183,9 @@ pub struct OperationSpec {
     /// One record per line instead of one JSON document.
     #[serde(default)]
     pub ndjson: bool,
-    /// Sending it twice does no harm.
-    #[serde(default = "yes")]
-    pub repeatable: bool,
+    /// Sending it twice does no harm. Where absent: true, but for `create` and `append`.
+    #[serde(default)]
+    pub repeatable: Option<bool>,
     /// Points that a request costs.
     #[serde(default = "one")]
     pub cost: u64,
@@ -339,10 +213,6 @@ pub struct BulkSpec {
 
 const fn default_bytes() -> usize {
     4 * 1024 * 1024
-}
-
-const fn yes() -> bool {
-    true
 }
 
 const fn one() -> u64 {
@@ -376,49 +246,6 @@ impl Method {
             Self::Delete => "DELETE",
         }
     }
-}
-
-/// What a successful answer says of the records. Paths are JSON pointers; those within records begin at the record.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct AnswerSpec {
-    /// How records are told apart in the answer.
-    pub by: By,
-    /// The list of records that succeeded, or of all records.
-    pub results: Option<String>,
-    /// In a result: what tells which record it is.
-    pub key: Option<String>,
-    /// In a result: the destination's record id.
-    pub id: Option<String>,
-    /// The list of refusals.
-    pub errors: Option<String>,
-    /// In a refusal: what tells which record, or which records, it is about.
-    pub error_key: Option<String>,
-    /// In a refusal, or in a result that is one: the code.
-    pub error_code: Option<String>,
-    /// In a refusal, or in a result that is one: the message.
-    pub error_message: Option<String>,
-    /// Codes that mean that the operation did not apply, as the mode asked.
-    pub skipped_codes: Vec<String>,
-    /// Codes that time may cure.
-    pub transient_codes: Vec<String>,
-    /// All or nothing: where anything is refused, nothing was written.
-    pub atomic: bool,
-}
-
-/// How records are told apart in an answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum By {
-    /// Not at all: a successful answer is success for all records.
-    #[default]
-    All,
-    /// By the number that `$index` gave each record.
-    Index,
-    /// By the record's identity.
-    Identity,
-    /// By order: the list of results has one element per record; one with a code or message is a refusal.
-    Position,
 }
 
 /// A request that shows that credentials work.
@@ -470,10 +297,16 @@ pub struct FieldList {
 
 impl Manifest {
     /// Reads a manifest; the error says where it is wrong.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let manifest: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| locate::unreadable(text, &error))?;
         let problems = lint::lint(&manifest);
-        if problems.is_empty() { Ok(manifest) } else { Err(problems.join("\n")) }
+        if problems.is_empty() { Ok(manifest) } else { Err(locate::placed(text, problems)) }
+    }
+
+    /// Whether sending an operation's requests twice does no harm.
+    pub fn repeatable(&self, operation: Operation) -> bool {
+        let usual = !matches!(operation, Operation::Create | Operation::Append);
+        self.operation(operation).and_then(|spec| spec.repeatable).unwrap_or(usual)
     }
 
     /// The length in milliseconds of the one window of requests that it has.

@@ -1,5 +1,7 @@
 //! Request bodies from a manifest's structure and its placeholders.
 
+use std::collections::BTreeMap;
+
 use outflow_model::cell::write_json_string;
 use outflow_model::table::{NullPolicy, Shape, Style};
 
@@ -111,16 +113,20 @@ impl Context<'_> {
         out.push(']');
     }
 
-    /// The body of a request.
-    pub(super) fn body(&self, body: &Body, batch: &Batch<'_>, ndjson: bool) -> String {
+    /// The body of a request: one JSON document.
+    pub(super) fn body(&self, body: &Body, batch: &Batch<'_>) -> String {
         let mut out = String::with_capacity(batch.rows.len() * 256);
-        if ndjson {
-            for (index, row) in batch.rows.iter().enumerate() {
-                self.record.write(batch, Some((index, *row)), self, &mut out);
-                out.push('\n');
-            }
-        } else {
-            body.write(batch, None, self, &mut out);
+        // What stands for a record's values outside of `record` stands for those of the one record.
+        body.write(batch, batch.rows.first().map(|row| (0, *row)), self, &mut out);
+        out
+    }
+
+    /// The body of a request: one record per line.
+    pub(super) fn lines(&self, batch: &Batch<'_>) -> String {
+        let mut out = String::with_capacity(batch.rows.len() * 256);
+        for (index, row) in batch.rows.iter().enumerate() {
+            self.record.write(batch, Some((index, *row)), self, &mut out);
+            out.push('\n');
         }
         out
     }
@@ -145,6 +151,17 @@ pub fn fill_settings(text: &str, object: &str, settings: &Settings) -> String {
         "object" => push_encoded(object, true, out),
         name => out.push_str(setting(settings, name)),
     })
+}
+
+/// The headers of every request, for one that is about no record.
+pub fn fill_headers(headers: &BTreeMap<String, String>, object: &str, settings: &Settings) -> Vec<(String, String)> {
+    let fill = |text: &str| {
+        fill_each(text, |name, out| match name {
+            "object" => out.push_str(object),
+            name => out.push_str(setting(settings, name)),
+        })
+    };
+    headers.iter().map(|(name, value)| (name.to_lowercase(), fill(value))).collect()
 }
 
 /// The path that reads one record.
@@ -173,8 +190,11 @@ fn fill_each(text: &str, mut value: impl FnMut(&str, &mut String)) -> String {
 
 pub(crate) fn push_encoded(text: &str, encode: bool, out: &mut String) {
     use std::fmt::Write;
+    if !encode {
+        return out.push_str(text);
+    }
     for byte in text.bytes() {
-        if !encode || byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
             out.push(char::from(byte));
         } else {
             _ = write!(out, "%{byte:02X}");
@@ -228,6 +248,27 @@ fn literal(text: &str, parts: &mut Vec<Part>) {
     match parts.last_mut() {
         Some(Part::Literal(last)) => last.push_str(text),
         _ => parts.push(Part::Literal(text.to_owned())),
+    }
+}
+
+/// The names between braces in `text`, and whether one is left open.
+pub(super) fn names(text: &str) -> (Vec<&str>, bool) {
+    let (mut names, mut rest) = (Vec::new(), text);
+    while let Some((_, after)) = rest.split_once('{') {
+        let Some((name, tail)) = after.split_once('}') else { return (names, true) };
+        names.push(name);
+        rest = tail;
+    }
+    (names, false)
+}
+
+/// The placeholders in a structure.
+pub(super) fn placeholders<'a>(structure: &'a toml::Value, found: &mut Vec<&'a str>) {
+    match structure {
+        toml::Value::String(text) => found.extend(text.strip_prefix('$')),
+        toml::Value::Array(items) => items.iter().for_each(|item| placeholders(item, found)),
+        toml::Value::Table(members) => members.values().for_each(|value| placeholders(value, found)),
+        _ => {}
     }
 }
 

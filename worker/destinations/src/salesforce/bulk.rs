@@ -4,8 +4,6 @@
 //! The job's id is durable before anything is uploaded. Whatever dies after that, the job is asked how far it came: one
 //! that is still open is closed, which runs what was uploaded, and rows that no result names are sent again.
 
-use std::collections::HashMap;
-
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Again, Outcome, Refusal};
 use outflow_model::policy::ErrorClass;
@@ -15,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::State as Whole;
 use super::calls::{identity, path, send, send_as};
 use super::verdict::{refused, unless_configuration};
+use crate::keys::Keys;
 use crate::manifest::{Manifest, failure};
 use crate::protocol::{Batch, Event, Failure, Response, Step};
+use crate::text::readable;
 
 /// The longest wait, in first waits.
 const LONGEST: Micros = 12;
@@ -123,7 +123,7 @@ pub(super) fn resume(manifest: &Manifest, batch: &Batch<'_>, state: State, event
         State::Close { job } if response.status == 400 => Ok(look(batch, job, pause(batch)?, true)),
         State::Look { .. } | State::Results(_) if response.status == 404 => Ok(nothing_told(batch, "JOB_GONE")),
         State::Look { job, pause, refused } if fine => looked(batch, job, pause, refused, job_of(response)?),
-        State::Results(results) if fine => read(batch, results, response),
+        State::Results(results) if fine => read(manifest, batch, results, response),
         _ => Err(match failure(manifest, batch, response) {
             // No record of the job can be why.
             Failure::Split { refusal, .. } => Failure::Config(Refusal { class: ErrorClass::FatalConfig, ..refusal }),
@@ -133,7 +133,8 @@ pub(super) fn resume(manifest: &Manifest, batch: &Batch<'_>, state: State, event
 }
 
 fn job_of(response: &Response) -> Result<Job, Failure> {
-    serde_json::from_slice(&response.body).map_err(|error| Failure::broken(format!("The job cannot be read: {error}")))
+    serde_json::from_str(&readable(&response.body))
+        .map_err(|error| Failure::broken(format!("The job cannot be read: {error}")))
 }
 
 /// The first wait for a job.
@@ -208,21 +209,21 @@ fn ask(batch: &Batch<'_>, results: Results) -> Step {
 }
 
 /// Takes one list of results in; asks for the next while records are left that none has named.
-fn read(batch: &Batch<'_>, mut results: Results, response: &Response) -> Result<Step, Failure> {
+fn read(manifest: &Manifest, batch: &Batch<'_>, mut results: Results, response: &Response) -> Result<Step, Failure> {
     if results.told.len() != batch.rows.len() {
         return Err(Failure::broken("The results are for other records".to_owned()));
     }
-    let places: HashMap<String, usize> =
-        batch.rows.iter().enumerate().map(|(at, row)| (batch.table.identity_text(*row as usize), at)).collect();
+    let keys = Keys::of(batch, manifest.object(batch.object).is_some_and(|object| object.fold_case));
     let unreadable = |error: csv::Error| Failure::broken(format!("The results cannot be read: {error}"));
-    let mut reader = csv::Reader::from_reader(response.body.as_ref());
+    let body = readable(&response.body);
+    let mut reader = csv::Reader::from_reader(body.as_bytes());
     let header = reader.headers().map_err(unreadable)?.clone();
     let column = |name: &str| header.iter().position(|column| column.eq_ignore_ascii_case(name));
     let (key, id, error) = (column(identity(batch)), column("sf__Id"), column("sf__Error"));
     for row in reader.records() {
         let row = row.map_err(unreadable)?;
         let cell = |column: Option<usize>| column.and_then(|column| row.get(column)).unwrap_or_default();
-        let Some(slot) = places.get(cell(key)).and_then(|place| results.told.get_mut(*place)) else {
+        let Some(slot) = keys.find(cell(key)).and_then(|place| results.told.get_mut(place)) else {
             return Err(Failure::broken("The results name a record that was not sent".to_owned()));
         };
         *slot = Some(match results.part {
@@ -284,4 +285,30 @@ fn table(batch: &Batch<'_>) -> csv::Result<Vec<u8>> {
         writer.write_record(None::<&[u8]>)?;
     }
     writer.into_inner().map_err(|error| error.into_error().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::salesforce::MANIFEST;
+    use crate::tests::{batch, response, table};
+
+    #[test]
+    fn results_name_rows_as_the_org_compares_keys() {
+        let (manifest, table) = (Manifest::parse(MANIFEST).unwrap(), table(&["Key-A", " key-b"]));
+        let batch = Batch { object: "Contact", ..batch(&table, &[0, 1]) };
+        let results =
+            || Results { job: "750".to_owned(), failed: None, part: Part::Successful, told: vec![None, None] };
+        let told = |body: &'static [u8]| {
+            resume(&manifest, &batch, State::Results(results()), Event::Answer(&response(200, body)))
+        };
+        let read = told(b"\xef\xbb\xbfsf__Id,sf__Created,email\n003B,true,KEY-B\n003A,true,key-a\n");
+        let id = |id: &str| Outcome::Succeeded { id: Some(id.to_owned()) };
+        // Every record is told of, so the other lists are asked for only to be sure.
+        match read {
+            Ok(Step::Done(outcomes)) => assert_eq!(outcomes, [id("003A"), id("003B")]),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(told(b"sf__Id,email\n003C,key-c\n"), Err(Failure::Broken(_))));
+    }
 }

@@ -12,6 +12,7 @@ use super::verdict::{refused, unless_configuration};
 use super::{State as Whole, collections};
 use crate::manifest::push_encoded;
 use crate::protocol::{Batch, Failure, Response, Step};
+use crate::text::readable;
 
 /// Subrequests of one composite request.
 const ASKED: usize = 25;
@@ -161,7 +162,7 @@ fn ask(batch: &Batch<'_>, places: impl Iterator<Item = usize>) -> String {
 }
 
 fn learn(found: &mut [Found], response: &Response) -> Result<(), Failure> {
-    let composite: Composite = serde_json::from_slice(&response.body)
+    let composite: Composite = serde_json::from_str(&readable(&response.body))
         .map_err(|error| Failure::broken(format!("The look-up's answer: {error}")))?;
     let mut progress = false;
     for part in composite.composite_response {

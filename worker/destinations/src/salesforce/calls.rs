@@ -37,7 +37,8 @@ pub(super) fn send_as(
     state: &State,
     checkpoint: bool,
 ) -> Step {
-    let headers = vec![("content-type".to_owned(), kind.to_owned())];
+    let typed = (!body.is_empty()).then(|| ("content-type".to_owned(), kind.to_owned()));
+    let headers = typed.into_iter().collect();
     let request = Request { method, path, headers, body, cost: 1 };
     Step::Send { request, state: rmp_serde::to_vec(state).unwrap_or_default(), checkpoint }
 }

@@ -8,6 +8,7 @@ use super::State;
 use super::calls::{JSON, identity, part, path, records, send, send_as};
 use super::verdict::{refused, unless_configuration};
 use crate::protocol::{Batch, Failure, Response, Step};
+use crate::text::readable;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -40,7 +41,7 @@ pub(super) fn write(batch: &Batch<'_>) -> Step {
 
 /// One outcome per record sent, from an answer in their order.
 pub(super) fn read(operation: Operation, count: usize, response: &Response) -> Result<Vec<Outcome>, Failure> {
-    let answers: Vec<Answer> = serde_json::from_slice(&response.body)
+    let answers: Vec<Answer> = serde_json::from_str(&readable(&response.body))
         .map_err(|error| Failure::broken(format!("The answer is no list: {error}")))?;
     if answers.len() != count {
         return Err(Failure::broken(format!("{} results for {count} records", answers.len())));

@@ -4,6 +4,8 @@ mod bulk;
 mod by_id;
 mod calls;
 mod collections;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use outflow_model::change::Operation;

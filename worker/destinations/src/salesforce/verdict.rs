@@ -5,6 +5,7 @@ use outflow_model::outcome::{Again, Outcome, Refusal};
 use outflow_model::policy::ErrorClass;
 
 use crate::protocol::Failure;
+use crate::text;
 
 /// Codes that time cures.
 const TRANSIENT: &[&str] = &[
@@ -30,8 +31,8 @@ const GONE: &[&str] = &["ENTITY_IS_DELETED", "NOT_FOUND"];
 
 /// The outcome of a record that was not written.
 pub(super) fn refused(operation: Operation, code: &str, message: &str) -> Outcome {
-    let rejected = || Refusal::rejected(code, message);
-    let retry = |again| Outcome::Retry { refusal: Refusal::transient(code, message), again };
+    let (kept, told) = (text::code(code), text::message(message));
+    let retry = |again| Outcome::Retry { refusal: Refusal::transient(kept.clone(), told.clone()), again };
     let locked = code == "UNABLE_TO_LOCK_ROW"
         || (code == "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY"
             && (message.contains("UNABLE_TO_LOCK_ROW") || message.contains("Too many SOQL queries")));
@@ -48,7 +49,7 @@ pub(super) fn refused(operation: Operation, code: &str, message: &str) -> Outcom
         Operation::Delete if GONE.contains(&code) || code == "INVALID_CROSS_REFERENCE_KEY" => {
             Outcome::Succeeded { id: None }
         }
-        _ => Outcome::Rejected(rejected()),
+        _ => Outcome::Rejected(Refusal::rejected(kept, told)),
     }
 }
 

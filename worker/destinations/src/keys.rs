@@ -1,0 +1,74 @@
+//! Which record of a batch a key in an answer names.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::protocol::Batch;
+
+/// The batch's records by key.
+pub(crate) struct Keys {
+    exact: HashMap<String, Option<usize>>,
+    /// By the key as it is compared where letter case and surrounding blanks make no difference.
+    folded: Option<HashMap<String, Option<usize>>>,
+}
+
+/// A key as it is compared where letter case and surrounding blanks make no difference.
+fn folded(key: &str) -> String {
+    key.trim().to_lowercase()
+}
+
+impl Keys {
+    /// The records of `batch`; `fold` where its object takes keys for the same whatever their letter case.
+    pub(crate) fn of(batch: &Batch<'_>, fold: bool) -> Self {
+        let mut keys = Self { exact: HashMap::with_capacity(batch.rows.len()), folded: fold.then(HashMap::new) };
+        for (place, row) in batch.rows.iter().enumerate() {
+            let key = batch.table.identity_text(*row as usize);
+            if let Some(by_folded) = &mut keys.folded {
+                put(by_folded, folded(&key), place);
+            }
+            put(&mut keys.exact, key, place);
+        }
+        keys
+    }
+
+    /// The place of the record that `key` names; nothing where it names none, or more than one.
+    pub(crate) fn find(&self, key: &str) -> Option<usize> {
+        match self.exact.get(key) {
+            Some(place) => *place,
+            None => *self.folded.as_ref()?.get(&folded(key))?,
+        }
+    }
+}
+
+fn put(places: &mut HashMap<String, Option<usize>>, key: String, place: usize) {
+    match places.entry(key) {
+        Entry::Vacant(entry) => _ = entry.insert(Some(place)),
+        // It would name two.
+        Entry::Occupied(mut entry) => *entry.get_mut() = None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{batch, table};
+
+    #[test]
+    fn a_key_names_one_record_as_it_was_sent_or_as_it_is_compared() {
+        let table = table(&["Ada@X.io", " bob@x.io", "Zoe", "zoe", "1", "01"]);
+        let rows: Vec<u32> = (0..6).collect();
+        let batch = batch(&table, &rows);
+        let (fold, plain) = (Keys::of(&batch, true), Keys::of(&batch, false));
+        for (key, folded, exact) in [
+            ("ada@x.io", Some(0), None),
+            ("Ada@X.io", Some(0), Some(0)),
+            ("bob@x.io", Some(1), None),
+            ("zoe", Some(3), Some(3)),
+            ("ZOE", None, None),
+            ("1", Some(4), Some(4)),
+            ("x", None, None),
+        ] {
+            assert_eq!((fold.find(key), plain.find(key)), (folded, exact), "{key}");
+        }
+    }
+}
