@@ -206,7 +206,7 @@ pub(crate) fn own_manifest() -> Result<()> {
         lab.write(
             "outflow.yml",
             "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm:\n    type: http\n    \
-             manifest: crm.toml\n    base_url: PORTAL\n    allow_private_addresses: true\n",
+             manifest: crm.toml\n    base_url: PORTAL\n    allow_private_addresses: true\n    settings: { token: t }\n",
         )?;
         lab.write(
             "crm.toml",
@@ -214,6 +214,10 @@ pub(crate) fn own_manifest() -> Result<()> {
             name = "own"
             title = "Our own CRM"
             style = { text = true }
+            auth = { kind = "bearer", token = "token" }
+            [config.token]
+            label = "Token"
+            secret = true
             [objects.contacts]
             identity = ["email"]
             modes = ["upsert"]

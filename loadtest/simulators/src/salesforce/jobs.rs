@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::records::{Change, Objects, unknown_field};
-use super::{OrgOptions, error, no_json};
+use super::{OrgOptions, error, no_json, schema};
 use crate::server::{Answer, Call};
 
 /// Rows that a job processes as one batch.
@@ -101,6 +101,9 @@ impl Jobs {
         }
         if get("externalIdFieldName") != options.external_id {
             return error(400, "INVALIDJOB", "The external id field does not exist");
+        }
+        if !schema::has(get("object")) {
+            return error(400, "INVALIDENTITY", &format!("Entity is not supported: {}", get("object")));
         }
         let id = format!("750{:015}", self.by_id.len() + 1);
         let job = Job { object: get("object").to_owned(), state: "Open", looks: options.looks, ..Job::default() };

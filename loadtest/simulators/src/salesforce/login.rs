@@ -52,7 +52,15 @@ impl Tokens {
         let refused = |error: &str, description: &str| {
             Answer::plain(400, json!({ "error": error, "error_description": description }).to_string())
         };
-        let Some(client) = client else { return self.grant(None, call) };
+        let Some(client) = client else {
+            let has = |name: &str| !get(name).is_empty();
+            let known = has("client_id") && (has("client_secret") || has("assertion"));
+            return if known {
+                self.grant(None, call)
+            } else {
+                refused("invalid_client", "invalid client credentials")
+            };
+        };
         let is_client = get("client_id") == client.id && get("client_secret") == client.secret;
         let mut refresh_token = None;
         match get("grant_type") {

@@ -3,6 +3,7 @@
 mod jobs;
 mod login;
 mod records;
+mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,7 @@ pub use login::Client;
 /// How an org behaves.
 #[derive(Clone, Debug)]
 pub struct OrgOptions {
-    /// The connected app that may log in; without one, anyone may, with any token.
+    /// The connected app that may log in; without one, any that names itself and has a secret.
     pub client: Option<Client>,
     /// Calls per day.
     pub daily: Option<u64>,
@@ -168,6 +169,9 @@ impl Org {
                 Answer::plain(200, json!({ "DailyApiRequests": { "Max": self.options.daily } }).to_string())
             }
             ("GET", ["sobjects", object, "describe"]) => self.describe(object),
+            (_, ["sobjects", object, ..] | ["composite", "sobjects", object, ..]) if !schema::has(object) => {
+                error(404, "NOT_FOUND", "The requested resource does not exist")
+            }
             ("GET", ["sobjects", object, field, value]) if *field == self.options.external_id => {
                 objects.one(object, value)
             }
@@ -186,6 +190,9 @@ impl Org {
     }
 
     fn describe(&self, object: &str) -> Answer {
+        if !schema::has(object) {
+            return error(404, "NOT_FOUND", "The requested resource does not exist");
+        }
         // An org that takes any field cannot list them.
         let Some(names) = &self.options.fields else {
             return Answer::plain(200, json!({ "name": object, "fields": [] }).to_string());
@@ -216,7 +223,7 @@ impl Simulator for Org {
             return state.tokens.login(self.options.client.as_ref(), call);
         }
         let fault = state.faults.draw();
-        let known = self.options.client.is_none() || state.tokens.knows(call.header("authorization"));
+        let known = state.tokens.knows(call.header("authorization"));
         if !known || fault == Fault::Unauthorized {
             return error(401, "INVALID_SESSION_ID", "Session expired or invalid");
         }

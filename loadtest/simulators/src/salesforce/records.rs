@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{OrgOptions, error};
+use super::{OrgOptions, error, schema};
 use crate::server::{Answer, decode_segment};
 use crate::written::Write;
 
@@ -140,7 +140,7 @@ impl Objects {
         change: &Change,
         batch: usize,
     ) -> Result<(String, bool), Refused> {
-        check(change)?;
+        check(object, change)?;
         let name = change.get("LastName").and_then(Option::as_deref).unwrap_or_default();
         if name.starts_with("lock me") && batch > options.locks_over {
             return Err(("UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access to this record".to_owned()));
@@ -163,7 +163,8 @@ impl Objects {
     }
 
     fn insert(&mut self, options: &OrgOptions, object: &str, change: &Change) -> Result<(String, bool), Refused> {
-        check(change)?;
+        check(object, change)?;
+        schema::complete(object, change)?;
         let key = change.get(&options.external_id).cloned().flatten();
         let slot = key.map(|key| (object.to_owned(), key.to_lowercase()));
         if let Some(known) = slot.as_ref().and_then(|slot| self.external.get(slot)) {
@@ -184,12 +185,12 @@ impl Objects {
     }
 
     fn update(&mut self, options: &OrgOptions, change: &Change) -> Result<(String, bool), Refused> {
-        check(change)?;
         let id = change.iter().find(|(name, _)| name.eq_ignore_ascii_case("id")).and_then(|(_, id)| id.clone());
         let Some(id) = id else { return Err(("MISSING_ARGUMENT", "Id not specified in an update call".to_owned())) };
-        if !self.records.contains_key(&id) {
+        let Some((object, _)) = self.records.get(&id) else {
             return Err(("ENTITY_IS_DELETED", "entity is deleted".to_owned()));
-        }
+        };
+        check(object, change)?;
         self.apply(options, &id, change, "update");
         Ok((id, false))
     }
@@ -282,14 +283,16 @@ pub(super) fn unknown_field<'a>(options: &OrgOptions, change: &'a Change) -> Opt
     })
 }
 
-fn check(change: &Change) -> Result<(), Refused> {
-    match change.get("LastName").map(Option::as_deref) {
-        Some(Some(name)) if name.starts_with("refuse me") => {
-            Err(("FIELD_CUSTOM_VALIDATION_EXCEPTION", format!("LastName \"{name}\" is not valid")))
-        }
-        Some(None) => Err(("REQUIRED_FIELD_MISSING", "Required fields are missing: [LastName]".to_owned())),
-        _ => Ok(()),
+fn check(object: &str, change: &Change) -> Result<(), Refused> {
+    if !schema::has(object) {
+        return Err(("INVALID_TYPE", format!("sObject type '{object}' is not supported.")));
     }
+    if let Some(Some(name)) = change.get("LastName").map(Option::as_deref)
+        && name.starts_with("refuse me")
+    {
+        return Err(("FIELD_CUSTOM_VALIDATION_EXCEPTION", format!("LastName \"{name}\" is not valid")));
+    }
+    schema::check(object, change)
 }
 
 fn result(written: Result<(String, bool), Refused>) -> Value {

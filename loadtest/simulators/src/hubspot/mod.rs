@@ -1,5 +1,8 @@
 //! HubSpot's CRM objects API, as its public documentation describes it.
 
+mod read;
+mod schema;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -13,13 +16,13 @@ use tokio::sync::watch;
 
 use crate::faults::{Fault, Faults};
 use crate::limits::SlidingWindow;
-use crate::server::{Answer, Call, Simulator, decode_segment};
+use crate::server::{Answer, Call, Simulator};
 use crate::written::Write;
 
 /// How a portal behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The access token that is accepted; any where absent.
+    /// The access token that is accepted; any but an empty one where absent.
     pub token: Option<String>,
     /// Requests per window, and the window.
     pub limit: Option<(usize, Duration)>,
@@ -212,6 +215,9 @@ impl HubSpot {
             Ok(parsed) => parsed,
             Err(problem) => return error(400, "VALIDATION_ERROR", &format!("Invalid input JSON: {problem}"), ""),
         };
+        if !schema::has(object) {
+            return error(400, "VALIDATION_ERROR", &format!("Unable to infer object type from: {object}"), "");
+        }
         if parsed.inputs.is_empty() || parsed.inputs.len() > 100 {
             return error(400, "VALIDATION_ERROR", "Between 1 and 100 inputs are allowed", "");
         }
@@ -221,32 +227,6 @@ impl HubSpot {
             "read" => Self::look_up(state, object, &parsed),
             _ => error(404, "OBJECT_NOT_FOUND", "No such resource", ""),
         }
-    }
-
-    fn read(&self, state: &State, path: &str, query: &str) -> Answer {
-        if path.starts_with("/crm/v3/properties/") {
-            let names = self.options.properties.clone().unwrap_or_default();
-            let fields: Vec<_> = names.iter().map(|name| json!({ "name": name, "type": "string" })).collect();
-            return Answer::plain(200, json!({ "results": fields }).to_string());
-        }
-        // `/crm/…/objects/{object}/{value}?idProperty={name}`
-        let query: HashMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).collect();
-        if let (Some(name), [.., object, value]) =
-            (query.get("idProperty"), path.split('/').collect::<Vec<_>>().as_slice())
-        {
-            let object = state.objects.get(*object);
-            let slot = (name.to_string(), decode_segment(value).to_lowercase());
-            return match object.and_then(|object| object.records.get(object.unique.get(&slot)?)) {
-                Some(record) => {
-                    let wanted = query.get("properties").map_or("", |names| names.as_ref()).split(',');
-                    let properties: BTreeMap<&str, Option<&String>> =
-                        wanted.map(|name| (name, record.properties.get(name))).collect();
-                    Answer::plain(200, json!({ "id": record.id.to_string(), "properties": properties }).to_string())
-                }
-                None => error(404, "OBJECT_NOT_FOUND", "Object not found", ""),
-            };
-        }
-        Answer::plain(200, "{}".to_owned())
     }
 
     fn write(&self, state: &mut State, call: &str, object: &str, inputs: &[Input<'_>]) -> Answer {
@@ -328,8 +308,15 @@ impl HubSpot {
         }
         let properties: BTreeMap<String, String> =
             properties.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect();
-        if let Some(email) = properties.get("email").filter(|email| !email.contains('@')) {
-            return Err(invalid(format!("Email address {email} is invalid")));
+        if let Some(refused) = properties.iter().find_map(|(name, value)| schema::refuse(name, value)) {
+            return Err(invalid(refused));
+        }
+        // An e-mail address is one record's; a property that addresses a record must be one of its own.
+        let id = input.id.as_deref().unwrap_or_default().trim();
+        if let (Some(name), "upsert") = (input.id_property.as_deref(), call)
+            && properties.get(name).is_some_and(|value| value.trim().to_lowercase() != id.to_lowercase())
+        {
+            return Err(invalid(format!("The id is not the value of {name}")));
         }
         if let Some(bad) = properties.iter().find(|(_, value)| value.starts_with("refuse me")) {
             return Err(invalid(format!("Property values were not valid: \"{}\" for {}", bad.1, bad.0)));
@@ -398,28 +385,6 @@ impl HubSpot {
         }
         Answer::plain(204, String::new())
     }
-
-    fn look_up(state: &State, object: &str, batch: &Batch<'_>) -> Answer {
-        let name = batch.id_property.as_deref().unwrap_or("hs_object_id");
-        let found = |input: &Input<'_>| {
-            let object = state.objects.get(object)?;
-            let value = input.id.as_deref()?.to_lowercase();
-            let id = object.unique.get(&(name.to_owned(), value))?;
-            let record = object.records.get(id)?;
-            Some(json!({ "id": id.to_string(), "properties": record.properties }))
-        };
-        let results: Vec<_> = batch.inputs.iter().filter_map(found).collect();
-        if results.len() == batch.inputs.len() {
-            return Answer::plain(200, json!({ "status": "COMPLETE", "results": results }).to_string());
-        }
-        let missing = batch.inputs.iter().filter(|input| found(input).is_none());
-        let ids: Vec<_> = missing.filter_map(|input| input.id.as_deref()).collect();
-        let error = json!({ "status": "error", "category": "OBJECT_NOT_FOUND", "context": { "ids": ids } });
-        Answer::plain(
-            207,
-            json!({ "status": "COMPLETE", "results": results, "numErrors": 1, "errors": [error] }).to_string(),
-        )
-    }
 }
 
 impl Simulator for HubSpot {
@@ -431,8 +396,8 @@ impl Simulator for HubSpot {
         }
         state.requests += 1;
         let mut fault = state.faults.draw();
-        let authorized =
-            self.options.token.as_ref().is_none_or(|wanted| call.header("authorization") == format!("Bearer {wanted}"));
+        let token = call.header("authorization").strip_prefix("Bearer ").unwrap_or_default().trim();
+        let authorized = self.options.token.as_ref().map_or(!token.is_empty(), |wanted| token == wanted);
         if !authorized {
             fault = Fault::Unauthorized;
         }
