@@ -12,8 +12,10 @@ command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || missing+=(pgbou
 compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(faketime)
 # Object stores for tests, in a folder of the user's cache.
 emulators="${XDG_CACHE_HOME:-$HOME/.cache}/outflow-ci/emulators"
+readers="$emulators/readers/bin/python" readers_of='psycopg[binary]==3.3.9 pyarrow==26.0.1 duckdb==2.0.1 numpy==2.4.6'
 moto="$emulators/moto/bin/moto_server" azurite="$emulators/azurite/node_modules/.bin/azurite-blob"
 [ -x "$moto" ] || [ -n "${OUTFLOW_TEST_MOTO:-}" ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+[ -x "$readers" ] || [ -n "${OUTFLOW_TEST_READERS:-}" ] || python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 [ -x "$azurite" ] || [ -n "${OUTFLOW_TEST_AZURITE:-}" ] || command -v npm >/dev/null || missing+=(npm)
 
 if [ ${#missing[@]} -gt 0 ]; then
@@ -35,6 +37,16 @@ if [ -z "${OUTFLOW_TEST_MOTO:-}" ] && { [ -x "$moto" ] || python3 -c 'import ens
     # A run that was cut short may have left half of it.
     [ -x "$moto" ] || { python3 -m venv --clear "$emulators/moto" && "$emulators/moto/bin/pip" install -q --disable-pip-version-check 'moto[server,s3]==5.2.5'; }
     export OUTFLOW_TEST_MOTO="$moto"
+fi
+# Independent readers, beside which the differential test reads the same data.
+if [ -z "${OUTFLOW_TEST_READERS:-}" ] && { [ -x "$readers" ] || python3 -c 'import ensurepip, venv' 2>/dev/null; }; then
+    installed="$emulators/readers/installed"
+    # shellcheck disable=SC2086 # a list of words
+    [ "$(cat "$installed" 2>/dev/null)" = "$readers_of" ] || {
+        python3 -m venv --clear "$emulators/readers" && "$emulators/readers/bin/pip" install -q --disable-pip-version-check $readers_of &&
+            echo "$readers_of" >"$installed"
+    }
+    export OUTFLOW_TEST_READERS="$readers"
 fi
 if [ -z "${OUTFLOW_TEST_AZURITE:-}" ] && { [ -x "$azurite" ] || command -v npm >/dev/null; }; then
     [ -x "$azurite" ] || npm install --silent --no-audit --no-fund --no-save --prefix "$emulators/azurite" azurite@3.35.0

@@ -75,6 +75,8 @@ const CASES: &[Case] = &[
     ("csv_files_keep_every_type", Need::Nothing, files::csv),
     ("a_column_of_another_type_is_noticed", Need::Nothing, files::retyped),
     ("ndjson_files_keep_every_digit", Need::Nothing, files::ndjson),
+    ("files_of_one_folder_may_differ_and_none_is_passed_over", Need::Nothing, files::folders),
+    ("a_csv_cell_that_does_not_fit_makes_its_row_invalid", Need::Nothing, files::typed_csv),
     ("salesforce_collections_answer_for_each_record", Need::Nothing, salesforce::collections),
     ("salesforce_mirror_deletes_by_id_and_looks_up_what_it_lacks", Need::Nothing, salesforce::mirror),
     ("salesforce_update_skips_what_is_not_there", Need::Nothing, salesforce::update),

@@ -50,16 +50,11 @@ pub struct FilesConfig {
     pub path: PathBuf,
     /// The format; where absent, the file name's ending says it.
     pub format: Option<FileFormat>,
-    /// Types of CSV columns that are not text.
+    /// Types of CSV columns that are not text. Each name must be a column of a CSV file in the folder.
     #[serde(default)]
     pub types: BTreeMap<String, Kind>,
-    /// The character between CSV values.
-    #[serde(default = "default_delimiter")]
-    pub delimiter: char,
-}
-
-const fn default_delimiter() -> char {
-    ','
+    /// The character between CSV values; where absent, a comma, or a tab in files that end in `.tsv`.
+    pub delimiter: Option<char>,
 }
 
 /// A file's format.

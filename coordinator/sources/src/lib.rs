@@ -5,7 +5,6 @@
 mod config;
 mod error;
 mod files;
-mod normalize;
 mod port;
 mod postgres;
 mod reader;

@@ -59,9 +59,12 @@ impl Project {
             problems.push(document.problem("version", "This Outflow reads version 1; upgrade Outflow or write 1."));
         }
         let (mut models, mut syncs) = (BTreeMap::new(), BTreeMap::new());
+        for folder in ["models", "syncs"] {
+            problems.extend(misplaced(root, folder));
+        }
         for path in files(root, "models", &["sql", "yml", "yaml"]) {
             let name = stem(&path);
-            if models.contains_key(&name) || (is_yaml(&path) && root.join(path.with_extension("sql")).exists()) {
+            if is_yaml(&path) && root.join(path.with_extension("sql")).exists() {
                 continue;
             }
             match load_model(root, &path) {
@@ -98,7 +101,7 @@ fn load_model(root: &Path, path: &Path) -> Result<Model, Problem> {
         return Ok(Model { config, query: Query::Files(files), document });
     }
     let (yaml, yaml_name, sql, above) = match front_matter(&text) {
-        Some((yaml, sql)) => (yaml.to_owned(), name, sql.to_owned(), 1),
+        Some((above, yaml, sql)) => (yaml.to_owned(), name, sql.to_owned(), above),
         None => {
             let beside = ["yml", "yaml"].map(|ending| path.with_extension(ending));
             let beside = beside.into_iter().find(|beside| root.join(beside).exists()).ok_or_else(|| Problem {
@@ -119,15 +122,58 @@ fn load_model(root: &Path, path: &Path) -> Result<Model, Problem> {
     Ok(Model { config, query, document })
 }
 
-fn front_matter(text: &str) -> Option<(&str, &str)> {
-    let rest = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n"))?;
-    let at = rest.find("\n---").map(|at| at + 1)?;
-    let (yaml, sql) = rest.split_at(at);
-    Some((yaml, sql.split_once('\n').map_or("", |(_, sql)| sql)))
+/// The lines up to the front matter, its YAML, and the SQL behind it. Blank lines and comments may stand above.
+fn front_matter(text: &str) -> Option<(u64, &str, &str)> {
+    let is_fence = |line: &&str| line.trim_end() == "---";
+    let mut lines = text.split_inclusive('\n');
+    let (mut above, mut start) = (0, 0);
+    loop {
+        let line = lines.next()?;
+        (above, start) = (above + 1, start + line.len());
+        if is_fence(&line) {
+            break;
+        }
+        if !line.trim().is_empty() && !line.trim_start().starts_with("--") {
+            return None;
+        }
+    }
+    let rest = text.get(start..)?;
+    let mut end = 0;
+    for line in rest.split_inclusive('\n') {
+        if is_fence(&line) {
+            return Some((above, rest.get(..end)?, rest.get(end + line.len()..)?));
+        }
+        end += line.len();
+    }
+    None
 }
 
 fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "yml" || ending == "yaml")
+}
+
+/// Files that would be passed over, or of which one would hide another.
+fn misplaced(root: &Path, folder: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for path in files(root, folder, &["yaml"]) {
+        let twin = path.with_extension("yml");
+        if root.join(&twin).exists() {
+            let reason = format!("{} has the same name. Remove one of the two.", twin.display());
+            problems.push(about(&path, reason));
+        }
+    }
+    for below in entries(root, folder).into_iter().filter(|path| root.join(path).is_dir()) {
+        let below = below.to_string_lossy().into_owned();
+        for path in files(root, &below, &["sql", "yml", "yaml"]) {
+            problems
+                .push(about(&path, format!("Files in folders below {folder}/ are not read. Move it to {folder}/.")));
+        }
+    }
+    problems
+}
+
+fn about(path: &Path, reason: String) -> Problem {
+    Problem { file: path.to_string_lossy().into_owned(), line: 0, column: 0, field: String::new(), reason }
 }
 
 /// A sync's name is part of the keys under which its snapshots are stored.
@@ -137,15 +183,12 @@ fn named(path: &Path) -> Result<(), Problem> {
     if begins && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-')) {
         return Ok(());
     }
-    Err(Problem {
-        file: path.to_string_lossy().into_owned(),
-        line: 0,
-        column: 0,
-        field: String::new(),
-        reason: format!(
+    Err(about(
+        path,
+        format!(
             "A sync cannot be called \"{name}\". Name its file with letters a to z, digits, `.`, `_` and `-`, a letter or digit first."
         ),
-    })
+    ))
 }
 
 fn stem(path: &Path) -> String {
@@ -153,24 +196,106 @@ fn stem(path: &Path) -> String {
 }
 
 fn read(root: &Path, path: &Path) -> Result<String, Problem> {
-    std::fs::read_to_string(root.join(path)).map_err(|error| Problem {
-        file: path.to_string_lossy().into_owned(),
-        line: 0,
-        column: 0,
-        field: String::new(),
-        reason: format!("The file cannot be read: {error}."),
-    })
+    let bytes =
+        std::fs::read(root.join(path)).map_err(|error| about(path, format!("The file cannot be read: {error}.")))?;
+    let is_utf16 = matches!(bytes.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..]);
+    if is_utf16 {
+        return Err(about(path, "The file is UTF-16. Save it as UTF-8.".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();
+        Problem { line: line as u64, column: 1, ..about(path, "The file is not UTF-8. Save it as UTF-8.".to_owned()) }
+    })?;
+    // Some editors begin a file with a byte order mark.
+    match text.strip_prefix('\u{feff}') {
+        Some(rest) => Ok(rest.to_owned()),
+        None => Ok(text),
+    }
 }
 
 /// Files of a folder of the project with one of these endings, sorted; `.sql` before the rest.
 fn files(root: &Path, folder: &str, endings: &[&str]) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(root.join(folder))
+    let is_known = |path: &PathBuf| path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known));
+    let mut found: Vec<PathBuf> = entries(root, folder).into_iter().filter(is_known).collect();
+    found.sort_by_key(|path| (is_yaml(path), path.clone()));
+    found
+}
+
+/// What lies in a folder of the project. Hidden files are an editor's or the system's, not the project's.
+fn entries(root: &Path, folder: &str) -> Vec<PathBuf> {
+    std::fs::read_dir(root.join(folder))
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
         .map(|entry| Path::new(folder).join(entry.file_name()))
-        .filter(|path| path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known)))
-        .collect();
-    found.sort_by_key(|path| (is_yaml(path), path.clone()));
-    found
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODEL: &str = "---\nsource: db\nkey: id\n---\nSELECT 1 AS id\n";
+    const SYNC: &str = "model: people\ndestination: crm\nobject: people\nmode: upsert\nmapping: { id: id }\n";
+
+    fn load(files: &[(&str, &[u8])]) -> std::io::Result<Result<Vec<String>, Vec<String>>> {
+        let folder = tempfile::tempdir()?;
+        let project = "version: 1\nsources:\n  db: { type: sqlite, path: x.db }\ndestinations: {}\n";
+        let own: [(&str, &[u8]); 3] = [
+            ("outflow.yml", project.as_bytes()),
+            ("models/people.sql", MODEL.as_bytes()),
+            ("syncs/people.yml", SYNC.as_bytes()),
+        ];
+        for (name, text) in own.iter().chain(files) {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(folder.path()))?;
+            std::fs::write(path, text)?;
+        }
+        std::os::unix::fs::symlink("nobody@host.1", folder.path().join("syncs/.#people.yml"))?;
+        let loaded = Project::load(folder.path());
+        Ok(loaded
+            .map(|project| project.syncs.into_keys().collect())
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect()))
+    }
+
+    #[test]
+    fn files_of_editors_and_systems_are_left_out() -> std::io::Result<()> {
+        let other: [(&str, &[u8]); 3] =
+            [("syncs/._people.yml", b"\0\x05\x16\x07"), ("syncs/people.yml.bak", b"x"), ("models/._people.sql", b"\0")];
+        assert_eq!(load(&other)?, Ok(vec!["people".to_owned()]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_windows_line_ends_are_no_difference() -> std::io::Result<()> {
+        let windows = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        let (model, sync) = (windows(MODEL), windows(SYNC));
+        let files = [("models/people.sql", model.as_bytes()), ("syncs/people.yml", sync.as_bytes())];
+        assert_eq!(load(&files)?, Ok(vec!["people".to_owned()]));
+        let model = format!("\n-- Customers\n{}", MODEL.replace("---\n", "--- \n"));
+        assert_eq!(load(&[("models/people.sql", model.as_bytes())])?, Ok(vec!["people".to_owned()]));
+        let problems =
+            load(&[("models/people.sql", model.replace("key", "kye").as_bytes())])?.err().unwrap_or_default();
+        assert!(problems.len() == 1 && problems[0].starts_with("models/people.sql:5:"), "{problems:?}");
+        let utf16: Vec<u8> = SYNC.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let problems = load(&[("syncs/people.yml", &utf16)])?.err().unwrap_or_default();
+        assert!(problems.len() == 1 && problems[0].contains("UTF-16"), "{problems:?}");
+        let problems = load(&[("syncs/people.yml", b"model: x\nmode: \xe9\n")])?.err().unwrap_or_default();
+        assert!(problems.len() == 1 && problems[0].starts_with("syncs/people.yml:2:1: "), "{problems:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn two_files_of_one_name_and_files_below_are_mistakes() -> std::io::Result<()> {
+        for (name, said) in [
+            ("syncs/people.yaml", "syncs/people.yml has the same name"),
+            ("syncs/team/other.yml", "Move it to syncs/"),
+            ("models/team/other.sql", "Move it to models/"),
+        ] {
+            let problems = load(&[(name, SYNC.as_bytes())])?.err().unwrap_or_default();
+            assert!(problems.len() == 1 && problems[0].starts_with(name) && problems[0].contains(said), "{problems:?}");
+        }
+        Ok(())
+    }
 }

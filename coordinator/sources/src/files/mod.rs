@@ -1,15 +1,27 @@
-//! Files: Parquet, CSV and NDJSON by Arrow's own readers, one file after the other.
+//! Files: Parquet, CSV and NDJSON, one file after the other, as one table.
 
-mod read;
+mod csv;
+mod describe;
+mod find;
+mod gather;
+mod ndjson;
+mod parquet;
+mod split;
+mod text;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use outflow_model::mapping::SourceColumn;
+use outflow_model::suggest::did_you_mean;
 
+use self::describe::{Described, merge};
+use self::find::{Found, find, format_of};
+use self::gather::Gather;
 use crate::config::{FileFormat, FilesConfig};
 use crate::error::SourceError;
-use crate::port::{Extraction, Query, Source};
+use crate::port::{Batch, Extraction, Query, Source};
 use crate::reader::Batches;
 use crate::shape;
 
@@ -25,43 +37,94 @@ impl Files {
         Self { config, folder }
     }
 
-    /// The files that a model names, sorted, so that every run reads them in the same order.
-    fn find(&self, query: &Query) -> Result<Vec<PathBuf>, SourceError> {
+    fn find(&self, query: &Query) -> Result<Vec<Found>, SourceError> {
         let Query::Files(pattern) = query else {
             return Err(SourceError::Query(
                 "a model on files names a path, not SQL; set `files:` in its front matter".to_owned(),
             ));
         };
-        let named = self.folder.join(pattern);
-        let pattern = if named.is_dir() { named.join("**/*") } else { named };
-        let text = pattern.to_string_lossy().into_owned();
-        let trouble = |reason: String| SourceError::File { path: text.clone(), reason };
-        let mut files = Vec::new();
-        for entry in glob::glob(&text).map_err(|error| trouble(error.to_string()))? {
-            let path = entry.map_err(|error| trouble(error.to_string()))?;
-            if path.is_file() && self.format(&path).is_some() {
-                files.push(path);
+        find(&self.folder, pattern, self.config.format)
+    }
+
+    fn describe(&self, files: &[Found], wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
+        let mut described: Vec<(&Path, Described)> = Vec::with_capacity(files.len());
+        for file in files {
+            let of_file = match file.format {
+                FileFormat::Csv => csv::describe(file, &self.config, wanted)?,
+                FileFormat::Ndjson => ndjson::describe(file, wanted)?,
+                FileFormat::Parquet => parquet::describe(file, wanted)?,
+            };
+            described.push((&file.path, of_file));
+        }
+        if !self.config.types.is_empty() && files.iter().any(|file| file.format == FileFormat::Csv) {
+            self.check_types(&described)?;
+        }
+        merge(described, wanted)
+    }
+
+    /// Checks that each name in `types:` is a column of some CSV file: of these, or else of another one in the folder.
+    fn check_types(&self, described: &[(&Path, Described)]) -> Result<(), SourceError> {
+        let names = described.iter().flat_map(|(_, file)| file.columns.iter().map(|(name, _)| name.clone()));
+        let mut known: BTreeSet<String> = names.collect();
+        let is_known = |known: &BTreeSet<String>| self.config.types.keys().all(|name| known.contains(name));
+        if !is_known(&known) {
+            // Files of other models may have it. What cannot be read there is for their syncs to say.
+            for path in csv_files(&self.folder, self.config.format) {
+                known.extend(csv::header(&path, &self.config).unwrap_or_default());
             }
         }
-        files.sort();
-        if files.is_empty() { Err(trouble("no file matches".to_owned())) } else { Ok(files) }
-    }
-
-    fn format(&self, path: &Path) -> Option<FileFormat> {
-        self.config.format.or_else(|| match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "parquet" | "pq" => Some(FileFormat::Parquet),
-            "csv" | "tsv" => Some(FileFormat::Csv),
-            "ndjson" | "jsonl" => Some(FileFormat::Ndjson),
-            _ => None,
-        })
-    }
-
-    fn described(&self, files: &[PathBuf]) -> Result<Vec<SourceColumn>, SourceError> {
-        match files.first() {
-            Some(first) => read::columns(first, self.format(first), &self.config),
-            None => Ok(Vec::new()),
+        match self.config.types.keys().find(|name| !known.contains(*name)) {
+            None => Ok(()),
+            Some(name) => {
+                let hint = did_you_mean(name, known.iter().map(String::as_str));
+                let reason = format!("`types:` names the column \"{name}\", which no CSV file here has.{hint}");
+                Err(text::trouble(&self.folder, reason))
+            }
         }
     }
+}
+
+/// The CSV files below a folder.
+fn csv_files(folder: &Path, format: Option<FileFormat>) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let is_hidden = entry.file_name().to_string_lossy().starts_with(['.', '_']);
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && !is_hidden => folders.push(entry.path()),
+                Ok(kind) if kind.is_file() && format.or_else(|| format_of(&entry.path())) == Some(FileFormat::Csv) => {
+                    files.push(entry.path());
+                }
+                _ => {}
+            }
+        }
+    }
+    files
+}
+
+/// Reads all files; the wanted columns in their order and kinds.
+fn read(
+    files: &[Found],
+    config: &FilesConfig,
+    wanted: &[SourceColumn],
+    send: &mut dyn FnMut(Batch) -> bool,
+) -> Result<(), SourceError> {
+    let mut gather = Gather::new(wanted, send);
+    let mut seen = ndjson::Seen::new(wanted);
+    for file in files {
+        let goes_on = match file.format {
+            FileFormat::Csv => csv::read(file, config, wanted, &mut gather)?,
+            FileFormat::Ndjson => ndjson::read(file, wanted, &mut seen, &mut gather)?,
+            FileFormat::Parquet => parquet::read(file, wanted, &mut gather)?,
+        };
+        if !goes_on {
+            return Ok(());
+        }
+    }
+    if files.iter().all(|file| file.format == FileFormat::Ndjson) {
+        seen.check(wanted)?;
+    }
+    gather.flush().map(|_| ())
 }
 
 #[async_trait]
@@ -70,25 +133,107 @@ impl Source for Files {
         if self.folder.is_dir() {
             return Ok(());
         }
-        Err(SourceError::File { path: self.folder.display().to_string(), reason: "it is no folder".to_owned() })
+        Err(text::trouble(&self.folder, "it is not a folder"))
     }
 
-    async fn columns(&self, query: &Query, _wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
-        self.described(&self.find(query)?)
+    async fn columns(&self, query: &Query, wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
+        self.describe(&self.find(query)?, wanted)
     }
 
     async fn extract(&self, query: &Query, columns: &[String]) -> Result<Extraction, SourceError> {
         let files = self.find(query)?;
-        let columns: Vec<_> = shape::pick(&self.described(&files)?, columns)?.into_iter().map(|(_, c)| c).collect();
+        let all = self.describe(&files, columns)?;
+        let columns: Vec<_> = shape::pick(&all, columns)?.into_iter().map(|(_, column)| column).collect();
         let schema = shape::schema(&columns);
-        let formats: Vec<_> = files.iter().map(|file| self.format(file)).collect();
-        let config = self.config.clone();
-        let wanted = columns.clone();
-        let batches = Batches::read_blocking(move |sink| {
-            files.iter().zip(formats).try_for_each(|(file, format)| {
-                read::batches(file, format, &config, &wanted, &mut |batch| sink.blocking_send(batch))
-            })
-        });
+        let (config, wanted) = (self.config.clone(), columns.clone());
+        let batches =
+            Batches::read_blocking(move |sink| read(&files, &config, &wanted, &mut |batch| sink.blocking_send(batch)));
         Ok(Extraction { columns, schema, batches })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ::parquet::arrow::ArrowWriter;
+    use arrow_array::builder::{Int64Builder, ListBuilder};
+    use arrow_array::cast::AsArray;
+    use arrow_array::{
+        Array, ArrayRef, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray, StructArray,
+        TimestampNanosecondArray,
+    };
+    use outflow_model::cell::Kind;
+
+    use super::*;
+    use crate::port::Fault;
+
+    fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) {
+        let batch =
+            RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, a)| (name, a, true))).unwrap();
+        let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    /// A column of text in the physical form of its kind, and its faulty rows.
+    async fn read_all(folder: &Path, names: &[&str]) -> Result<(Vec<Kind>, Vec<Vec<String>>, Vec<Fault>), SourceError> {
+        let config = FilesConfig {
+            path: folder.into(),
+            format: None,
+            types: std::collections::BTreeMap::new(),
+            delimiter: None,
+        };
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut extraction = Files::new(config, folder).extract(&Query::Files(".".to_owned()), &names).await?;
+        let (mut values, mut faults) = (vec![Vec::new(); names.len()], Vec::new());
+        while let Some(batch) = extraction.batches.recv().await {
+            let batch = batch?;
+            for (values, array) in values.iter_mut().zip(batch.records.columns()) {
+                let text = array.as_string_opt::<i32>();
+                let of_row =
+                    |row| text.filter(|text| text.is_valid(row)).map_or("-", |text| text.value(row)).to_owned();
+                values.extend((0..batch.num_rows()).map(of_row));
+            }
+            faults.extend(batch.faults);
+        }
+        Ok((extraction.columns.iter().map(|column| column.kind).collect(), values, faults))
+    }
+
+    #[tokio::test]
+    async fn parquet_files_of_one_folder_may_differ_and_keep_every_value() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut list = ListBuilder::new(Int64Builder::new());
+        list.append_value([Some(1), None]);
+        list.append_null();
+        let names = StringArray::from(vec![Some("x"), None]);
+        let inner = StructArray::from(vec![(
+            Arc::new(arrow_schema::Field::new("a", arrow_schema::DataType::Utf8, true)),
+            Arc::new(names.clone()) as ArrayRef,
+        )]);
+        let words: DictionaryArray<arrow_array::types::Int32Type> = vec![Some("w"), None].into_iter().collect();
+        write(
+            &path("1.parquet"),
+            vec![
+                ("n", Arc::new(Int32Array::from(vec![7, 8]))),
+                ("list", Arc::new(list.finish())),
+                ("inner", Arc::new(inner)),
+                ("word", Arc::new(words)),
+                ("at", Arc::new(TimestampNanosecondArray::from(vec![1_000, 1_001]))),
+            ],
+        );
+        write(&path("2.parquet"), vec![("n", Arc::new(Float64Array::from(vec![0.1])))]);
+        write(&path("3.parquet"), vec![("n", Arc::new(StringArray::from(Vec::<&str>::new())))]);
+        let (kinds, values, faults) = read_all(folder.path(), &["n", "list", "inner", "word", "at"]).await.unwrap();
+        assert_eq!(kinds, [Kind::Decimal, Kind::Json, Kind::Json, Kind::Text, Kind::Timestamp]);
+        assert_eq!(values[0], ["7", "8", "0.1"]);
+        assert_eq!(values[1], ["[1,null]", "-", "-"]);
+        assert_eq!(values[2], ["{\"a\":\"x\"}", "{\"a\":null}", "-"]);
+        assert_eq!(values[3], ["w", "-", "-"]);
+        assert_eq!(faults.iter().map(|fault| (fault.row, fault.column)).collect::<Vec<_>>(), [(1, 4)]);
+        write(&path("4.parquet"), vec![("n", Arc::new(StringArray::from(vec!["x"])))]);
+        let error = read_all(folder.path(), &["n"]).await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("4.parquet") && error.contains("1.parquet"), "{error}");
     }
 }
