@@ -138,7 +138,7 @@ impl<S: Simulator> Lab<S> {
         let project = Project::load(self.path()).map_err(problems)?;
         let sync = resolve_sync(&project, name).map_err(problems)?;
         let written = project.syncs.get(name).cloned().context("the sync was resolved")?;
-        let source = outflow_sources::open(&sync.source, self.path());
+        let source = outflow_sources::open(&sync.source_name, &sync.source, self.path());
         Ok(Start { sync, written, source, options })
     }
 

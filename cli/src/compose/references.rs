@@ -18,7 +18,7 @@ pub(crate) fn open_source(project: &Project, name: &str) -> Result<Arc<dyn Sourc
         let expanded = expand(secret, |reference| resolver(reference));
         *secret = expanded.map_err(|reason| Mistakes(vec![project.problem(&format!("sources.{name}"), reason)]))?;
     }
-    Ok(outflow_sources::open(&source, &project.root))
+    Ok(outflow_sources::open(name, &source, &project.root))
 }
 
 /// Finds the settings of the destination `name` whose references cannot be resolved here.

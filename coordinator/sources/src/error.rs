@@ -8,14 +8,17 @@ pub enum SourceError {
     /// Out of reach, or the credentials are wrong.
     #[error("Cannot connect to {source_name}: {reason}")]
     Connect {
-        /// Which source.
-        source_name: &'static str,
+        /// Which source, and where it is.
+        source_name: String,
         /// What it said.
         reason: String,
     },
-    /// The source refuses the query.
-    #[error("The source refuses the query: {0}")]
+    /// The query is refused: where and why.
+    #[error("{0}")]
     Query(String),
+    /// The source refuses for now what it may give soon.
+    #[error("The source refuses for now: {0}")]
+    Away(String),
     /// The source broke off while it returned rows.
     #[error("The source broke off after {rows} rows: {reason}")]
     Broken {
@@ -32,16 +35,6 @@ pub enum SourceError {
         /// The nearest one.
         hint: String,
     },
-    /// A value does not fit its column.
-    #[error("Row {row}, column \"{column}\": {reason}")]
-    Value {
-        /// The row, from 1.
-        row: u64,
-        /// The column.
-        column: String,
-        /// What does not fit.
-        reason: String,
-    },
     /// A file cannot be read.
     #[error("Cannot read {path}: {reason}")]
     File {
@@ -53,6 +46,11 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// True if the same read may succeed soon.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Away(_))
+    }
+
     /// The error's message with its causes, on one line.
     pub(crate) fn reason(error: &dyn Error) -> String {
         let mut out = error.to_string();

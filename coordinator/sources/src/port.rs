@@ -1,6 +1,7 @@
 //! The source port.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -14,9 +15,33 @@ use crate::reader::Batches;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// SQL.
-    Sql(String),
+    Sql(Sql),
     /// Files: a path, a folder or a pattern with `*` and `**`.
     Files(String),
+}
+
+/// A model's SQL, and where it stands.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sql {
+    /// The SQL.
+    pub text: String,
+    /// Its file, from the project's folder; empty if it has none.
+    pub file: String,
+    /// The line of the file that it begins in, from 1.
+    pub line: u32,
+}
+
+/// The SQL alone: where it stands is not a part of what a model asks for.
+impl fmt::Debug for Sql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sql").field(&self.text).finish()
+    }
+}
+
+impl<T: Into<String>> From<T> for Sql {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), file: String::new(), line: 1 }
+    }
 }
 
 /// Rows, and which of their values could not be had exactly.

@@ -31,8 +31,13 @@ pub fn schema(columns: &[SourceColumn]) -> SchemaRef {
 /// The columns of `all` that are named, in the order of the names.
 pub(crate) fn pick(all: &[SourceColumn], names: &[String]) -> Result<Vec<(usize, SourceColumn)>, SourceError> {
     let find = |name: &String| {
-        let found = all.iter().enumerate().find(|(_, column)| column.name == *name);
-        found.map(|(at, column)| (at, column.clone())).ok_or_else(|| SourceError::Column {
+        let mut found = all.iter().enumerate().filter(|(_, column)| column.name == *name).fuse();
+        let (first, second) = (found.next(), found.next());
+        if second.is_some() {
+            let reason = format!("The model has two columns called \"{name}\"; give each a name of its own");
+            return Err(SourceError::Query(reason));
+        }
+        first.map(|(at, column)| (at, column.clone())).ok_or_else(|| SourceError::Column {
             name: name.clone(),
             hint: did_you_mean(name, all.iter().map(|column| column.name.as_str())),
         })

@@ -21,6 +21,8 @@ pub struct ResolvedSync {
     pub name: String,
     /// Its settings.
     pub config: SyncConfig,
+    /// The name of its model's source.
+    pub source_name: String,
     /// The source of its model, secrets as references.
     pub source: SourceConfig,
     /// What the model asks for.
@@ -116,6 +118,13 @@ impl ResolvedSync {
             let hint = did_you_mean(key, names());
             let reason =
                 format!("The model \"{}\" has no column \"{key}\", which is its key.{hint}", self.config.model);
+            return Err(vec![sync.document.problem("model", reason)]);
+        }
+        let doubled = self.columns.iter().find(|wanted| names().filter(|name| *name == **wanted).count() > 1);
+        if let Some(name) = doubled {
+            let model = &self.config.model;
+            let reason =
+                format!("The model \"{model}\" has two columns called \"{name}\"; give each a name of its own.");
             return Err(vec![sync.document.problem("model", reason)]);
         }
         Mapper::new(&self.config.mapping, &identity, columns).map_err(|problems| {
@@ -217,6 +226,7 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
     Ok(ResolvedSync {
         name: name.to_owned(),
         config: config.clone(),
+        source_name: model.config.source.clone(),
         source,
         query: model.query.clone(),
         key,

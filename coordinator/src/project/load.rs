@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use outflow_sources::Query;
+use outflow_sources::{Query, Sql};
 
 use super::config::{ModelConfig, ProjectConfig, SyncConfig};
 use super::yaml::{Document, Problem};
@@ -118,6 +118,8 @@ fn load_model(root: &Path, path: &Path) -> Result<Model, Problem> {
     if sql.trim().is_empty() && config.files.is_none() {
         return Err(document.problem("", "The model has no SQL."));
     }
+    let line = (text.get(..text.len() - sql.len()).unwrap_or_default().matches('\n').count() + 1) as u32;
+    let sql = Sql { text: sql, file: path.to_string_lossy().into_owned(), line };
     let query = config.files.clone().map_or(Query::Sql(sql), Query::Files);
     Ok(Model { config, query, document })
 }

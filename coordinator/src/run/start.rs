@@ -1,6 +1,7 @@
 //! From a queued run to a plan that is durable, guarded, and ready to be delivered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use outflow_model::cell::Kind;
 use outflow_model::id::RunId;
@@ -22,6 +23,8 @@ use crate::project::{OnBreach, OnMappingChange};
 /// Names of what planning leaves in its folder.
 const PLAN: &str = "plan";
 const REBASED: &str = "rebased";
+/// Before a source that refused for now is read again.
+const READ_PAUSES: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30)];
 
 /// True where a run was asked for when its sync had another destination.
 pub(super) fn leads_elsewhere(run: &Run, start: &Start) -> bool {
@@ -136,7 +139,28 @@ impl Engine {
         Ok(Some((copy, found)))
     }
 
+    /// Drafts the plan; a source that refuses for now is read again as a whole, a few times.
     async fn draft(
+        &self,
+        start: &Start,
+        options: RunOptions,
+        header: &mut Header,
+        base_key: Option<&str>,
+        name: &str,
+    ) -> Result<(Drafted, tempfile::TempDir), EngineError> {
+        let mut pauses = READ_PAUSES.iter();
+        loop {
+            match (self.draft_once(start, options, header, base_key, name).await, pauses.next()) {
+                (Err(EngineError::Source(error)), Some(pause)) if error.is_transient() => {
+                    tracing::warn!(%error, retry_in_s = pause.as_secs(), "Source refuses for now, reading again");
+                    tokio::time::sleep(*pause).await;
+                }
+                (drafted, _) => return drafted,
+            }
+        }
+    }
+
+    async fn draft_once(
         &self,
         start: &Start,
         options: RunOptions,

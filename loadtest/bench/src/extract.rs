@@ -13,8 +13,8 @@ pub(crate) async fn run(rows: u64, postgres: &str, times: usize) -> Result<Value
     let mut connection = PgConnection::connect(postgres).await?;
     seed(&mut connection, rows).await?;
     let config = SourceConfig::Postgres(PostgresConfig { url: postgres.to_owned(), statement_timeout_seconds: 3_600 });
-    let source = outflow_sources::open(&config, std::path::Path::new("."));
-    let query = Query::Sql(format!("SELECT {COLUMNS} FROM outflow_bench"));
+    let source = outflow_sources::open("bench", &config, std::path::Path::new("."));
+    let query = Query::Sql(format!("SELECT {COLUMNS} FROM outflow_bench").into());
     let columns: Vec<String> = COLUMNS.split(", ").map(str::to_owned).collect();
     let (mut bare, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..times {

@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod cell;
 pub mod change;
 pub mod column;
+pub mod database_url;
 pub mod id;
 pub mod invalid;
 pub mod json;

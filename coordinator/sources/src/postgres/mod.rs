@@ -1,56 +1,68 @@
 //! PostgreSQL: binary COPY of the narrowed model, decoded straight into Arrow.
 
 mod decode;
+mod refusal;
 mod types;
+mod value;
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
+use outflow_model::database_url::{mistake, verifies_certificate};
 use outflow_model::mapping::SourceColumn;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Executor, SqlSafeStr, SqlStr, Statement};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Executor, SqlSafeStr, SqlStr};
 
 use crate::config::PostgresConfig;
 use crate::error::SourceError;
 use crate::port::{Extraction, Query, Source};
 use crate::reader::{Batches, Sink};
 use crate::shape;
-use crate::sql::{narrowed, quoted, trimmed};
+use crate::sql::{Dialect, Statement, quoted};
 
 use self::decode::Decoder;
-use self::types::{Wire, wire};
+use self::refusal::{broken, connect, refused};
+use self::types::Form;
 
 /// A server is given so long to let us in, and beyond the time that a query may take to say that it has stopped it.
 const ANSWER: Duration = Duration::from_mins(1);
 
 /// A PostgreSQL server.
 pub(crate) struct Postgres {
+    name: String,
     config: PostgresConfig,
 }
 
 /// A column of the result, and how it is fetched.
 struct Fetched {
     column: SourceColumn,
-    wire: Wire,
+    form: Form,
 }
 
 impl Postgres {
-    pub(crate) const fn new(config: PostgresConfig) -> Self {
-        Self { config }
+    pub(crate) fn new(name: &str, config: PostgresConfig) -> Self {
+        Self { name: name.to_owned(), config }
     }
 
     async fn connect(&self) -> Result<PgConnection, SourceError> {
-        let refused = |error: &sqlx::Error| SourceError::Connect {
-            source_name: "PostgreSQL",
-            reason: SourceError::reason(error),
-        };
-        let options = PgConnectOptions::from_str(&self.config.url).map_err(|error| refused(&error))?;
-        let options = options.application_name("outflow").disable_statement_logging();
+        let unusable = |reason: String| SourceError::Connect { source_name: format!("source {}", self.name), reason };
+        let url = &self.config.url;
+        if let Some(mistake) = mistake(url) {
+            return Err(unusable(mistake));
+        }
+        let options = PgConnectOptions::from_str(url).map_err(|error| unusable(SourceError::reason(&error)))?;
+        let socket = options.get_socket().map(|socket| socket.display().to_string());
+        let host = socket.unwrap_or_else(|| options.get_host().to_owned());
+        let place = format!("source {} (PostgreSQL at {host}:{})", self.name, options.get_port());
+        // Poolers refuse settings of a session that they do not know.
+        let options = options.extra_float_digits(None).application_name("outflow").disable_statement_logging();
+        let verifies = verifies_certificate(url, &host);
+        let options = if verifies { options.ssl_mode(PgSslMode::VerifyFull) } else { options };
         let connecting = tokio::time::timeout(ANSWER, PgConnection::connect_with(&options)).await;
-        let silent = |_| SourceError::Connect { source_name: "PostgreSQL", reason: "it does not answer".to_owned() };
-        connecting.map_err(silent)?.map_err(|error| refused(&error))
+        let silent = |_| SourceError::Connect { source_name: place.clone(), reason: "it does not answer".to_owned() };
+        connecting.map_err(silent)?.map_err(|error| connect(&error, &place, verifies))
     }
 
     /// The server has said something by then, or is gone; it may take any time where it stops no query.
@@ -61,21 +73,43 @@ impl Postgres {
         }
     }
 
-    /// Begins a transaction that sees one state of the database and cannot write.
+    /// Begins a transaction that sees one state of the database and cannot write. It is never committed: the session ends with
+    /// it, and a pooler in between gives it to nobody else.
     async fn begin(&self) -> Result<PgConnection, SourceError> {
         let mut connection = self.connect().await?;
         let seconds = self.config.statement_timeout_seconds;
         let sql = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '{seconds}s'; \
-             SET LOCAL idle_in_transaction_session_timeout = '{seconds}s'; SET LOCAL intervalstyle = 'iso_8601'; \
-             SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1"
+             SET LOCAL idle_in_transaction_session_timeout = '{seconds}s'; SET LOCAL datestyle = 'ISO'; \
+             SET LOCAL intervalstyle = 'iso_8601'; SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1; \
+             SET LOCAL bytea_output = 'hex'; SET LOCAL client_encoding = 'UTF8'"
         );
-        execute(&mut connection, safe(sql), self.limit()).await?;
+        let begun = async {
+            connection
+                .execute(safe(sql))
+                .await
+                .map_err(|error| connect(&error, &format!("source {}", self.name), false))
+        };
+        in_time(self.limit(), 0, begun).await?;
         Ok(connection)
     }
 
-    async fn describe(&self, connection: &mut PgConnection, model: &str) -> Result<Vec<Fetched>, SourceError> {
-        in_time(self.limit(), 0, describe(connection, model)).await
+    async fn describe(
+        &self,
+        connection: &mut PgConnection,
+        statement: &Statement<'_>,
+    ) -> Result<Vec<Fetched>, SourceError> {
+        // What a run would send, so that what it would be refused for is found here.
+        let sql = statement.narrowed(&[]);
+        let prepared = async {
+            let prepared = connection.prepare(safe(sql.clone())).await;
+            prepared.map_err(|error| refused(&error, statement, &sql))
+        };
+        let prepared = in_time(self.limit(), 0, prepared).await?;
+        if sqlx::Statement::columns(&prepared).is_empty() {
+            return Err(statement.refused("", None, "The model returns no columns; write a SELECT"));
+        }
+        Ok(sqlx::Statement::columns(&prepared).iter().map(fetched).collect())
     }
 }
 
@@ -91,77 +125,54 @@ async fn in_time<T>(
     })
 }
 
-async fn execute(connection: &mut PgConnection, sql: SqlStr, limit: Duration) -> Result<(), SourceError> {
-    let work = async { connection.execute(sql).await.map_err(refused) };
-    in_time(limit, 0, work).await?;
-    Ok(())
-}
-
 fn safe(sql: String) -> SqlStr {
     AssertSqlSafe(sql).into_sql_str()
 }
 
-fn refused(error: sqlx::Error) -> SourceError {
-    SourceError::Query(match error.as_database_error() {
-        Some(database) => match database.code() {
-            Some(code) => format!("{} (SQLSTATE {code})", database.message()),
-            None => database.message().to_owned(),
-        },
-        None => SourceError::reason(&error),
-    })
-}
-
-async fn describe(connection: &mut PgConnection, model: &str) -> Result<Vec<Fetched>, SourceError> {
-    let statement = connection.prepare(safe(trimmed(model).to_owned())).await.map_err(refused)?;
-    if !statement.columns().is_empty() {
-        return Ok(statement.columns().iter().map(fetched).collect());
-    }
-    Err(SourceError::Query("the model returns no columns; write a SELECT".to_owned()))
-}
-
 fn fetched(column: &sqlx::postgres::PgColumn) -> Fetched {
-    let wire = wire(column.type_info());
-    Fetched { column: SourceColumn { name: column.name().to_owned(), kind: wire.kind() }, wire }
+    let form = Form::new(column.type_info());
+    Fetched { column: SourceColumn { name: column.name().to_owned(), kind: form.kind() }, form }
 }
 
-fn sql_of(query: &Query) -> Result<&str, SourceError> {
+fn statement_of(query: &Query) -> Result<Statement<'_>, SourceError> {
     match query {
-        Query::Sql(sql) => Ok(sql),
-        Query::Files(_) => Err(SourceError::Query("a model on PostgreSQL is SQL, not a path".to_owned())),
+        Query::Sql(sql) => Statement::new(sql, Dialect::Postgres),
+        Query::Files(_) => Err(SourceError::Query("A model on PostgreSQL is SQL, not a path".to_owned())),
     }
 }
 
 #[async_trait]
 impl Source for Postgres {
     async fn check(&self) -> Result<(), SourceError> {
-        let mut connection = self.begin().await?;
-        execute(&mut connection, safe("SELECT 1".to_owned()), self.limit()).await?;
+        let connection = self.begin().await?;
         _ = connection.close().await;
         Ok(())
     }
 
     async fn columns(&self, query: &Query, _wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
+        let statement = statement_of(query)?;
         let mut connection = self.begin().await?;
-        let columns = self.describe(&mut connection, sql_of(query)?).await?;
+        let columns = self.describe(&mut connection, &statement).await?;
         _ = connection.close().await;
         Ok(columns.into_iter().map(|fetched| fetched.column).collect())
     }
 
     async fn extract(&self, query: &Query, columns: &[String]) -> Result<Extraction, SourceError> {
-        let model = sql_of(query)?;
+        let statement = statement_of(query)?;
         let mut connection = self.begin().await?;
-        let all = self.describe(&mut connection, model).await?;
+        let all = self.describe(&mut connection, &statement).await?;
         let names: Vec<_> = all.iter().map(|fetched| fetched.column.clone()).collect();
         let picked = shape::pick(&names, columns)?;
-        let wires: Vec<Wire> = picked.iter().filter_map(|(at, _)| all.get(*at).map(|fetched| fetched.wire)).collect();
+        let forms: Vec<Form> = picked.iter().filter_map(|(at, _)| all.get(*at).map(|fetched| fetched.form)).collect();
         let columns: Vec<SourceColumn> = picked.into_iter().map(|(_, column)| column).collect();
         let expressions: Vec<String> =
-            columns.iter().zip(&wires).map(|(column, wire)| wire.expression(&quoted(&column.name))).collect();
-        let sql = format!("COPY ({}) TO STDOUT (FORMAT binary)", narrowed(model, &expressions));
+            columns.iter().zip(&forms).map(|(column, form)| form.expression(&quoted(&column.name))).collect();
+        let sql = format!("COPY ({}) TO STDOUT (FORMAT binary)", statement.narrowed(&expressions));
         let schema = shape::schema(&columns);
-        let decoder = Decoder::new(wires, schema.clone());
+        let decoder = Decoder::new(forms, schema.clone());
         let limit = self.limit();
-        let batches = Batches::read(|sink| read(connection, sql, decoder, limit, sink));
+        let query = query.clone();
+        let batches = Batches::read(|sink| read(connection, query, sql, decoder, limit, sink));
         Ok(Extraction { columns, schema, batches })
     }
 }
@@ -169,12 +180,14 @@ impl Source for Postgres {
 /// Runs the COPY, and leaves the server where that came to its end.
 async fn read(
     mut connection: PgConnection,
+    query: Query,
     sql: String,
     decoder: Decoder,
     limit: Duration,
     sink: Sink,
 ) -> Result<(), SourceError> {
-    copy(&mut connection, &sql, decoder, limit, &sink).await?;
+    let statement = statement_of(&query)?;
+    copy(&mut connection, (&statement, &sql), decoder, limit, &sink).await?;
     _ = connection.close().await;
     Ok(())
 }
@@ -182,12 +195,12 @@ async fn read(
 /// Sends what the COPY decodes to; ends early where nobody wants more.
 async fn copy(
     connection: &mut PgConnection,
-    sql: &str,
+    (statement, sql): (&Statement<'_>, &str),
     mut decoder: Decoder,
     limit: Duration,
     sink: &Sink,
 ) -> Result<(), SourceError> {
-    let begun = connection.copy_out_raw(sql).map(|begun| begun.map_err(refused));
+    let begun = connection.copy_out_raw(sql).map(|begun| begun.map_err(|error| refused(&error, statement, sql)));
     let mut stream = in_time(limit, 0, begun).await?;
     loop {
         // What is there already needs no timer: each row would set one.
@@ -196,17 +209,15 @@ async fn copy(
             None => in_time(limit, decoder.rows(), async { Ok(stream.next().await) }).await?,
         };
         let Some(bytes) = next else { break };
-        let bytes =
-            bytes.map_err(|error| SourceError::Broken { rows: decoder.rows(), reason: SourceError::reason(&error) })?;
+        let bytes = bytes.map_err(|error| broken(&error, decoder.rows(), sql))?;
         decoder.push(&bytes)?;
         if decoder.is_full() && !sink.send(decoder.take()?).await {
             return Ok(());
         }
     }
     decoder.finish()?;
-    let last = decoder.take()?;
-    if last.num_rows() > 0 {
-        sink.send(last).await;
+    if !decoder.is_empty() {
+        sink.send(decoder.take()?).await;
     }
     Ok(())
 }

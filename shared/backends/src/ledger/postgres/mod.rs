@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use outflow_model::database_url::{mistake, verifies_certificate};
 use outflow_model::limit::Micros;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::lease::Epoch;
 use outflow_model::port::ledger::Times;
 use outflow_model::port::{PortError, Result, Trouble};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode, Postgres};
 use sqlx::query::{Query, QueryAs};
 use sqlx::{ConnectOptions, FromRow, SqlSafeStr};
 
@@ -46,9 +47,15 @@ impl PostgresLedger {
     /// Opens the ledger at `url` and brings it up to date.
     pub async fn open(url: &str) -> Result<Self> {
         // The URL holds credentials: errors do not repeat it.
+        if let Some(mistake) = mistake(url) {
+            return Err(PortError::new(Trouble::Missing, format!("The ledger cannot be used: {mistake}")));
+        }
         let options: PgConnectOptions = url
             .parse()
             .map_err(|error| PortError::caused(Trouble::Missing, "The URL of the ledger cannot be used", error))?;
+        let socket = options.get_socket().map(|socket| socket.display().to_string());
+        let verifies = verifies_certificate(url, socket.as_deref().unwrap_or_else(|| options.get_host()));
+        let options = if verifies { options.ssl_mode(PgSslMode::VerifyFull) } else { options };
         // Poolers refuse settings of a session that they do not know; numbers travel in binary.
         let options = options
             .extra_float_digits(None)

@@ -1,0 +1,169 @@
+//! SQLite: rows of one statement, typed by what the columns declare.
+
+mod kinds;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use outflow_model::cell::Kind;
+use outflow_model::mapping::SourceColumn;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Executor, Row, SqlSafeStr, SqlStr, TypeInfo, ValueRef};
+
+use crate::error::SourceError;
+use crate::message::masked;
+use crate::port::{Extraction, Query, Source};
+use crate::reader::{Batches, Sink};
+use crate::rows::Rows;
+use crate::shape;
+use crate::sql::{Dialect, Statement, quoted};
+
+use self::kinds::{Stored, cell, kind};
+
+/// Rows that SQLite reads ahead.
+const AHEAD: usize = 16;
+
+/// A SQLite database file.
+pub(crate) struct Sqlite {
+    path: PathBuf,
+}
+
+impl Sqlite {
+    pub(crate) fn new(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned() }
+    }
+
+    async fn connect(&self) -> Result<SqliteConnection, SourceError> {
+        let options = SqliteConnectOptions::new().filename(&self.path).read_only(true).row_buffer_size(AHEAD);
+        SqliteConnection::connect_with(&options.disable_statement_logging()).await.map_err(|error| SourceError::File {
+            path: self.path.display().to_string(),
+            reason: SourceError::reason(&error),
+        })
+    }
+
+    async fn describe(
+        connection: &mut SqliteConnection,
+        statement: &Statement<'_>,
+    ) -> Result<Vec<SourceColumn>, SourceError> {
+        // As the model has them: in a subquery, SQLite gives doubled names a number.
+        let sql = statement.text.to_owned();
+        let prepared = connection.prepare(safe(sql.clone())).await.map_err(|error| refused(&error, statement, &sql))?;
+        let names: Vec<(String, bool)> = sqlx::Statement::columns(&prepared)
+            .iter()
+            .map(|column| (column.name().to_owned(), column.type_info().name() == "BLOB"))
+            .collect();
+        if names.is_empty() {
+            return Err(statement.refused("", None, "The model returns no columns; write a SELECT"));
+        }
+        // A view's columns have the types that the model's columns declare; a temporary one changes nothing in the file.
+        let sql = format!("CREATE TEMP VIEW outflow_model AS {}", statement.narrowed(&[]));
+        connection.execute(safe(sql.clone())).await.map_err(|error| refused(&error, statement, &sql))?;
+        let listed = connection.fetch_all("SELECT type FROM pragma_table_info('outflow_model', 'temp')").await;
+        let listed = listed.map_err(|error| refused(&error, statement, &sql))?;
+        connection.execute("DROP VIEW temp.outflow_model").await.map_err(|error| refused(&error, statement, &sql))?;
+        let declared = listed.iter().map(|row| row.try_get::<String, _>(0).unwrap_or_default());
+        let column = |((name, is_blob), declared): ((String, bool), String)| {
+            // A view calls columns without a type BLOB, too.
+            let declared = if declared == "BLOB" && !is_blob { "" } else { &declared };
+            SourceColumn { name, kind: kind(declared) }
+        };
+        Ok(names.into_iter().zip(declared).map(column).collect())
+    }
+}
+
+fn safe(sql: String) -> SqlStr {
+    AssertSqlSafe(sql).into_sql_str()
+}
+
+fn refused(error: &sqlx::Error, statement: &Statement<'_>, sent: &str) -> SourceError {
+    statement.refused(sent, None, &format!("The source refuses the query: {}", said(error, sent)))
+}
+
+fn said(error: &sqlx::Error, sent: &str) -> String {
+    match error.as_database_error() {
+        Some(database) => masked(database.message(), sent, false),
+        None => SourceError::reason(error),
+    }
+}
+
+fn statement_of(query: &Query) -> Result<Statement<'_>, SourceError> {
+    match query {
+        Query::Sql(sql) => Statement::new(sql, Dialect::Sqlite),
+        Query::Files(_) => Err(SourceError::Query("A model on SQLite is SQL, not a path".to_owned())),
+    }
+}
+
+#[async_trait]
+impl Source for Sqlite {
+    async fn check(&self) -> Result<(), SourceError> {
+        let mut connection = self.connect().await?;
+        let read = connection.execute("SELECT count(*) FROM sqlite_schema").await;
+        read.map(|_| ())
+            .map_err(|error| SourceError::File { path: self.path.display().to_string(), reason: said(&error, "") })
+    }
+
+    async fn columns(&self, query: &Query, _wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
+        let statement = statement_of(query)?;
+        Self::describe(&mut self.connect().await?, &statement).await
+    }
+
+    async fn extract(&self, query: &Query, columns: &[String]) -> Result<Extraction, SourceError> {
+        let statement = statement_of(query)?;
+        let mut connection = self.connect().await?;
+        let all = Self::describe(&mut connection, &statement).await?;
+        let columns: Vec<_> = shape::pick(&all, columns)?.into_iter().map(|(_, column)| column).collect();
+        let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
+        let sql = statement.narrowed(&names);
+        let schema = shape::schema(&columns);
+        let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
+        let rows = Rows::new(kinds.iter().copied(), schema.clone());
+        let batches = Batches::read(|sink| read(connection, sql, kinds, rows, sink));
+        Ok(Extraction { columns, schema, batches })
+    }
+}
+
+/// Hands on what the statement returns; ends early where nobody wants more.
+async fn read(
+    mut connection: SqliteConnection,
+    sql: String,
+    kinds: Vec<Kind>,
+    mut rows: Rows,
+    sink: Sink,
+) -> Result<(), SourceError> {
+    let mut found = connection.fetch(safe(sql.clone()));
+    let mut scratch = String::new();
+    loop {
+        let broken = |error: sqlx::Error| SourceError::Broken { rows: rows.total(), reason: said(&error, &sql) };
+        let Some(row) = found.try_next().await.map_err(broken)? else { break };
+        for (column, kind) in kinds.iter().enumerate() {
+            let value = stored(&row, column).and_then(|stored| cell(*kind, stored, &mut scratch));
+            rows.push(column, value.map_err(Into::into));
+        }
+        rows.end_row();
+        if rows.is_full() && !sink.send(rows.take()?).await {
+            return Ok(());
+        }
+    }
+    if !rows.is_empty() {
+        sink.send(rows.take()?).await;
+    }
+    Ok(())
+}
+
+const UNREADABLE: &str = "the value cannot be read";
+
+fn stored(row: &SqliteRow, column: usize) -> Result<Stored<'_>, &'static str> {
+    let raw = row.try_get_raw(column).map_err(|_| UNREADABLE)?;
+    if raw.is_null() {
+        return Ok(Stored::Null);
+    }
+    // Of the value, whatever its column declares.
+    let class = raw.type_info().into_owned();
+    Ok(match class.name() {
+        "REAL" => Stored::Real(row.try_get_unchecked(column).map_err(|_| UNREADABLE)?),
+        "TEXT" => Stored::Text(row.try_get_unchecked(column).map_err(|_| UNREADABLE)?),
+        "BLOB" => Stored::Blob(row.try_get_unchecked(column).map_err(|_| UNREADABLE)?),
+        _ => Stored::Integer(row.try_get_unchecked(column).map_err(|_| UNREADABLE)?),
+    })
+}
