@@ -2,6 +2,7 @@
 
 mod buckets;
 mod claims;
+mod databases;
 mod delivery;
 mod files;
 mod manifests;
@@ -96,6 +97,8 @@ const CASES: &[Case] = &[
     ("chinook_customers_arrive_exactly", Need::Chinook, warehouse::chinook),
     ("every_postgres_type_survives", Need::Postgres, warehouse::types),
     ("a_faulty_value_makes_its_row_alone_invalid", Need::Postgres, warehouse::faults),
+    ("sums_over_sqlite_arrive_as_numbers", Need::Nothing, databases::sums),
+    ("source_that_refuses_for_now_is_read_again", Need::Nothing, databases::refusing),
     ("a_source_that_breaks_off_plans_nothing", Need::Postgres, warehouse::broken),
     ("plans_and_snapshots_live_in_a_bucket", Need::S3, buckets::lives),
     ("a_bucket_that_is_away_is_waited_for", Need::S3, buckets::away),

@@ -92,7 +92,7 @@ const TYPES: &[(&str, &str, &str)] = &[
     ("float8", "0.1::float8", "0.1"),
     ("bool", "true", "true"),
     ("text", "E'O''Brien \\\\ \"q\" \\u682a\\u5f0f'::text", "O'Brien \\ \"q\" 株式"),
-    ("char", "'ab'::char(4)", "ab  "),
+    ("char", "'ab'::char(4)", "ab"),
     ("uuid", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
     ("date", "'1969-12-31'::date", "1969-12-31"),
     ("time", "'23:59:59.5'::time", "23:59:59.500"),
@@ -104,7 +104,7 @@ const TYPES: &[(&str, &str, &str)] = &[
     ("array", "ARRAY[1,NULL,3]", "[1,null,3]"),
     ("mood", "'happy'::mood", "happy"),
     ("bytes", "'\\x00ff'::bytea", "AP8="),
-    ("inet", "'10.0.0.1'::inet", "10.0.0.1/32"),
+    ("inet", "'10.0.0.1'::inet", "10.0.0.1"),
     ("none", "NULL::text", ""),
 ];
 
