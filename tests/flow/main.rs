@@ -5,6 +5,8 @@ mod claims;
 mod databases;
 mod delivery;
 mod files;
+mod guards;
+mod loss;
 mod manifests;
 mod modes;
 mod salesforce;
@@ -42,6 +44,21 @@ const CASES: &[Case] = &[
     ("an_attempt_is_closed_before_the_next_is_counted", Need::Nothing, claims::counted),
     ("a_message_is_kept_until_its_report_is", Need::Nothing, claims::reported),
     ("what_merely_waits_is_published_once", Need::Nothing, claims::waiting),
+    ("a_run_whose_plan_is_lost_ends_and_the_next_plans_every_row", Need::Nothing, loss::plan),
+    ("a_run_whose_plan_is_lost_is_cancelled_and_its_sync_forgotten", Need::Nothing, loss::plan_then_cancel),
+    ("a_held_plan_that_is_lost_leaves_nothing_to_send_again", Need::Nothing, loss::held_plan),
+    ("a_base_that_is_lost_ends_its_run_and_the_next_plans_every_row", Need::Nothing, loss::base),
+    ("a_base_that_is_lost_while_delivering_ends_its_run", Need::Nothing, loss::base_while_folding),
+    ("creates_are_held_where_what_was_sent_is_not_known", Need::Nothing, loss::creates),
+    ("the_old_snapshot_stays_until_the_ledger_points_to_the_new_one", Need::Nothing, loss::old_snapshot),
+    ("another_family_of_operations_is_refused", Need::Nothing, guards::family),
+    ("a_run_that_never_delivered_leaves_the_snapshot", Need::Nothing, guards::untouched),
+    ("a_newer_run_replaces_a_held_plan", Need::Nothing, guards::replaced),
+    ("a_held_plan_shows_what_it_would_do_and_hides_what_is_sensitive", Need::Nothing, guards::samples),
+    ("an_approved_plan_removes_nothing_that_is_in_the_model_again", Need::Nothing, guards::returned),
+    ("a_held_plan_that_is_too_old_is_not_delivered", Need::Nothing, guards::too_old),
+    ("few_invalid_rows_are_tolerated_where_asked", Need::Nothing, guards::tolerated),
+    ("a_planning_that_ends_its_process_is_stopped", Need::Nothing, guards::deadly_planning),
     ("mirror_removes_what_we_sent_and_nothing_else", Need::Nothing, modes::mirror),
     ("an_empty_model_is_never_everything_removed", Need::Nothing, modes::empty),
     ("null_and_duplicate_keys_are_invalid", Need::Nothing, modes::invalid),

@@ -108,6 +108,10 @@ impl Runs for FatedLedger {
         self.inner.snapshot(sync).await
     }
 
+    async fn is_resend_due(&self, sync: &str) -> Result<bool> {
+        self.inner.is_resend_due(sync).await
+    }
+
     async fn point(&self, sync: &str, snapshot: Option<&str>) -> Result<()> {
         self.fate.write(self.inner.point(sync, snapshot)).await
     }

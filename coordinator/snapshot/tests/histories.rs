@@ -199,6 +199,7 @@ fn run(
         account: "a".to_owned(),
         destination: "d".to_owned(),
         object: "o".to_owned(),
+        family: "write".to_owned(),
         key: vec![("key".to_owned(), Kind::Text)],
         fold: vec![false],
         mapping: "m".to_owned(),

@@ -56,6 +56,11 @@ impl ResolvedSync {
         self.manifest.repeatable(operation)
     }
 
+    /// Whether sending anything twice that it sends does no harm.
+    pub fn is_repeatable(&self) -> bool {
+        Change::ALL.into_iter().filter_map(|change| self.operation(change)).all(|operation| self.repeatable(operation))
+    }
+
     /// The bulk interface, where so many records of one operation go by it.
     pub fn bulk(&self, operation: Operation, records: u64) -> Option<&BulkSpec> {
         let spec = self.manifest.operation(operation)?.bulk.as_ref()?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use outflow_model::limit::Limits;
 use outflow_model::mapping::{Mapping, Names};
 use outflow_model::mode::{Append, Mode, Removal};
+use outflow_model::tally::Tally;
 use outflow_snapshot::OnUnknown;
 use outflow_sources::SourceConfig;
 use schemars::JsonSchema;
@@ -242,6 +243,8 @@ pub struct Guard {
     pub max_changes: Option<u64>,
     /// Most rows that the first run may add.
     pub max_first_run_rows: Option<u64>,
+    /// Most rows that may be invalid in a run that counts as succeeded all the same: a count, or a share such as `5%`.
+    pub max_invalid: Option<Tolerance>,
     /// Whether a model without rows may remove what is known.
     pub allow_empty_model: bool,
     /// What happens on breach.
@@ -255,8 +258,49 @@ impl Default for Guard {
             max_removes: None,
             max_changes: None,
             max_first_run_rows: None,
+            max_invalid: None,
             allow_empty_model: false,
             on_breach: OnBreach::Hold,
+        }
+    }
+}
+
+impl Guard {
+    /// Whether the invalid rows of a run are as few as they may be.
+    pub fn tolerates(&self, tally: &Tally) -> bool {
+        match self.max_invalid {
+            None => tally.invalid == 0,
+            Some(Tolerance::Count(most)) => tally.invalid <= most,
+            Some(Tolerance::Share(Percent(most))) => tally.invalid * 100 <= tally.extracted * u64::from(most),
+        }
+    }
+}
+
+/// So many rows, or a share of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "WrittenTolerance")]
+#[schemars(with = "WrittenTolerance")]
+pub enum Tolerance {
+    /// So many.
+    Count(u64),
+    /// So many of a hundred.
+    Share(Percent),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum WrittenTolerance {
+    Count(u64),
+    Share(String),
+}
+
+impl TryFrom<WrittenTolerance> for Tolerance {
+    type Error = String;
+
+    fn try_from(written: WrittenTolerance) -> Result<Self, String> {
+        match written {
+            WrittenTolerance::Count(most) => Ok(Self::Count(most)),
+            WrittenTolerance::Share(share) => Percent::try_from(share).map(Self::Share),
         }
     }
 }

@@ -9,7 +9,7 @@ use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::Chunk;
 use outflow_model::port::{PortError, Result, Trouble};
-use outflow_model::wire::{Next, ParkedV1, ReportV1, RowRefusal};
+use outflow_model::wire::{Next, ParkedV1, ReportV1};
 
 use super::Stopped;
 use super::poison::Poisoned;
@@ -88,7 +88,7 @@ impl Board {
             }
         }
         let settled = chunks.iter().map(settled).sum();
-        let chunks = chunks.into_iter().map(|chunk| (chunk.number, chunk)).collect();
+        let chunks = chunks.into_iter().map(|chunk| (chunk.number, light(chunk))).collect();
         Self { chunks, in_flight, waiting, memory, stopped: None, paused: false, settled, progressed: seen }
     }
 
@@ -167,7 +167,7 @@ impl Board {
             self.settled += more;
             self.progressed = Instant::now();
         }
-        self.chunks.insert(chunk.number, chunk);
+        self.chunks.insert(chunk.number, light(chunk));
         Ok(())
     }
 }
@@ -179,6 +179,12 @@ fn in_time(chunk: Chunk, now: Micros) -> Chunk {
         _ => 0,
     };
     Chunk { not_before: chunk.not_before.min(now + asked.max(SILENT)), ..chunk }
+}
+
+/// A chunk without what only the fold needs of it: a board holds every chunk of its run.
+pub(super) fn light(mut chunk: Chunk) -> Chunk {
+    chunk.merged.forget_details();
+    chunk
 }
 
 /// Whether what is left of a chunk is tried again.
@@ -229,7 +235,7 @@ pub(super) fn unknown(run: &RunId, chunk: &Chunk, rows: &BTreeSet<u32>) -> Repor
             code: "NO_ANSWER".to_owned(),
             message: "Sent, but the process ended before the answer".to_owned(),
         };
-        report.refusals.push(RowRefusal { row: *row, refusal });
+        report.reasons.set(*row, chunk.attempt, &refusal);
     }
     report
 }
@@ -239,7 +245,7 @@ pub(super) fn poison(run: &RunId, chunk: &Chunk, row: u32) -> ReportV1 {
     let id = AttemptId { run: run.clone(), chunk: chunk.number, attempt: chunk.attempt };
     let mut report = ReportV1::empty(id, chunk.rows, Next::Continue);
     let refusal = Refusal::transient("POISON", "Each worker that delivered this record ended before it could report");
-    report.refusals.push(RowRefusal { row, refusal });
+    report.reasons.set(row, chunk.attempt, &refusal);
     report
 }
 

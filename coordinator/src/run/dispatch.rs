@@ -5,15 +5,16 @@ use std::time::Duration;
 use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::policy::ErrorClass;
-use outflow_model::port::ledger::{Run, RunPatch};
+use outflow_model::port::ledger::{Chunk, Run, RunPatch};
 use outflow_model::run::RunState;
 use outflow_model::wire::Next;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::board::{Board, Memory};
+use super::board::{Board, Memory, light};
 use super::figures::Standing;
+use super::finish::page;
 use super::{CANCELLED, Engine, EngineError, Finished, Signal, Start, Stopped};
 
 /// A run's gate closes by itself when its owner has been silent for so long.
@@ -45,7 +46,7 @@ impl Engine {
         });
         let mut memory = Memory::default();
         let stopped = loop {
-            let chunks = self.ledger.chunks(&run.id).await;
+            let chunks = self.light_chunks(&run.id).await;
             let dispatched = match chunks {
                 Ok(chunks) => {
                     let (outlived, now) = (self.queue.outlives_processes(), self.clock.now());
@@ -55,7 +56,7 @@ impl Engine {
                     memory = board.memory;
                     dispatched
                 }
-                Err(error) => Err(error.into()),
+                Err(error) => Err(error),
             };
             match dispatched {
                 // What is under way goes on without this process, and the ledger knows it: as good as a new start. The gate stays
@@ -78,6 +79,10 @@ impl Engine {
         let (state, stopped) = match stopped {
             Some(Stopped::Interrupted) => (RunState::Interrupted, None),
             stopped => (RunState::Folding, stopped),
+        };
+        let cause = match &stopped {
+            Some(Stopped::Fatal(refusal)) => Some(refusal.clone()),
+            _ => None,
         };
         let reason = match &stopped {
             Some(Stopped::Fatal(refusal)) => {
@@ -107,6 +112,7 @@ impl Engine {
             cancel: matches!(stopped, Some(Stopped::Cancelled)),
             failed: matches!(stopped, Some(Stopped::Fatal(_))),
             reason,
+            cause,
             ..RunPatch::default()
         };
         self.ledger.patch(&run.id, RunState::Delivering, patch).await?;
@@ -114,6 +120,19 @@ impl Engine {
             return self.finished(&run.id, warnings).await;
         }
         self.finish(&run.id, Some(start), warnings).await
+    }
+
+    /// Every chunk of a run, without what only the fold needs.
+    pub(super) async fn light_chunks(&self, run: &RunId) -> Result<Vec<Chunk>, EngineError> {
+        let mut all: Vec<Chunk> = Vec::new();
+        loop {
+            let from = all.last().map_or(0, |last| last.number + 1);
+            let some = page(self.ledger.as_ref(), run, from).await?;
+            if some.is_empty() {
+                return Ok(all);
+            }
+            all.extend(some.into_iter().map(light));
+        }
     }
 
     /// Publishes and settles until every chunk is final, or the run is stopped: then why.

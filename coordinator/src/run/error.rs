@@ -1,5 +1,7 @@
 //! Why a run could not be executed.
 
+use std::io::ErrorKind;
+
 use outflow_model::id::RunId;
 use outflow_model::port::{PortError, Trouble};
 use outflow_model::run::RunState;
@@ -35,13 +37,19 @@ pub enum EngineError {
     OtherSnapshot {
         /// The sync.
         sync: String,
-        /// Key, account, its type, or object.
+        /// Key, account, its type, object, or family of operations.
         what: &'static str,
         /// As the snapshot has it.
         was: String,
         /// As the sync has it.
         is: String,
     },
+    /// What the ledger refers to cannot be used.
+    #[error("{0}")]
+    Damaged(String),
+    /// The snapshot of what was acknowledged cannot be read.
+    #[error("The snapshot of what was acknowledged cannot be read: {0}. Nothing was sent. The next run plans every row")]
+    BaseLost(String),
     /// The books do not close: a defect of Outflow, found before anything was sent or closed.
     #[error("The accounting does not close, which is a defect of Outflow: {0}")]
     Accounting(String),
@@ -69,6 +77,16 @@ impl EngineError {
         matches!(self, Self::Port(error) if error.trouble == Trouble::Unavailable)
     }
 
+    /// True where what is read is not there or damaged: reading it again does not help.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Port(error) => matches!(error.trouble, Trouble::Missing | Trouble::Corrupt),
+            Self::Snapshot(SnapshotError::Io { source, .. }) => source.kind() == ErrorKind::NotFound,
+            Self::Snapshot(SnapshotError::Corrupt { .. }) | Self::Wire(_) | Self::Damaged(_) | Self::BaseLost(_) => true,
+            _ => false,
+        }
+    }
+
     /// True where somebody else has gone on with the run.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Port(error) if error.trouble == Trouble::Conflict)
@@ -79,7 +97,13 @@ impl EngineError {
         match self {
             Self::Project(_) | Self::OtherSnapshot { .. } | Self::Lost(_) | Self::State { .. } => true,
             Self::Port(error) => matches!(error.trouble, Trouble::Newer | Trouble::Refused),
-            Self::Source(_) | Self::Snapshot(_) | Self::Wire(_) | Self::Accounting(_) | Self::Task(_) => false,
+            Self::Source(_)
+            | Self::Snapshot(_)
+            | Self::Wire(_)
+            | Self::Damaged(_)
+            | Self::BaseLost(_)
+            | Self::Accounting(_)
+            | Self::Task(_) => false,
         }
     }
 }

@@ -147,8 +147,20 @@ pub(super) fn draft(
     planned.problems = problems;
     let known = detected.missing + detected.extracted.saturating_sub(detected.adds + detected.invalid);
     let tally = tally(&detected, &planned);
-    tally.plan_closes().map_err(EngineError::Accounting)?;
+    tally.plan_closes().and_then(|()| holds(&planned, &tally)).map_err(EngineError::Accounting)?;
     Ok(Drafted { planned, tally, known })
+}
+
+/// Whether the chunks hold the records that the diff has counted.
+fn holds(planned: &Planned, tally: &Tally) -> Result<(), String> {
+    for change in Change::ALL {
+        let of_change = planned.chunks.iter().filter(|chunk| chunk.change == change);
+        let (held, counted) = (of_change.map(|chunk| u64::from(chunk.rows)).sum::<u64>(), tally.delivered(change).planned);
+        if held != counted {
+            return Err(format!("{counted} records are planned to {}, but the plan holds {held}", change.name()));
+        }
+    }
+    Ok(())
 }
 
 fn key_columns(columns: &[SourceColumn], count: usize) -> Vec<(usize, Kind)> {

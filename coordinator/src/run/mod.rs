@@ -1,5 +1,6 @@
 //! One execution of a sync, from request to end.
 
+mod base;
 mod board;
 mod columns;
 mod dispatch;
@@ -7,7 +8,9 @@ mod error;
 mod extract;
 mod figures;
 mod finish;
+mod gather;
 mod guard;
+mod held;
 mod keys;
 mod news;
 mod partition;
@@ -29,7 +32,7 @@ use outflow_model::id::RunId;
 use outflow_model::limit::Micros;
 use outflow_model::outcome::Refusal;
 use outflow_model::port::clock::Clock;
-use outflow_model::port::ledger::{Ledger, Run, RunOptions, RunPatch};
+use outflow_model::port::ledger::{Ledger, Run, RunOptions, RunPatch, Sample};
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
@@ -46,7 +49,6 @@ use crate::project::{ResolvedSync, Sync};
 pub(crate) use dispatch::LOOK;
 pub use error::EngineError;
 pub use news::News;
-pub use partition::Sample;
 pub use progress::Progress;
 pub use request::{new_run, withdraw};
 pub use upkeep::{Decision, SnapshotCounts, count_snapshot};
@@ -141,7 +143,9 @@ impl Engine {
     }
 
     async fn execute_traced(&self, start: &Start, signal: watch::Receiver<Signal>) -> Result<Finished, EngineError> {
-        if let Some(run) = self.active(&start.sync.name).await? {
+        if let Some(run) = self.active(&start.sync.name).await?
+            && !self.gives_way(&run, start).await?
+        {
             let fresh_wanted = self.is_outdated(&run, start);
             let finished = self.resume(run, start, signal.clone()).await?;
             if !finished.run.state.is_end() || !fresh_wanted {
@@ -176,9 +180,10 @@ impl Engine {
     /// Goes on with a sync's run under way, or begins the one that is queued; nothing where there is none, or where it waits
     /// for a decision.
     pub async fn go_on(&self, start: &Start, signal: watch::Receiver<Signal>) -> Result<Option<Finished>, EngineError> {
-        let run = match self.active(&start.sync.name).await? {
-            Some(run) => Some(run),
-            None => self.queued(&start.sync.name).await?,
+        let run = match (self.active(&start.sync.name).await?, self.queued(&start.sync.name).await?) {
+            (Some(held), Some(queued)) if self.gives_way(&held, start).await? => Some(queued),
+            (Some(run), _) | (None, Some(run)) => Some(run),
+            (None, None) => None,
         };
         let Some(run) = run.filter(|run| self.may_go_on(run, start)) else { return Ok(None) };
         figures::begin(&run.destination);
@@ -221,7 +226,7 @@ impl Engine {
                 self.abandon(run, start, "The held plan is too old, was cancelled, or the sync's settings have changed")
                     .await
             }
-            RunState::Held if run.approved => self.deliver(run, start, signal, Vec::new()).await,
+            RunState::Held if run.approved => self.deliver_held(run, start, signal).await,
             RunState::Folding => self.finish(&run.id, Some(start), Vec::new()).await,
             _ => Ok(Finished { run, warnings: Vec::new() }),
         }
@@ -252,7 +257,12 @@ impl Engine {
             return self.abandon(run, start, reason).await;
         }
         let span = info_span!("run", sync = start.sync.name, run = %run.id);
-        self.deliver(run, start, signal, Vec::new()).instrument(span).await
+        let finished = self.deliver_held(run, start, signal.clone()).instrument(span).await?;
+        if finished.run.state == RunState::Cancelled && self.queued(&start.sync.name).await?.is_some() {
+            // What it would have done is planned again.
+            return self.execute(start, signal).await;
+        }
+        Ok(finished)
     }
 
     /// Folds what a run has delivered and ends it cancelled; the rest is aborted.

@@ -8,7 +8,7 @@ use outflow_model::invalid::InvalidCode;
 use outflow_model::mapping::{Mapper, SourceColumn};
 use outflow_model::merge::Merged;
 use outflow_model::outcome::Refusal;
-use outflow_model::port::ledger::{Chunk, Problem};
+use outflow_model::port::ledger::{Chunk, Problem, Sample};
 use outflow_model::table::{Field, MASKED, NullPolicy, Table};
 use outflow_model::wire::pack;
 use outflow_snapshot::{Entry, decode_key, key_text};
@@ -25,20 +25,6 @@ const SAMPLES: usize = 5;
 pub(super) const KEY: usize = 500;
 /// Problems that are named; all are counted.
 pub(super) const NAMED: usize = 1_000;
-
-/// A planned record, for showing.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Sample {
-    /// The row's change.
-    pub change: Change,
-    /// What addresses the record; sensitive values masked.
-    pub key: String,
-    /// What addresses the record, for asking the destination about it; never shown.
-    #[serde(skip)]
-    pub address: String,
-    /// Field and value, as they will be sent; sensitive values masked.
-    pub fields: Vec<(String, String)>,
-}
 
 /// Rows of one change on their way into a chunk.
 struct Pending {

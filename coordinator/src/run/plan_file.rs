@@ -10,10 +10,14 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use outflow_model::port::ledger::{Chunk, Run};
 use outflow_model::wire::WireError;
 use outflow_snapshot::SnapshotError;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Engine, EngineError};
 
 const MAGIC: &[u8; 8] = b"OFPLAN\x01\x00";
 const HEAD: usize = 16;
@@ -110,8 +114,28 @@ fn trouble(action: &'static str, path: &Path, source: std::io::Error) -> Snapsho
     SnapshotError::Io { action, path: path.to_owned(), source }
 }
 
+/// A chunk as the plan holds it.
+pub(super) struct Frame {
+    pub(super) payload: Bytes,
+    pub(super) index: Index,
+}
+
+impl Engine {
+    /// Reads a chunk of a run's plan.
+    pub(super) async fn frame(&self, run: &Run, chunk: &Chunk) -> Result<Frame, EngineError> {
+        let plan = run.plan.as_deref().ok_or_else(|| EngineError::Damaged(format!("{} has no plan", run.id)))?;
+        let bytes = self.store.read(plan, chunk.offset, chunk.length).await?;
+        let (payload, index) = read_frame(&bytes)?;
+        if index.len() != chunk.rows as usize {
+            let (has, number) = (index.len(), chunk.number);
+            return Err(EngineError::Damaged(format!("chunk {number} of {plan} has {has} records, not {}", chunk.rows)));
+        }
+        Ok(Frame { payload: bytes.slice_ref(payload), index })
+    }
+}
+
 /// A chunk's payload and index, from its frame.
-pub(super) fn read_frame(frame: &[u8]) -> Result<(&[u8], Index), WireError> {
+fn read_frame(frame: &[u8]) -> Result<(&[u8], Index), WireError> {
     let damaged = || WireError::Payload(std::io::Error::new(std::io::ErrorKind::InvalidData, "the plan is damaged"));
     let (head, rest) = frame.split_first_chunk::<HEAD>().ok_or_else(damaged)?;
     let [p0, p1, p2, p3, i0, i1, i2, i3, checksum @ ..] = *head;

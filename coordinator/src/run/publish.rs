@@ -16,7 +16,6 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span, warn};
 
 use super::board::{Board, InFlight, is_open};
-use super::plan_file::read_frame;
 use super::{Engine, EngineError, Start, Stopped};
 
 /// So many of a run's chunks are in its trace, and of the others one of so many.
@@ -32,7 +31,9 @@ impl Engine {
         board: &mut Board,
         numbers: &[ChunkNo],
     ) -> Result<(), EngineError> {
-        let Some(plan) = run.plan.as_deref().filter(|_| !numbers.is_empty()) else { return Ok(()) };
+        if numbers.is_empty() {
+            return Ok(());
+        }
         // What may be away is asked first: a chunk that is counted and does not leave is taken for one under way.
         let (mut frames, mut before, mut granted) = (Vec::new(), Vec::new(), Vec::new());
         for number in numbers {
@@ -40,7 +41,15 @@ impl Engine {
             let id = AttemptId { run: run.id.clone(), chunk: *number, attempt: chunk.attempt };
             granted.push(AttemptId { attempt: chunk.attempt + 1, ..id.clone() });
             before.push(id);
-            frames.push((number, self.store.read(plan, chunk.offset, chunk.length).await?));
+            match self.frame(run, chunk).await {
+                Ok(frame) => frames.push((number, frame)),
+                Err(error) if error.is_damage() => {
+                    // What is in flight is settled; the rest cannot be sent.
+                    let refusal = Refusal::transient("PLAN_LOST", format!("The run's plan cannot be read: {error}"));
+                    return self.stop(run, board, Stopped::Fatal(refusal)).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
         // Whoever still has the attempt before, or is given it again, sends no more.
         self.limiter.close(&run.destination, &before).await?;
@@ -53,10 +62,9 @@ impl Engine {
         for (number, frame) in frames {
             let Some(chunk) = board.chunks.get_mut(number) else { continue };
             chunk.attempt += 1;
-            let (payload, _) = read_frame(&frame)?;
             let remaining = board.memory.poisoned.cut(*number, chunk.merged.remaining());
             let (span, traceparent) = publishing_span(chunk, &lane);
-            let message = message(run, start, chunk, &remaining, payload, traceparent);
+            let message = message(run, start, chunk, &remaining, &frame.payload, traceparent);
             span.record("messaging.message.id", message.id.to_string());
             let outgoing = Outgoing {
                 id: message.id.to_string(),

@@ -2,7 +2,7 @@
 
 use outflow_model::id::RunId;
 use outflow_model::port::clock::Clock;
-use outflow_model::port::ledger::{Closing, Ledger, Run, RunPatch};
+use outflow_model::port::ledger::{Closing, Ledger, Resend, Run, RunPatch};
 use outflow_model::port::{Result, Trouble};
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
@@ -56,5 +56,5 @@ pub async fn withdraw(ledger: &dyn Ledger, id: &RunId, clock: &dyn Clock) -> Res
 /// The end of a run that has sent nothing.
 pub(super) fn unplanned(state: RunState, reason: &str, clock: &dyn Clock) -> Closing {
     let reason = Some(reason.to_owned());
-    Closing { state, tally: Tally::default(), snapshot: None, reason, ended: clock.now() }
+    Closing { state, tally: Tally::default(), snapshot: None, resend: Resend::Stays, reason, ended: clock.now() }
 }

@@ -1,17 +1,19 @@
 //! From a queued run to a plan that is durable, guarded, and ready to be delivered.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outflow_model::cell::Kind;
 use outflow_model::id::RunId;
-use outflow_model::port::ledger::{Chunk, Run, RunOptions, RunPatch};
-use outflow_model::port::store::LocalCopy;
+use outflow_model::port::PortError;
+use outflow_model::port::ledger::{Chunk, Closing, Resend, Run, RunOptions, RunPatch, Sample};
+use outflow_model::reasons::cut_text;
 use outflow_model::run::RunState;
-use outflow_snapshot::{ENCODING, Header, SnapshotReader};
+use outflow_snapshot::{ENCODING, Header, SnapshotError};
 use tokio::sync::watch;
 use tracing::{Instrument, Span, info, info_span, warn};
 
+use super::base::{Base, base_lost};
 use super::dispatch::LOOK;
 use super::extract::{Drafted, Inputs, draft};
 use super::guard::breach;
@@ -25,6 +27,46 @@ const PLAN: &str = "plan";
 const REBASED: &str = "rebased";
 /// Before a source that refused for now is read again.
 const READ_PAUSES: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30)];
+/// Plannings of one run that may end with their process.
+const PLANNINGS: u32 = 3;
+/// Bytes of a value that are shown of a held plan.
+const SHOWN: usize = 200;
+
+/// A plan, where it is, and what it was made against.
+pub(super) struct Draft {
+    pub(super) drafted: Drafted,
+    pub(super) folder: tempfile::TempDir,
+    /// The key of the base; nothing where nothing was acknowledged, or that is lost.
+    base: Option<String>,
+    header: Header,
+    /// What an earlier run has sent is not known: every row is planned.
+    due: bool,
+}
+
+impl Draft {
+    /// Where the plan is.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().join(PLAN)
+    }
+
+    /// Why the plan must not be delivered without a second look.
+    fn breach(&self, start: &Start) -> Option<Breach> {
+        let sync = &start.sync;
+        let Drafted { planned, tally, known } = &self.drafted;
+        if self.due && planned.chunks.iter().any(|chunk| !sync.repeatable(chunk.operation)) {
+            let reason = "What an earlier run has sent is not known, and this plan may send it twice";
+            return Some(Breach { reason: reason.to_owned(), on_breach: OnBreach::Hold });
+        }
+        let reason = breach(&sync.config.guard, tally, *known, self.base.is_none())?;
+        Some(Breach { reason, on_breach: sync.config.guard.on_breach })
+    }
+}
+
+/// Why a plan must not be delivered, and what becomes of its run.
+struct Breach {
+    reason: String,
+    on_breach: OnBreach,
+}
 
 /// True where a run was asked for when its sync had another destination.
 pub(super) fn leads_elsewhere(run: &Run, start: &Start) -> bool {
@@ -46,10 +88,21 @@ impl Engine {
             let patch = RunPatch {
                 state: Some(RunState::Planning),
                 started: Some(self.clock.now()),
+                plannings: Some(1),
                 trace: outflow_trace::parent_of(&Span::current()),
                 ..RunPatch::default()
             };
             self.ledger.patch(&run.id, RunState::Queued, patch).await?;
+        } else if run.plannings >= PLANNINGS {
+            let reason = format!(
+                "The process that planned it ended {PLANNINGS} times while it did: look at its log or its exit code for the cause, \
+                 such as too little memory"
+            );
+            return self.close_unplanned(&run, RunState::Failed, &reason).await;
+        } else {
+            // Counted before it begins: a process that dies of it counts nothing any more.
+            let patch = RunPatch { plannings: Some(run.plannings + 1), ..RunPatch::default() };
+            self.ledger.patch(&run.id, RunState::Planning, patch).await?;
         }
         // A request may have joined it until then.
         let run = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
@@ -63,15 +116,32 @@ impl Engine {
             Err(error) => {
                 if error.is_away() && self.queue.outlives_processes() {
                     // Whoever goes on with the run plans again.
+                    self.forgive_planning(&run.id).await;
                     return Err(error);
                 }
                 let planning = self.ledger.run(&run.id).await?.is_some_and(|run| run.state == RunState::Planning);
-                if planning && let Err(closing) = self.close_unplanned(&run, RunState::Failed, &error.to_string()).await
+                let lost = matches!(error, EngineError::BaseLost(_));
+                let resend = if lost { Resend::Due } else { Resend::Stays };
+                let closing = unplanned(RunState::Failed, &error.to_string(), self.clock.as_ref());
+                if planning
+                    && let Err(closing) = self.ledger.close(&run.id, RunState::Planning, Closing { resend, ..closing }).await
                 {
                     warn!(run = %run.id, error = %closing, "The run could not be closed; the next start plans it again");
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Counts a planning no more that is left in order: whoever goes on with the run begins it again.
+    pub(crate) async fn forgive_planning(&self, id: &RunId) {
+        let forgive = async {
+            let Some(run) = self.ledger.run(id).await?.filter(|run| run.state == RunState::Planning) else { return Ok(()) };
+            let patch = RunPatch { plannings: Some(run.plannings.saturating_sub(1)), ..RunPatch::default() };
+            self.ledger.patch(id, RunState::Planning, patch).await
+        };
+        if let Err::<(), PortError>(error) = forgive.await {
+            warn!(run = %id, %error, "A planning that ended in order counts as one that did not");
         }
     }
 
@@ -104,53 +174,33 @@ impl Engine {
         Ok(Finished { run, warnings })
     }
 
-    /// The base snapshot of a sync, checked to be of the same key, account, type of destination and object.
-    async fn base(&self, key: Option<&str>, header: &Header) -> Result<Option<(LocalCopy, Header)>, EngineError> {
-        let Some(key) = key else { return Ok(None) };
-        let copy = self.store.local(key).await?;
-        let found = SnapshotReader::open(&copy.path)?.header().clone();
-        let other = |what: &'static str, was: String, is: String| EngineError::OtherSnapshot {
-            sync: header.sync.clone(),
-            what,
-            was,
-            is,
-        };
-        let key_of = |header: &Header| {
-            let column = |((name, kind), fold): (&(String, Kind), &bool)| {
-                format!("{name} {}{}", kind.name(), if *fold { " in any case" } else { "" })
-            };
-            header.key.iter().zip(&header.fold).map(column).collect::<Vec<_>>().join(", ")
-        };
-        if found.account != header.account {
-            return Err(other("destination account", found.account, header.account.clone()));
+    /// Drafts the plan of a sync. Where what was sent before is not known it holds every row that may be sent again.
+    pub(super) async fn draft(&self, start: &Start, options: RunOptions, name: &str) -> Result<Draft, EngineError> {
+        let sync = &start.sync;
+        let due = self.ledger.is_resend_due(&sync.name).await?;
+        let options = RunOptions { full: options.full || (due && sync.is_repeatable()), ..options };
+        let mut base = self.ledger.snapshot(&sync.name).await?;
+        let mut header = Self::header(start, name);
+        let mut drafted = self.draft_over(start, options, &mut header, base.as_deref()).await;
+        if due && matches!(drafted, Err(EngineError::BaseLost(_))) {
+            base = None;
+            drafted = self.draft_over(start, options, &mut header, None).await;
         }
-        if !found.destination.is_empty() && found.destination != header.destination {
-            return Err(other("destination type", found.destination, header.destination.clone()));
-        }
-        if found.object != header.object {
-            return Err(other("object", found.object, header.object.clone()));
-        }
-        if (&found.key, &found.fold) != (&header.key, &header.fold) {
-            return Err(other("key", key_of(&found), key_of(header)));
-        }
-        if found.encoding != header.encoding {
-            return Err(other("encoding", found.encoding.to_string(), header.encoding.to_string()));
-        }
-        Ok(Some((copy, found)))
+        let (drafted, folder) = drafted?;
+        Ok(Draft { drafted, folder, base, header, due })
     }
 
-    /// Drafts the plan; a source that refuses for now is read again as a whole, a few times.
-    async fn draft(
+    /// Drafts the plan over a base; a source that refuses for now is read again as a whole, a few times.
+    async fn draft_over(
         &self,
         start: &Start,
         options: RunOptions,
         header: &mut Header,
         base_key: Option<&str>,
-        name: &str,
     ) -> Result<(Drafted, tempfile::TempDir), EngineError> {
         let mut pauses = READ_PAUSES.iter();
         loop {
-            match (self.draft_once(start, options, header, base_key, name).await, pauses.next()) {
+            match (self.draft_once(start, options, header, base_key).await, pauses.next()) {
                 (Err(EngineError::Source(error)), Some(pause)) if error.is_transient() => {
                     tracing::warn!(%error, retry_in_s = pause.as_secs(), "Source refuses for now, reading again");
                     tokio::time::sleep(*pause).await;
@@ -166,10 +216,9 @@ impl Engine {
         options: RunOptions,
         header: &mut Header,
         base_key: Option<&str>,
-        name: &str,
     ) -> Result<(Drafted, tempfile::TempDir), EngineError> {
         let sync = &start.sync;
-        let folder = self.own_folder(name)?;
+        let folder = self.own_folder(&header.run)?;
         // Checked before anything is read, so that a wrong name is told with its place in the sync's file.
         let columns = start.source.columns(&sync.query, &sync.columns).await?;
         sync.mapper(&columns, &start.written).map_err(EngineError::Project)?;
@@ -178,18 +227,19 @@ impl Engine {
         header.key = names(sync, &extraction.columns);
         let base = self.base(base_key, header).await?;
         let only_new = sync.config.on_mapping_change == OnMappingChange::OnlyNew;
-        let other_mapping = base.as_ref().is_some_and(|(_, found)| found.mapping != header.mapping);
+        let other_mapping = base.as_ref().is_some_and(|base| base.header.mapping != header.mapping);
         let rebased = (only_new && other_mapping).then(|| (folder.path().join(REBASED), header.clone()));
         let plan = folder.path().join(PLAN);
         let inputs = Inputs {
             sync: sync.clone(),
             mapper,
             options,
-            base: base.as_ref().map(|(copy, _)| copy.path.clone()),
+            base: base.as_ref().map(|Base { copy, .. }| copy.path.clone()),
             rebased,
             folder: folder.path().to_owned(),
             plan,
         };
+        let base_path = inputs.base.clone();
         let (progress, span) = (self.progress.clone(), Span::current());
         // Gone with whoever waits for the plan.
         let wanted = Arc::new(extraction.batches.wanted());
@@ -204,7 +254,15 @@ impl Engine {
             // The folder stays as long as something may be written there.
             drafted.map(|drafted| (drafted, folder))
         });
-        drafted.await.map_err(|error| EngineError::Task(error.to_string()))?
+        let drafted = drafted.await.map_err(|error| EngineError::Task(error.to_string()))?;
+        drafted.map_err(|error| match &error {
+            EngineError::Snapshot(SnapshotError::Corrupt { path, .. } | SnapshotError::Io { path, .. })
+                if Some(path) == base_path.as_ref() =>
+            {
+                base_lost(error)
+            }
+            _ => error,
+        })
     }
 
     /// Waits until a user wants the run stopped. While the ledger does not answer, nobody can say so.
@@ -227,6 +285,7 @@ impl Engine {
             account: sync.account.name.clone(),
             destination: sync.account.kind.clone(),
             object: sync.config.object.clone(),
+            family: sync.config.mode.family().to_owned(),
             key: Vec::new(),
             fold: sync.fold.clone(),
             mapping: outflow_snapshot::fingerprint(sync.mapping_text().as_bytes()),
@@ -236,62 +295,44 @@ impl Engine {
 
     /// Makes the plan of a run in state *planning*, durable, and moves the run on.
     async fn make_plan(&self, run: &Run, start: &Start) -> Result<(Run, Vec<String>), EngineError> {
-        let mut header = Self::header(start, run.id.as_str());
-        let base_key = self.ledger.snapshot(&run.sync).await?;
         // Until a plan is kept, nothing refers to what was made of it.
-        let (drafted, folder) = tokio::select! {
-            drafted = self.draft(start, run.options, &mut header, base_key.as_deref(), run.id.as_str()) => drafted?,
+        let mut draft = tokio::select! {
+            drafted = self.draft(start, run.options, run.id.as_str()) => drafted?,
             () = self.cancelled(&run.id) => {
                 let finished = self.close_unplanned(run, RunState::Cancelled, CANCELLED).await?;
                 return Ok((finished.run, finished.warnings));
             }
         };
-        let Drafted { planned, tally, known } = drafted;
-        let guard = &start.sync.config.guard;
-        let breach = breach(guard, &tally, known, base_key.is_none());
-        // Of this planning alone: a coordinator that has lost the run without noticing must not write over the plan that another
-        // has made since.
-        let planning = format!("{}-{:016x}", run.id, self.clock.entropy());
-        let plan_key = format!("plans/{planning}.plan");
-        if !planned.chunks.is_empty() {
-            self.store.put(&plan_key, &folder.path().join(PLAN)).await?;
+        let breach = draft.breach(start);
+        if let Some(Breach { reason, on_breach: OnBreach::Fail }) = &breach {
+            let finished = self.close_unplanned(run, RunState::Failed, reason).await?;
+            return Ok((finished.run, finished.warnings));
         }
-        let rebased = folder.path().join(REBASED);
-        let base_key = if rebased.exists() {
-            let key = format!("snapshots/{}/{planning}-rebased.snapshot", run.sync);
-            self.store.put(&key, &rebased).await?;
-            Some(key)
-        } else {
-            base_key
+        let state = match &breach {
+            Some(Breach { on_breach: OnBreach::Hold, .. }) => RunState::Held,
+            _ => RunState::Delivering,
         };
-        drop(folder);
+        let (plan, base) = self.keep(run, &draft).await?;
+        let Drafted { planned, tally, .. } = &mut draft.drafted;
         self.ledger.plan(&run.id, &planned.chunks).await?;
         self.ledger.add_problems(&run.id, &planned.problems).await?;
         let total = tally.total().planned;
-        let mut warnings = Vec::new();
-        let state = match (&breach, guard.on_breach) {
-            (Some(breach), OnBreach::Fail) => {
-                self.store.delete(&plan_key).await?;
-                let finished = self.close_unplanned(run, RunState::Failed, breach).await?;
-                return Ok((finished.run, warnings));
-            }
-            (Some(_), OnBreach::Hold) => RunState::Held,
-            (Some(breach), OnBreach::Warn) => {
-                warnings.push(breach.clone());
-                RunState::Delivering
-            }
-            (None, _) => RunState::Delivering,
-        };
         info!(run = %run.id, planned = total, state = state.name(), "The plan is complete");
+        let (reason, warnings) = match breach {
+            Some(breach) if state == RunState::Held => (Some(breach.reason), Vec::new()),
+            breach => (None, breach.map(|breach| breach.reason).into_iter().collect()),
+        };
+        let samples = std::mem::take(&mut planned.samples);
         let patch = RunPatch {
             state: Some(state),
             planned: Some(self.clock.now()),
-            tally: Some(tally),
+            tally: Some(*tally),
             settings: Some(fingerprint(start)),
-            plan: (!planned.chunks.is_empty()).then_some(plan_key),
-            base: base_key,
-            header: serde_json::to_string(&header).ok(),
-            reason: breach.filter(|_| state == RunState::Held),
+            plan,
+            base,
+            header: serde_json::to_string(&draft.header).ok(),
+            reason,
+            samples: (state == RunState::Held).then(|| samples.into_iter().map(shown).collect()),
             ..RunPatch::default()
         };
         self.ledger.patch(&run.id, RunState::Planning, patch).await?;
@@ -300,12 +341,29 @@ impl Engine {
         Ok((run, warnings))
     }
 
+    /// Keeps a draft in the store: the keys of its plan and of the base that it stands on.
+    async fn keep(&self, run: &Run, draft: &Draft) -> Result<(Option<String>, Option<String>), EngineError> {
+        // Of this planning alone: a coordinator that has lost the run without noticing must not write over the plan that another
+        // has made since.
+        let planning = format!("{}-{:016x}", run.id, self.clock.entropy());
+        let plan = (!draft.drafted.planned.chunks.is_empty()).then(|| format!("plans/{planning}.plan"));
+        if let Some(key) = &plan {
+            self.store.put(key, &draft.path()).await?;
+        }
+        let rebased = draft.folder.path().join(REBASED);
+        if !rebased.exists() {
+            return Ok((plan, draft.base.clone()));
+        }
+        let key = format!("snapshots/{}/{planning}-rebased.snapshot", run.sync);
+        self.store.put(&key, &rebased).await?;
+        Ok((plan, Some(key)))
+    }
+
     /// Makes a plan to look at; nothing is kept and nothing is sent.
     pub async fn preview(&self, start: &Start) -> Result<Plan, EngineError> {
-        let mut header = Self::header(start, "preview");
-        let base_key = self.ledger.snapshot(&start.sync.name).await?;
-        let (drafted, _folder) = self.draft(start, start.options, &mut header, base_key.as_deref(), "preview").await?;
-        let Drafted { planned, tally, known } = drafted;
+        let draft = self.draft(start, start.options, "preview").await?;
+        let (breach, first) = (draft.breach(start).map(|breach| breach.reason), draft.base.is_none());
+        let Drafted { planned, tally, .. } = draft.drafted;
         let limits = &start.sync.account.limits;
         let most = limits.most_records().unwrap_or(u64::MAX);
         let requests_of = |chunk: &Chunk| {
@@ -326,11 +384,17 @@ impl Engine {
         Ok(Plan {
             seconds: seconds.fold(0.0, f64::max),
             requests,
-            breach: breach(&start.sync.config.guard, &tally, known, base_key.is_none()),
-            first: base_key.is_none(),
+            breach,
+            first,
             tally,
             samples: planned.samples,
             problems: planned.problems,
         })
     }
+}
+
+/// A sample as the ledger keeps it.
+fn shown(sample: Sample) -> Sample {
+    let fields = sample.fields.into_iter().map(|(field, value)| (field, cut_text(&value, SHOWN))).collect();
+    Sample { key: cut_text(&sample.key, SHOWN), fields, ..sample }
 }

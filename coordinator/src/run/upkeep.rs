@@ -64,6 +64,19 @@ impl Engine {
             // Its plan stands on the snapshot that a decision would replace.
             return Err(EngineError::State { run: run.id, state: run.state, wanted: "ended" });
         }
+        match self.decide_unknown(sync, key, decision).await {
+            // A run has found that before: the next one plans every row, and nothing is undecided any more.
+            Err(error) if error.is_damage() && self.ledger.is_resend_due(sync).await? => Ok(Vec::new()),
+            decided => decided,
+        }
+    }
+
+    async fn decide_unknown(
+        &self,
+        sync: &str,
+        key: Option<&str>,
+        decision: Option<Decision>,
+    ) -> Result<Vec<String>, EngineError> {
         let Some(snapshot) = self.ledger.snapshot(sync).await? else { return Ok(Vec::new()) };
         let copy = self.store.local(&snapshot).await?;
         let mut reader = SnapshotReader::open(&copy.path)?;
@@ -140,7 +153,7 @@ impl Engine {
     }
 
     /// Deletes what nobody needs. What cannot be deleted keeps nothing else there, and is found again.
-    async fn discard(&self, key: &str) {
+    pub(super) async fn discard(&self, key: &str) {
         if let Err(error) = self.store.delete(key).await {
             warn!(key, %error, "What nobody needs any more could not be deleted; it is tried again");
         }

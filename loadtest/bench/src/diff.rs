@@ -104,6 +104,7 @@ fn write_base(path: &Path, rows: u64, narrow: bool, folder: &Path) -> Result<()>
         account: "a".to_owned(),
         destination: "d".to_owned(),
         object: "o".to_owned(),
+        family: "write".to_owned(),
         key: Vec::new(),
         fold: Vec::new(),
         mapping: "m".to_owned(),

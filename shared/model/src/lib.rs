@@ -18,6 +18,7 @@ pub mod number;
 pub mod outcome;
 pub mod policy;
 pub mod port;
+pub mod reasons;
 pub mod run;
 pub mod secret;
 pub mod suggest;

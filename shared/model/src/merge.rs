@@ -8,6 +8,7 @@ use crate::column::Column;
 use crate::id::Attempt;
 use crate::limit::Micros;
 use crate::outcome::{Refusal, Status};
+use crate::reasons::Reasons;
 use crate::wire::ReportV1;
 
 /// What is known of a chunk's records, from every report of every delivery of it.
@@ -18,8 +19,8 @@ pub struct Merged {
     statuses: Vec<u8>,
     /// The destination's record ids, where told.
     ids: Option<Column>,
-    /// Why records did not succeed, by record; the word of the latest attempt holds.
-    refusals: BTreeMap<u32, (Attempt, Refusal)>,
+    /// Why records did not succeed.
+    reasons: Reasons,
     /// Requests announced before they left, by attempt and number.
     intents: BTreeMap<(Attempt, u32), Vec<u32>>,
     /// Announced requests whose answer is known.
@@ -47,12 +48,7 @@ impl Merged {
         for (mine, theirs) in self.statuses.iter_mut().zip(&report.statuses) {
             *mine = (*mine).max(Status::from_byte(*theirs) as u8);
         }
-        for row in &report.refusals {
-            let older = self.refusals.get(&row.row).is_none_or(|(known, _)| *known <= attempt);
-            if older {
-                self.refusals.insert(row.row, (attempt, row.refusal.clone()));
-            }
-        }
+        self.reasons.join(&report.reasons);
         self.intents.extend(report.intents.iter().map(|(number, rows)| ((attempt, *number), rows.clone())));
         self.resolved.extend(report.resolved.iter().map(|number| (attempt, *number)));
         if report.announced > 0 {
@@ -120,7 +116,7 @@ impl Merged {
 
     /// Why record `row` did not succeed, as last told.
     pub fn refusal(&self, row: u32) -> Option<&Refusal> {
-        self.refusals.get(&row).map(|(_, refusal)| refusal)
+        self.reasons.of(row)
     }
 
     /// The destination's id of record `row`, where told.
@@ -129,6 +125,12 @@ impl Merged {
             crate::cell::Cell::Text(id) => Some(id),
             _ => None,
         }
+    }
+
+    /// Forgets reasons and record ids, which are large: whoever needs them reads them where they are kept.
+    pub fn forget_details(&mut self) {
+        self.reasons = Reasons::default();
+        self.ids = None;
     }
 
     /// How many records it is about.
@@ -143,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::id::{AttemptId, RunId};
-    use crate::wire::{Next, RowRefusal};
+    use crate::wire::Next;
 
     const ROWS: u32 = 5;
 
@@ -160,9 +162,11 @@ mod tests {
                 let id = AttemptId { run: RunId::new(0, 0), chunk: 0, attempt };
                 let intents = intents.into_iter().map(|(number, _)| (number, vec![number % ROWS])).collect();
                 let refusal = Refusal::rejected(format!("code {attempt}"), "");
-                let refusals = vec![RowRefusal { row: attempt % ROWS, refusal }];
                 let waits = Micros::from(number_of(&statuses));
-                ReportV1 { statuses, refusals, intents, resolved, waits, ..ReportV1::empty(id, ROWS, Next::Done) }
+                let mut report =
+                    ReportV1 { statuses, intents, resolved, waits, ..ReportV1::empty(id, ROWS, Next::Done) };
+                report.reasons.set(attempt % ROWS, attempt, &refusal);
+                report
             },
         )
     }
@@ -190,6 +194,21 @@ mod tests {
         let mut merged = Merged::new(ROWS);
         [waits(1, 5), waits(1, 7), waits(1, 7), waits(2, 4)].iter().for_each(|report| merged.join(report));
         assert_eq!(merged.waited(), 11);
+    }
+
+    #[test]
+    fn a_late_report_of_an_older_attempt_changes_no_reason() {
+        let report = |attempt, code: &str| {
+            let id = AttemptId { run: RunId::new(0, 0), chunk: 0, attempt };
+            let mut report = ReportV1::empty(id, 1, Next::Done);
+            report.reasons.set(0, attempt, &Refusal::rejected(code, ""));
+            report
+        };
+        for order in [[(1, "OLD"), (2, "NEW")], [(2, "NEW"), (1, "OLD")]] {
+            let mut merged = Merged::new(1);
+            order.into_iter().for_each(|(attempt, code)| merged.join(&report(attempt, code)));
+            assert_eq!(merged.refusal(0).map(|refusal| refusal.code.as_str()), Some("NEW"));
+        }
     }
 
     #[test]

@@ -67,6 +67,16 @@ impl Mode {
         }
     }
 
+    /// The family of its operations: what one family has had acknowledged says nothing to another.
+    pub const fn family(self) -> &'static str {
+        match self {
+            Self::Upsert | Self::Update | Self::Create | Self::Mirror => "write",
+            Self::Append => "append",
+            Self::Delete => "delete",
+            Self::Members => "member",
+        }
+    }
+
     /// What is sent for `change`; nothing where the mode ignores it.
     pub const fn operation(self, change: Change, removal: Removal, append: Append) -> Option<Operation> {
         match (self, change) {

@@ -44,7 +44,7 @@ pub enum Again {
 }
 
 /// Why a record was not accepted, in the destination's own words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Refusal {
     /// Our class of it.
     pub class: ErrorClass,

@@ -10,6 +10,7 @@ use crate::id::AttemptId;
 use crate::limit::{Limits, Micros};
 use crate::outcome::{Refusal, Status};
 use crate::policy::ErrorClass;
+use crate::reasons::Reasons;
 use crate::table::Table;
 
 /// Reports from this size on are compressed, in bytes.
@@ -122,15 +123,6 @@ pub struct ParkedV1 {
     pub state: Vec<u8>,
 }
 
-/// What became of one record that did not succeed, or why it is still waiting.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RowRefusal {
-    /// Its place in the chunk.
-    pub row: u32,
-    /// Why.
-    pub refusal: Refusal,
-}
-
 /// What shall happen with the records that have no final status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -175,8 +167,8 @@ pub struct ReportV1 {
     pub statuses: Vec<u8>,
     /// The destination's record ids, one per record of the chunk, where wanted.
     pub ids: Option<Column>,
-    /// Why records did not succeed.
-    pub refusals: Vec<RowRefusal>,
+    /// Why records did not succeed, or are still waiting.
+    pub reasons: Reasons,
     /// Requests that are about to be sent to a destination that cannot be repeated: number and records.
     pub intents: Vec<(u32, Vec<u32>)>,
     /// Intents whose answer is known.
@@ -244,7 +236,7 @@ impl ReportV1 {
             id,
             statuses: vec![Status::Remaining as u8; rows as usize],
             ids: None,
-            refusals: Vec::new(),
+            reasons: Reasons::default(),
             intents: Vec::new(),
             resolved: Vec::new(),
             announced: 0,
@@ -327,9 +319,8 @@ mod tests {
     fn a_large_report_is_compressed_and_reads_back() -> Result<(), WireError> {
         let id = AttemptId { run: RunId::new(1, 2), chunk: 3, attempt: 1 };
         let mut report = ReportV1::empty(id, 100_000, Next::Done);
-        let refusal =
-            |row| RowRefusal { row, refusal: Refusal::rejected("REQUIRED_FIELD_MISSING", "LastName is missing") };
-        report.refusals = (0..100_000).map(refusal).collect();
+        let refusal = Refusal::rejected("REQUIRED_FIELD_MISSING", "LastName is missing");
+        (0..100_000).for_each(|row| report.reasons.set(row, 1, &refusal));
         let message = report.encode()?;
         assert!(message.len() < 1 << 20, "{} bytes", message.len());
         assert_eq!(ReportV1::decode(&message)?, report);
@@ -422,9 +413,11 @@ mod tests {
     #[test]
     fn the_bytes_that_travel_are_the_golden_ones() -> Result<(), Box<dyn std::error::Error>> {
         let (id, parked, chunk) = (golden_id(), golden_parked(), golden_chunk()?);
+        let mut reasons = Reasons::default();
+        reasons.set(1, 2, &Refusal::rejected("NO", "no"));
         let report = ReportV1 {
             statuses: vec![Status::Succeeded as u8, Status::Rejected as u8],
-            refusals: vec![RowRefusal { row: 1, refusal: Refusal::rejected("NO", "no") }],
+            reasons,
             intents: vec![(1, vec![0])],
             resolved: vec![1],
             checkpoint: Some(parked.clone()),

@@ -9,7 +9,7 @@ use outflow_model::merge::Merged;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::Trouble;
-use outflow_model::port::ledger::{Chunk, Closing, Ledger, Problem, Run, RunOptions, RunPatch};
+use outflow_model::port::ledger::{Chunk, Closing, Ledger, Problem, Resend, Run, RunOptions, RunPatch};
 use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
@@ -81,7 +81,8 @@ async fn planning(ledger: &Arc<dyn Ledger>, number: u32) -> Result<Run> {
 
 fn closing_at(ended: i64, snapshot: Option<&str>) -> Closing {
     let tally = Tally { extracted: 1, unchanged: 1, ..Tally::default() };
-    Closing { state: RunState::Succeeded, tally, snapshot: snapshot.map(str::to_owned), reason: None, ended }
+    let snapshot = snapshot.map(str::to_owned);
+    Closing { state: RunState::Succeeded, tally, snapshot, resend: Resend::Stays, reason: None, ended }
 }
 
 async fn end(ledger: &Arc<dyn Ledger>, run: &Run, ended: i64, snapshot: Option<&str>) -> Result<()> {
@@ -106,7 +107,7 @@ async fn unended(ledger: Arc<dyn Ledger>) -> Result<()> {
     let ids = ledger.unended().await?.into_iter().map(|run| run.id).collect::<Vec<_>>();
     ensure!(ids == [first.id.clone(), second.id.clone()], "{ids:?}");
     let tally = Tally::default();
-    let closing = Closing { state: RunState::Failed, tally, snapshot: None, reason: None, ended: 9 };
+    let closing = Closing { state: RunState::Failed, tally, snapshot: None, resend: Resend::Stays, reason: None, ended: 9 };
     ledger.close(&first.id, RunState::Planning, closing).await?;
     ensure!(ledger.unended().await?.iter().all(|run| run.id == second.id));
     Ok(())

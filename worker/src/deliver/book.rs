@@ -1,13 +1,13 @@
 //! What is known of a chunk's records while they are delivered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use outflow_model::cell::{Cell, Kind};
 use outflow_model::column::Column;
 use outflow_model::outcome::{Again, Outcome, Refusal, Status};
 use outflow_model::policy::ErrorClass;
 use outflow_model::table::Table;
-use outflow_model::wire::{ChunkV1, Next, ReportV1, RowRefusal};
+use outflow_model::wire::{ChunkV1, Next, ReportV1};
 
 use crate::account::Account;
 use crate::mask::Mask;
@@ -17,11 +17,9 @@ pub(super) struct Book<'a> {
     account: &'a Account,
     chunk: &'a ChunkV1,
     table: &'a Table,
-    /// The report as far as it goes; refusals and record ids are put in at its end.
+    /// The report as far as it goes, with why records did not succeed (yet); record ids are put in at its end.
     pub(super) report: ReportV1,
     told: Vec<Option<String>>,
-    /// Why records did not succeed (yet).
-    refusals: BTreeMap<u32, Refusal>,
     /// Records that transient trouble left, and of what class the last was.
     pub(super) again: Vec<u32>,
     pub(super) class: ErrorClass,
@@ -43,7 +41,6 @@ impl<'a> Book<'a> {
             table,
             report: ReportV1::empty(chunk.id.clone(), chunk.rows, Next::Done),
             told: if chunk.wants_ids { vec![None; chunk.rows as usize] } else { Vec::new() },
-            refusals: BTreeMap::new(),
             again: Vec::new(),
             class: ErrorClass::Backoff,
             smaller: false,
@@ -55,9 +52,7 @@ impl<'a> Book<'a> {
 
     /// A report of everything that is known.
     pub(super) fn known(&self, next: Next) -> ReportV1 {
-        let refusal = |(row, refusal): (&u32, &Refusal)| RowRefusal { row: *row, refusal: refusal.clone() };
-        let refusals = self.refusals.iter().map(refusal).collect();
-        ReportV1 { next, refusals, ids: self.ids(), ..self.report.clone() }
+        ReportV1 { next, ids: self.ids(), ..self.report.clone() }
     }
 
     /// The record ids that were told, one per record of the chunk.
@@ -103,7 +98,7 @@ impl<'a> Book<'a> {
     pub(super) fn retry(&mut self, rows: &[u32], refusal: &Refusal) {
         // An answer that is not understood a second time may be so for one record's sake: the others go without it.
         let broken = |refusal: &Refusal| refusal.class == ErrorClass::BrokenAnswer;
-        if rows.len() > 1 && broken(refusal) && rows.iter().any(|row| self.refusals.get(row).is_some_and(broken)) {
+        if rows.len() > 1 && broken(refusal) && rows.iter().any(|row| self.report.reasons.of(*row).is_some_and(broken)) {
             self.smaller = true;
         }
         self.class = refusal.class;
@@ -128,7 +123,7 @@ impl<'a> Book<'a> {
     pub(super) fn note(&mut self, rows: &[u32], refusal: &Refusal) {
         self.begin(rows);
         let refusal = self.discreet_of_batch(refusal);
-        self.refusals.extend(rows.iter().map(|row| (*row, refusal.clone())));
+        rows.iter().for_each(|row| self.report.reasons.replace(*row, self.chunk.id.attempt, &refusal));
     }
 
     /// What stops a delivery of these records, with their sensitive values masked.

@@ -3,7 +3,7 @@
 use outflow_model::change::{Change, Operation};
 use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
-use outflow_model::port::ledger::{Chunk, Closing, Problem, Run, RunPatch};
+use outflow_model::port::ledger::{Chunk, Closing, Problem, Resend, Run, RunPatch};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::run::RunState;
 use outflow_model::wire::{Next, ReportV1};
@@ -54,6 +54,9 @@ pub(super) fn patched(mut run: Run, from: RunState, patch: RunPatch) -> Result<R
         approved,
         failed,
         reason,
+        cause,
+        plannings,
+        samples,
         trace,
     } = patch;
     if let Some(state) = state {
@@ -73,19 +76,22 @@ pub(super) fn patched(mut run: Run, from: RunState, patch: RunPatch) -> Result<R
     run.approved |= approved;
     run.failed |= failed;
     run.reason = reason.or(run.reason);
+    run.cause = cause.or(run.cause);
+    run.plannings = plannings.unwrap_or(run.plannings);
+    run.samples = samples.unwrap_or(run.samples);
     run.trace = trace.or(run.trace);
     Ok(run)
 }
 
-/// `run` ended by `closing`, where it is in state `from`; and the snapshot that it leaves.
-pub(super) fn closed(mut run: Run, from: RunState, closing: Closing) -> Result<(Run, Option<String>)> {
-    let Closing { state, tally, snapshot, reason, ended } = closing;
+/// `run` ended by `closing`, where it is in state `from`; the snapshot that it leaves, and whether a full resend is due.
+pub(super) fn closed(mut run: Run, from: RunState, closing: Closing) -> Result<(Run, Option<String>, Resend)> {
+    let Closing { state, tally, snapshot, resend, reason, ended } = closing;
     if run.state != from || !state.is_end() || !from.may_become(state) {
         return Err(conflict(&run.id, from));
     }
     (run.state, run.tally, run.ended) = (state, tally, Some(ended));
     run.reason = reason.or(run.reason);
-    Ok((run, snapshot))
+    Ok((run, snapshot, resend))
 }
 
 pub(super) fn word<T: Serialize>(value: T) -> String {

@@ -69,9 +69,32 @@ pub struct Run {
     pub failed: bool,
     /// Why it was held, failed or stopped.
     pub reason: Option<String>,
+    /// What stopped its delivery: the records without an outcome have none for the same reason.
+    #[serde(default)]
+    pub cause: Option<Refusal>,
+    /// How often its planning was begun and not ended in order: a process that dies of it must not be followed by all others.
+    #[serde(default)]
+    pub plannings: u32,
+    /// Some records of a plan that waits for a decision; sensitive values are masked.
+    #[serde(default)]
+    pub samples: Vec<Sample>,
     /// W3C trace context of the span that it began with: whoever goes on with it goes on with its trace.
     #[serde(default)]
     pub trace: Option<String>,
+}
+
+/// A planned record, for showing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The row's change.
+    pub change: Change,
+    /// What addresses the record; sensitive values masked.
+    pub key: String,
+    /// What addresses the record, for asking the destination about it; never kept or shown.
+    #[serde(skip)]
+    pub address: String,
+    /// Field and value, as they will be sent; sensitive values masked.
+    pub fields: Vec<(String, String)>,
 }
 
 impl Run {
@@ -102,6 +125,9 @@ impl Run {
             approved: false,
             failed: false,
             reason: None,
+            cause: None,
+            plannings: 0,
+            samples: Vec::new(),
             trace: None,
         }
     }
@@ -143,6 +169,12 @@ pub struct RunPatch {
     pub failed: bool,
     /// Why it was held, failed or stopped.
     pub reason: Option<String>,
+    /// What stopped its delivery.
+    pub cause: Option<Refusal>,
+    /// How often its planning was begun and not ended in order.
+    pub plannings: Option<u32>,
+    /// Some records of a plan that waits for a decision.
+    pub samples: Option<Vec<Sample>>,
     /// W3C trace context of the span that it began with.
     pub trace: Option<String>,
 }
@@ -178,6 +210,18 @@ pub struct Chunk {
     pub merged: Merged,
 }
 
+/// What a run's end means for the rows that its sync has sent before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resend {
+    /// Nothing new.
+    #[default]
+    Stays,
+    /// What was sent is not known any more: the next plan holds every row.
+    Due,
+    /// Every row was planned: what was due is done.
+    Done,
+}
+
 /// How an ended run is written down.
 #[derive(Clone, Debug)]
 pub struct Closing {
@@ -187,6 +231,8 @@ pub struct Closing {
     pub tally: Tally,
     /// The new snapshot's key, where there is one.
     pub snapshot: Option<String>,
+    /// Whether the sync's rows are all to be sent again.
+    pub resend: Resend,
     /// Why it failed or stopped.
     pub reason: Option<String>,
     /// When it ended.
@@ -214,7 +260,8 @@ pub struct Problem {
 /// 1. Of one sync at most one run is not queued and has not ended, and at most one is queued.
 /// 2. `request` adds a queued run, or answers with the one that is queued already.
 /// 3. `patch` changes the state only from `from`, else it is a [`super::Trouble::Conflict`] and changes nothing.
-/// 4. `close` writes end state, totals and the snapshot pointer in one transaction; only of a run that has not ended.
+/// 4. `close` writes end state, totals, the snapshot pointer and whether a full resend is due in one transaction; only of a run
+///    that has not ended.
 /// 5. What an operation returned `Ok` for survives a crash of the process and of the machine.
 #[async_trait]
 pub trait Runs: Send + Sync {
@@ -232,6 +279,9 @@ pub trait Runs: Send + Sync {
     async fn close(&self, id: &RunId, from: RunState, closing: Closing) -> Result<()>;
     /// The snapshot that a sync's last ended run left.
     async fn snapshot(&self, sync: &str) -> Result<Option<String>>;
+    /// Whether a full resend of a sync is due, since an ended run could not tell what it had sent; until a run closes it, or what
+    /// was acknowledged is forgotten.
+    async fn is_resend_due(&self, sync: &str) -> Result<bool>;
     /// Points a sync to another snapshot, or to none: what was acknowledged is then forgotten.
     async fn point(&self, sync: &str, snapshot: Option<&str>) -> Result<()>;
 }

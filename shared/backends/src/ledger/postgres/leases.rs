@@ -14,11 +14,11 @@ use super::{BEGIN, PostgresLedger, doing, query, query_as};
 
 impl PostgresLedger {
     /// A transaction that commits only under the newest epoch of this ledger's lease: it keeps the lease from changing hands
-    /// until then.
+    /// until then, and its holder may renew it meanwhile, since that changes no part of its key.
     pub(super) async fn begin(&self, context: &'static str) -> Result<Transaction<'static, Postgres>> {
         let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing(context))?;
         let Some((name, epoch)) = &self.fence else { return Ok(transaction) };
-        let held = query("SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 FOR SHARE")
+        let held = query("SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 FOR KEY SHARE")
             .bind(name)
             .bind(epoch)
             .fetch_optional(&mut *transaction)
@@ -38,12 +38,25 @@ impl PostgresLedger {
 impl Leases for PostgresLedger {
     async fn take(&self, name: &str, holder: &str, time: Micros) -> Result<Option<Epoch>> {
         let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing("Cannot take a lease"))?;
+        let renewed: Option<(Epoch,)> = query_as(
+            "UPDATE leases SET until = clock_timestamp() + $3 * interval '1 microsecond' WHERE name = $1 AND holder = $2 \
+             RETURNING epoch",
+        )
+        .bind(name)
+        .bind(holder)
+        .bind(time)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(doing("Cannot renew a lease"))?;
+        if let Some((epoch,)) = renewed {
+            transaction.commit().await.map_err(doing("Cannot renew a lease"))?;
+            return Ok(Some(epoch));
+        }
         let row: Option<(Epoch,)> = query_as(
             "INSERT INTO leases (name, holder, epoch, until) \
              VALUES ($1, $2, 1, clock_timestamp() + $3 * interval '1 microsecond') \
-             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, \
-             epoch = leases.epoch + CASE WHEN leases.holder = excluded.holder THEN 0 ELSE 1 END \
-             WHERE leases.holder = excluded.holder OR leases.until < clock_timestamp() RETURNING epoch",
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until, epoch = leases.epoch + 1 \
+             WHERE leases.until < clock_timestamp() RETURNING epoch",
         )
         .bind(name)
         .bind(holder)

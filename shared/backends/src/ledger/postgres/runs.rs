@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use outflow_model::id::RunId;
 use outflow_model::port::Result;
-use outflow_model::port::ledger::{Closing, Requested, Run, RunPatch, Runs};
+use outflow_model::port::ledger::{Closing, Requested, Resend, Run, RunPatch, Runs};
 use outflow_model::run::RunState;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
@@ -117,8 +117,17 @@ impl Runs for PostgresLedger {
 
     async fn close(&self, id: &RunId, from: RunState, closing: Closing) -> Result<()> {
         let mut transaction = self.begin("Cannot close a run").await?;
-        let (run, snapshot) = records::closed(load(&mut transaction, id, from).await?, from, closing)?;
+        let (run, snapshot, resend) = records::closed(load(&mut transaction, id, from).await?, from, closing)?;
         store(&mut transaction, &run, from).await?;
+        let mark = match resend {
+            Resend::Stays => None,
+            Resend::Due => Some("INSERT INTO resends (sync) VALUES ($1) ON CONFLICT DO NOTHING"),
+            Resend::Done => Some("DELETE FROM resends WHERE sync = $1"),
+        };
+        if let Some(mark) = mark {
+            let marked = query(mark).bind(&run.sync).execute(&mut *transaction).await;
+            marked.map_err(doing("Cannot note whether a full resend is due"))?;
+        }
         if let Some(key) = snapshot {
             query(
                 "INSERT INTO snapshots (sync, run, key) VALUES ($1, $2, $3) \
@@ -140,13 +149,23 @@ impl Runs for PostgresLedger {
         Ok(row.map(|(key,)| key))
     }
 
+    async fn is_resend_due(&self, sync: &str) -> Result<bool> {
+        let statement = query_as("SELECT 1::bigint FROM resends WHERE sync = $1").bind(sync);
+        let row: Option<(i64,)> = self.row("Cannot read whether a full resend is due", statement).await?;
+        Ok(row.is_some())
+    }
+
     async fn point(&self, sync: &str, snapshot: Option<&str>) -> Result<()> {
-        let query = match snapshot {
-            Some(key) => query("UPDATE snapshots SET key = $2 WHERE sync = $1").bind(sync).bind(key),
-            None => query("DELETE FROM snapshots WHERE sync = $1").bind(sync),
+        let statements = match snapshot {
+            Some(_) => &["UPDATE snapshots SET key = $2 WHERE sync = $1"][..],
+            None => &["DELETE FROM snapshots WHERE sync = $1", "DELETE FROM resends WHERE sync = $1"],
         };
         let mut transaction = self.begin("Cannot point to another snapshot").await?;
-        query.execute(&mut *transaction).await.map_err(doing("Cannot point to another snapshot"))?;
+        for statement in statements {
+            let statement = query(*statement).bind(sync);
+            let statement = if let Some(key) = snapshot { statement.bind(key) } else { statement };
+            statement.execute(&mut *transaction).await.map_err(doing("Cannot point to another snapshot"))?;
+        }
         transaction.commit().await.map_err(doing("Cannot point to another snapshot"))
     }
 }

@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0002_ended_deliveries.sql"),
     include_str!("../../../migrations/sqlite/0003_pauses.sql"),
     include_str!("../../../migrations/sqlite/0004_windows.sql"),
+    include_str!("../../../migrations/sqlite/0005_resends.sql"),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<()> {

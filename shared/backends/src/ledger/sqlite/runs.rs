@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use outflow_model::id::RunId;
 use outflow_model::port::Result;
-use outflow_model::port::ledger::{Closing, Requested, Run, RunPatch, Runs};
+use outflow_model::port::ledger::{Closing, Requested, Resend, Run, RunPatch, Runs};
 use outflow_model::run::RunState;
 use sqlx::sqlite::SqliteConnection;
 
@@ -106,8 +106,17 @@ impl Runs for SqliteLedger {
     async fn close(&self, id: &RunId, from: RunState, closing: Closing) -> Result<()> {
         let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot close a run"))?;
         let run = load(&mut transaction, id).await?.ok_or_else(|| conflict(id, from))?;
-        let (run, snapshot) = records::closed(run, from, closing)?;
+        let (run, snapshot, resend) = records::closed(run, from, closing)?;
         store(&mut transaction, &run, from).await?;
+        let mark = match resend {
+            Resend::Stays => None,
+            Resend::Due => Some("INSERT INTO resends (sync) VALUES (?) ON CONFLICT DO NOTHING"),
+            Resend::Done => Some("DELETE FROM resends WHERE sync = ?"),
+        };
+        if let Some(mark) = mark {
+            let marked = sqlx::query(mark).bind(&run.sync).execute(&mut *transaction).await;
+            marked.map_err(doing("Cannot note whether a full resend is due"))?;
+        }
         if let Some(key) = snapshot {
             sqlx::query(
                 "INSERT INTO snapshots (sync, run, key) VALUES (?, ?, ?) \
@@ -132,12 +141,26 @@ impl Runs for SqliteLedger {
         Ok(row.map(|(key,)| key))
     }
 
+    async fn is_resend_due(&self, sync: &str) -> Result<bool> {
+        let row: Option<(i64,)> = sqlx::query_as("SELECT 1 FROM resends WHERE sync = ?")
+            .bind(sync)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(doing("Cannot read whether a full resend is due"))?;
+        Ok(row.is_some())
+    }
+
     async fn point(&self, sync: &str, snapshot: Option<&str>) -> Result<()> {
-        let query = match snapshot {
-            Some(key) => sqlx::query("UPDATE snapshots SET key = ?2 WHERE sync = ?1").bind(sync).bind(key),
-            None => sqlx::query("DELETE FROM snapshots WHERE sync = ?").bind(sync),
+        let statements = match snapshot {
+            Some(_) => &["UPDATE snapshots SET key = ?2 WHERE sync = ?1"][..],
+            None => &["DELETE FROM snapshots WHERE sync = ?1", "DELETE FROM resends WHERE sync = ?1"],
         };
-        query.execute(&self.pool).await.map_err(doing("Cannot point to another snapshot"))?;
-        Ok(())
+        let mut transaction = self.pool.begin_with(WRITE).await.map_err(doing("Cannot point to another snapshot"))?;
+        for statement in statements {
+            let statement = sqlx::query(*statement).bind(sync);
+            let statement = if let Some(key) = snapshot { statement.bind(key) } else { statement };
+            statement.execute(&mut *transaction).await.map_err(doing("Cannot point to another snapshot"))?;
+        }
+        transaction.commit().await.map_err(doing("Cannot point to another snapshot"))
     }
 }

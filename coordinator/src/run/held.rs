@@ -1,0 +1,100 @@
+//! Plans that wait for a decision: they give way to newer ones, and remove nothing that has come back.
+
+use std::collections::VecDeque;
+
+use outflow_model::change::Change;
+use outflow_model::port::ledger::{Chunk, Run};
+use outflow_model::run::RunState;
+use tokio::sync::watch;
+
+use super::plan_file::Index;
+use super::{Engine, EngineError, Finished, Signal, Start};
+
+/// Why a held plan ends where a newer one is wanted.
+const NEWER: &str = "A newer run plans in place of the held plan";
+/// Why an approved plan is not delivered.
+const RETURNED: &str = "Rows that the held plan would remove are in the model again; a newer run plans in its place";
+
+impl Engine {
+    /// Ends a held run that nobody has decided about: a newer run plans from the rows as they are. True where it did.
+    pub(super) async fn gives_way(&self, run: &Run, start: &Start) -> Result<bool, EngineError> {
+        if run.state != RunState::Held || run.approved || run.cancel {
+            return Ok(false);
+        }
+        // Asked for before the plan is ended: whatever dies in between, what was wanted is done.
+        self.request(start).await?;
+        self.fold_cancelled(run, Some(start), NEWER).await?;
+        Ok(true)
+    }
+
+    /// Delivers a held plan that was approved. One that would remove rows which are in the model again gives way to a newer run.
+    pub(super) async fn deliver_held(
+        &self,
+        run: Run,
+        start: &Start,
+        signal: watch::Receiver<Signal>,
+    ) -> Result<Finished, EngineError> {
+        if run.tally.remove.planned > 0 && self.have_returned(&run, start).await? {
+            self.request(start).await?;
+            return self.fold_cancelled(&run, Some(start), RETURNED).await;
+        }
+        self.deliver(run, start, signal, Vec::new()).await
+    }
+
+    /// Whether the model has a row again that the held plan would remove.
+    async fn have_returned(&self, run: &Run, start: &Start) -> Result<bool, EngineError> {
+        let draft = self.draft(start, run.options, run.id.as_str()).await?;
+        let chunks = draft.drafted.planned.chunks.clone();
+        // Read like any other plan, and deleted at once; one that stays is swept as what a planning has left.
+        let key = format!("plans/{}-{:016x}.fresh", run.id, self.clock.entropy());
+        self.store.put(&key, &draft.path()).await?;
+        let fresh = Run { plan: Some(key.clone()), ..run.clone() };
+        let held = self.light_chunks(&run.id).await?;
+        let returned = has_more(&mut Removed::of(self, run, held), &mut Removed::of(self, &fresh, chunks)).await;
+        self.discard(&key).await;
+        match returned {
+            // The held plan cannot be read: its delivery says so.
+            Err(error) if error.is_damage() => Ok(false),
+            returned => returned,
+        }
+    }
+}
+
+/// Whether one plan removes a row that the other does not. Both name their rows in the order of their keys' hashes.
+async fn has_more(held: &mut Removed<'_>, fresh: &mut Removed<'_>) -> Result<bool, EngineError> {
+    let mut now = fresh.next().await?;
+    while let Some(then) = held.next().await? {
+        while now.is_some_and(|now| now < then) {
+            now = fresh.next().await?;
+        }
+        if now != Some(then) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The rows that a plan removes, by the hashes of their keys.
+struct Removed<'a> {
+    engine: &'a Engine,
+    run: &'a Run,
+    chunks: VecDeque<Chunk>,
+    index: Index,
+    at: usize,
+}
+
+impl<'a> Removed<'a> {
+    fn of(engine: &'a Engine, run: &'a Run, chunks: Vec<Chunk>) -> Self {
+        let chunks = chunks.into_iter().filter(|chunk| chunk.change == Change::Remove).collect();
+        Self { engine, run, chunks, index: Index::default(), at: 0 }
+    }
+
+    async fn next(&mut self) -> Result<Option<u128>, EngineError> {
+        while self.at == self.index.len() {
+            let Some(chunk) = self.chunks.pop_front() else { return Ok(None) };
+            (self.index, self.at) = (self.engine.frame(self.run, &chunk).await?.index, 0);
+        }
+        self.at += 1;
+        Ok(self.index.get(self.at - 1).map(|(key_hash, ..)| key_hash))
+    }
+}

@@ -1,0 +1,226 @@
+//! What is lost or damaged never blocks a sync: its run ends, and the next one plans every row.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use outflow_coordinator::Decision;
+use outflow_model::port::ledger::{Run, RunOptions};
+use outflow_model::run::RunState;
+use outflow_simulators::{Fault, Faults, Options};
+use outflow_tests::{Fate, Lab, block};
+
+use crate::delivery::interrupt;
+
+const NAME: &str = "  name: name\n";
+const ROWS: [(&str, &str); 4] = [("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D")];
+
+/// What befalls a file.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Gone,
+    Cut,
+    Flipped,
+}
+
+const DAMAGES: [Damage; 3] = [Damage::Gone, Damage::Cut, Damage::Flipped];
+
+impl Damage {
+    fn befall(self, path: &Path) -> Result<()> {
+        let mut bytes = fs::read(path)?;
+        match self {
+            Self::Gone => return Ok(fs::remove_file(path)?),
+            Self::Cut => bytes.truncate(bytes.len() / 2),
+            Self::Flipped => {
+                let middle = bytes.len() / 2;
+                *bytes.get_mut(middle).context("a byte")? ^= 0x10;
+            }
+        }
+        Ok(fs::write(path, bytes)?)
+    }
+}
+
+fn object(lab: &Lab, key: Option<&str>) -> Result<PathBuf> {
+    Ok(lab.path().join(".outflow/store").join(key.context("a key")?))
+}
+
+async fn newest_base(lab: &Lab) -> Result<PathBuf> {
+    object(lab, lab.ledger().await?.snapshot("people").await?.as_deref())
+}
+
+async fn is_due(lab: &Lab) -> Result<bool> {
+    Ok(lab.ledger().await?.is_resend_due("people").await?)
+}
+
+/// The next run sends every row, and the one after it none.
+async fn recovers(lab: &Lab, rows: u64) -> Result<()> {
+    ensure!(is_due(lab).await?, "nothing tells the next run to plan every row");
+    let run = lab.run("people").await?.run;
+    ensure!((run.state, run.tally.total().succeeded) == (RunState::Succeeded, rows), "{run:?}");
+    ensure!(!is_due(lab).await?, "it has planned every row");
+    let run = lab.run("people").await?.run;
+    ensure!((run.tally.unchanged, run.requests) == (rows, 0), "{:?}", run.tally);
+    Ok(())
+}
+
+/// The plan of a run that has sent some of it is lost: the run ends with what the ledger has.
+pub(crate) fn plan() -> Result<()> {
+    block(async {
+        for damage in DAMAGES {
+            let lab = Lab::new(Options::default()).await?;
+            let run = interrupt(&lab).await?;
+            damage.befall(&object(&lab, run.plan.as_deref())?)?;
+            let ended = lab.run("people").await?.run;
+            ensure!(ended.id == run.id && ended.state == RunState::Failed, "{damage:?}: {ended:?}");
+            ensure!(ended.tally.closes().is_ok() && ended.tally.add.succeeded >= 20, "{damage:?}: {:?}", ended.tally);
+            ensure!(ended.reason.as_deref().is_some_and(|reason| reason.contains("plan")), "{:?}", ended.reason);
+            // Where it is damaged in part, what was sent may be known all the same.
+            if let Damage::Gone = damage {
+                recovers(&lab, 200).await?;
+            } else {
+                lab.run("people").await?;
+                ensure!(lab.contacts("name").len() == 200 && !is_due(&lab).await?, "{damage:?}");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// It is cancelled, or its sync is forgotten, in place of being run again.
+pub(crate) fn plan_then_cancel() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        let run = interrupt(&lab).await?;
+        Damage::Gone.befall(&object(&lab, run.plan.as_deref())?)?;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let ended = if lab.is_distributed() {
+            outflow_coordinator::withdraw(engines.engine.ledger.as_ref(), &run.id, engines.engine.clock.as_ref()).await?;
+            engines.execute(&start).await?.run
+        } else {
+            engines.engine.cancel(&run.id, &start).await?.run
+        };
+        ensure!(ended.state == RunState::Failed && is_due(&lab).await?, "{ended:?}");
+        engines.engine.unknown("people", None, Some(Decision::Sent)).await?;
+        engines.engine.forget("people").await?;
+        ensure!(!is_due(&lab).await?, "forgetting what was acknowledged is a full resend by itself");
+        let run = engines.execute(&start).await?.run;
+        ensure!((run.state, run.tally.add.succeeded) == (RunState::Succeeded, 200), "{run:?}");
+        Ok(())
+    })
+}
+
+/// Of a plan that was held nothing was sent: nothing is to be sent again.
+pub(crate) fn held_plan() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: mirror\nguard: { max_first_run_rows: 1 }", NAME)?;
+        lab.rows(&ROWS)?;
+        let held = lab.run("people").await?.run;
+        ensure!(held.state == RunState::Held, "{held:?}");
+        Damage::Flipped.befall(&object(&lab, held.plan.as_deref())?)?;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let ended = engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?.run;
+        ensure!(ended.state == RunState::Failed && ended.tally.add.aborted == 4, "{ended:?}");
+        ensure!(!is_due(&lab).await? && ended.requests == 0, "{ended:?}");
+        Ok(())
+    })
+}
+
+/// The base is lost between two runs, or is found damaged in its middle.
+pub(crate) fn base() -> Result<()> {
+    block(async {
+        for damage in DAMAGES {
+            let lab = Lab::new(Options::default()).await?;
+            lab.people("mode: mirror", NAME)?;
+            lab.rows(&ROWS)?;
+            lab.run("people").await?;
+            damage.befall(&newest_base(&lab).await?)?;
+            let start = lab.start("people", RunOptions::default())?;
+            let engines = lab.engines(&start, None).await?;
+            let error = engines.execute(&start).await.err().context("the base is damaged")?.to_string();
+            ensure!(error.contains("The next run plans every row"), "{damage:?}: {error}");
+            ensure!(lab.newest("people").await?.state == RunState::Failed);
+            ensure!(engines.engine.unknown("people", None, Some(Decision::Sent)).await?.is_empty());
+            recovers(&lab, 4).await?;
+        }
+        Ok(())
+    })
+}
+
+/// The base is lost while the run that stands on it is delivered.
+pub(crate) fn base_while_folding() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: mirror", NAME)?;
+        lab.rows(&ROWS)?;
+        lab.run("people").await?;
+        lab.rows(&[("a@x.io", "A2"), ("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D")])?;
+        let start = lab.start("people", RunOptions::default())?;
+        // Somewhere after its plan and before its end.
+        let fate = Fate::at(7, true);
+        let engines = lab.engines(&start, Some(fate.clone())).await?;
+        tokio::select! {
+            run = engines.execute(&start) => anyhow::bail!("it ended before: {run:?}"),
+            () = fate.wait() => {}
+        }
+        drop(engines);
+        lab.quiet().await;
+        Damage::Cut.befall(&newest_base(&lab).await?)?;
+        let ended = lab.run("people").await?.run;
+        ensure!(ended.state == RunState::Failed && ended.tally.closes().is_ok(), "{ended:?}");
+        ensure!(ended.tally.change.succeeded == 1, "{:?}", ended.tally);
+        recovers(&lab, 4).await
+    })
+}
+
+/// What may not be sent twice waits for a person, since what was sent is not known.
+pub(crate) fn creates() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: create\ndelivery: { chunk_rows: 1 }", NAME)?;
+        lab.rows(&ROWS)?;
+        lab.portal.set_faults(Faults { script: [Fault::ResetAfter].into(), ..Faults::default() });
+        lab.run("people").await?;
+        Damage::Gone.befall(&newest_base(&lab).await?)?;
+        ensure!(lab.run("people").await.is_err());
+        let held: Run = lab.run("people").await?.run;
+        ensure!(held.state == RunState::Held && held.tally.add.planned == 4, "{held:?}");
+        ensure!(held.reason.as_deref().is_some_and(|reason| reason.contains("twice")), "{:?}", held.reason);
+        let again = lab.run("people").await?.run;
+        ensure!(again.state == RunState::Held && again.id != held.id, "a newer plan is held in its place: {again:?}");
+        ensure!(lab.portal.written() == 4, "{} creates", lab.portal.written());
+        Ok(())
+    })
+}
+
+/// Until the ledger points to the new snapshot the old one is the only one.
+pub(crate) fn old_snapshot() -> Result<()> {
+    block(async {
+        for after in [false, true] {
+            let lab = Lab::new(Options::default()).await?;
+            lab.people("mode: mirror", NAME)?;
+            for at in 0.. {
+                lab.rows(&[("a@x.io", &format!("A{at}{after}"))])?;
+                let start = lab.start("people", RunOptions::default())?;
+                let fate = Fate::at(at, after);
+                let engines = lab.engines(&start, Some(fate.clone())).await?;
+                let ended = tokio::select! {
+                    run = engines.execute(&start) => { run?; true }
+                    () = fate.wait() => false,
+                };
+                if let Some(key) = lab.ledger().await?.snapshot("people").await? {
+                    ensure!(object(&lab, Some(&key))?.exists(), "it died at {at}, and the snapshot is gone");
+                }
+                if ended {
+                    break;
+                }
+                drop(engines);
+                lab.quiet().await;
+                lab.run("people").await?;
+            }
+        }
+        Ok(())
+    })
+}
