@@ -32,7 +32,9 @@ pub(crate) fn family() -> Result<()> {
         lab.rows(&ROWS)?;
         lab.run("people").await?;
         for mode in ["delete", "append", "members"] {
-            let sync = format!("model: people\ndestination: crm\nobject: contacts\nmode: {mode}\nidentity: [email]\nmapping:\n  email: email\n{NAME}");
+            let sync = format!(
+                "model: people\ndestination: crm\nobject: contacts\nmode: {mode}\nidentity: [email]\nmapping:\n  email: email\n{NAME}"
+            );
             lab.write("syncs/people.yml", &sync)?;
             let error = lab.run("people").await.err().context("another family")?.to_string();
             ensure!(error.contains("another family of operations (write, now "), "{error}");
@@ -72,7 +74,10 @@ pub(crate) fn replaced() -> Result<()> {
         let first = lab.run("people").await?.run;
         lab.rows(&[("a@x.io", "A")])?;
         let second = lab.run("people").await?.run;
-        ensure!(second.state == RunState::Held && second.tally.remove.planned == 3, "the newer plan is held: {second:?}");
+        ensure!(
+            second.state == RunState::Held && second.tally.remove.planned == 3,
+            "the newer plan is held: {second:?}"
+        );
         let old = lab.ledger().await?.run(&first.id).await?.context("it is kept")?;
         ensure!(old.state == RunState::Cancelled && old.tally.remove.aborted == 4, "{old:?}");
         lab.rows(&[("a@x.io", "A2"), ("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D")])?;
@@ -170,6 +175,20 @@ pub(crate) fn deadly_planning() -> Result<()> {
         ensure!(ended.reason.as_deref().is_some_and(|reason| reason.contains("3 times")), "{ended:?}");
         let next = engines.execute(&start).await?.run;
         ensure!(next.state == RunState::Succeeded && next.plannings == 1, "{next:?}");
+        Ok(())
+    })
+}
+
+/// A row that cannot be mapped takes no other row's place in the snapshot.
+pub(crate) fn beside_invalid() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people(MIRROR, "  name: { column: name, type: int }\n")?;
+        lab.rows(&[("a@x.io", "none"), ("b@x.io", "1"), ("c@x.io", "2"), ("d@x.io", "3")])?;
+        let run = lab.run("people").await?.run;
+        ensure!((run.tally.invalid, run.tally.add.succeeded) == (1, 3), "{:?}", run.tally);
+        let run = lab.run("people").await?.run;
+        ensure!((run.tally.invalid, run.tally.unchanged, run.requests) == (1, 3, 0), "{:?}", run.tally);
         Ok(())
     })
 }

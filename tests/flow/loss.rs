@@ -95,7 +95,8 @@ pub(crate) fn plan_then_cancel() -> Result<()> {
         let start = lab.start("people", RunOptions::default())?;
         let engines = lab.engines(&start, None).await?;
         let ended = if lab.is_distributed() {
-            outflow_coordinator::withdraw(engines.engine.ledger.as_ref(), &run.id, engines.engine.clock.as_ref()).await?;
+            outflow_coordinator::withdraw(engines.engine.ledger.as_ref(), &run.id, engines.engine.clock.as_ref())
+                .await?;
             engines.execute(&start).await?.run
         } else {
             engines.engine.cancel(&run.id, &start).await?.run

@@ -58,6 +58,7 @@ const CASES: &[Case] = &[
     ("an_approved_plan_removes_nothing_that_is_in_the_model_again", Need::Nothing, guards::returned),
     ("a_held_plan_that_is_too_old_is_not_delivered", Need::Nothing, guards::too_old),
     ("few_invalid_rows_are_tolerated_where_asked", Need::Nothing, guards::tolerated),
+    ("an_invalid_row_takes_no_other_rows_place", Need::Nothing, guards::beside_invalid),
     ("a_planning_that_ends_its_process_is_stopped", Need::Nothing, guards::deadly_planning),
     ("mirror_removes_what_we_sent_and_nothing_else", Need::Nothing, modes::mirror),
     ("an_empty_model_is_never_everything_removed", Need::Nothing, modes::empty),

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use outflow_coordinator::project::Project;
 use outflow_coordinator::Start;
-use outflow_model::port::ledger::Sample;
+use outflow_coordinator::project::Project;
 use outflow_model::change::Change;
+use outflow_model::port::ledger::Sample;
 use outflow_model::table::MASKED;
 use outflow_worker::{ProbeError, Values, Wanted, read};
 use serde::Serialize;

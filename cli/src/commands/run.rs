@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use outflow_backends::StateLock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Finished, Signal, Start, new_run, withdraw};
@@ -71,17 +71,23 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
         None => lock(ui, &project).await?,
     };
     let embedded = compose::embed(&project).await?;
-    for pause in embedded.engine.ledger.pauses().await? {
-        // Nobody may be there to resume it: a run that waits would wait for ever.
-        if let Some(start) = starts.iter().find(|start| start.sync.account.name == pause.account) {
-            let Pause { account, reason, .. } = &pause;
-            bail!("Sync {}: {account} is paused ({reason}); `outflow resume {account}` lifts that", start.sync.name);
-        }
-    }
+    let pauses = embedded.engine.ledger.pauses().await?;
     let signal = signals();
     let mut worst = Exit::Succeeded;
     let mut done = Vec::new();
     for start in &starts {
+        if let Some(pause) = pauses.iter().find(|pause| pause.account == start.sync.account.name) {
+            // It may be for long that nothing resumes it: a run that waits would wait for ever. The others go on.
+            let Pause { account, reason, .. } = pause;
+            let name = &start.sync.name;
+            let error = anyhow!("Sync {name}: {account} is paused ({reason}); `outflow resume {account}` lifts that");
+            if starts.len() == 1 {
+                return Err(error);
+            }
+            ui.error(&error);
+            worst = worst.or_worse(Exit::Trouble);
+            continue;
+        }
         loop {
             let work = embedded.engine.execute(start, signal.clone());
             let finished = match watched(ui, &embedded, start, work).await {

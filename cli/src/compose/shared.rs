@@ -31,6 +31,9 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// A coordinator that is silent for so long has lost what it executes.
 const LEASE: Duration = Duration::from_secs(12);
 
+/// A ledger that is away is asked again after so long.
+const AWAY: Duration = Duration::from_secs(1);
+
 /// Plans are few, so a listing of them is a cheap question.
 const PLANS: &str = "plans";
 
@@ -173,6 +176,11 @@ pub(super) async fn engine(project: &Project, places: &SharedState) -> Result<En
     Ok(engine_of(project, places, &process("user")).await?.0)
 }
 
+/// Whether a service is away, read-only or recovering, which may pass.
+fn is_away(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<PortError>().is_some_and(|error| error.trouble == Trouble::Unavailable)
+}
+
 /// A coordinator of the project in `root`, which it reads anew for each run.
 pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
     let read = project(root)?;
@@ -181,7 +189,15 @@ pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
          machine `outflow run` needs none of them",
     )?;
     let name = process("coordinator");
-    let (engine, leases) = engine_of(&read, places, &name).await?;
+    let (engine, leases) = loop {
+        match engine_of(&read, places, &name).await {
+            Err(error) if is_away(&error) => {
+                warn!(error = format!("{error:#}"), "The ledger cannot be used yet; the coordinator waits for it");
+                tokio::time::sleep(AWAY).await;
+            }
+            made => break made?,
+        }
+    };
     let dead_letters = Arc::new(broker(root, places, &name)?.dead_letters());
     let root = root.to_owned();
     let read: Projects = Arc::new(move || project(&root).map_err(|error| error.to_string()));

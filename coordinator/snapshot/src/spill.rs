@@ -78,3 +78,16 @@ impl Spill {
         let _ = (needed, offset, length);
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_finds_no_room_is_an_error() -> std::io::Result<()> {
+        let file = File::options().write(true).open("/dev/full")?;
+        let mut spill = Spill { file, folder: PathBuf::from("/dev"), end: 0 };
+        assert!(spill.write(b"block").is_err());
+        Ok(())
+    }
+}

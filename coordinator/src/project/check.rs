@@ -94,7 +94,7 @@ impl ResolvedSync {
     pub fn settings_text(&self) -> String {
         let SyncConfig { object, mode, append, delivery, .. } = &self.config;
         let (query, text) = match &self.query {
-            Query::Sql(sql) => ("sql", sql),
+            Query::Sql(sql) => ("sql", &sql.text),
             Query::Files(files) => ("files", files),
         };
         let manifest = self.account.manifest.as_deref().map(|text| outflow_snapshot::fingerprint(text.as_bytes()));

@@ -32,9 +32,10 @@ pub(super) fn base_lost(error: EngineError) -> EngineError {
 /// What two headers differ in, which is no mapping: what, how it was, and how it is.
 fn difference(was: &Header, is: &Header) -> Option<(&'static str, String, String)> {
     let key = |header: &Header| {
-        let columns = header.key.iter().zip(&header.fold).map(|((name, kind), fold)| {
-            format!("{name} {}{}", kind.name(), if *fold { " in any case" } else { "" })
-        });
+        let columns =
+            header.key.iter().zip(&header.fold).map(|((name, kind), fold)| {
+                format!("{name} {}{}", kind.name(), if *fold { " in any case" } else { "" })
+            });
         columns.collect::<Vec<_>>().join(", ")
     };
     [

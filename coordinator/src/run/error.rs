@@ -48,7 +48,9 @@ pub enum EngineError {
     #[error("{0}")]
     Damaged(String),
     /// The snapshot of what was acknowledged cannot be read.
-    #[error("The snapshot of what was acknowledged cannot be read: {0}. Nothing was sent. The next run plans every row")]
+    #[error(
+        "The snapshot of what was acknowledged cannot be read: {0}. Nothing was sent. The next run plans every row"
+    )]
     BaseLost(String),
     /// The books do not close: a defect of Outflow, found before anything was sent or closed.
     #[error("The accounting does not close, which is a defect of Outflow: {0}")]
@@ -82,7 +84,9 @@ impl EngineError {
         match self {
             Self::Port(error) => matches!(error.trouble, Trouble::Missing | Trouble::Corrupt),
             Self::Snapshot(SnapshotError::Io { source, .. }) => source.kind() == ErrorKind::NotFound,
-            Self::Snapshot(SnapshotError::Corrupt { .. }) | Self::Wire(_) | Self::Damaged(_) | Self::BaseLost(_) => true,
+            Self::Snapshot(SnapshotError::Corrupt { .. }) | Self::Wire(_) | Self::Damaged(_) | Self::BaseLost(_) => {
+                true
+            }
             _ => false,
         }
     }

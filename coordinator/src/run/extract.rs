@@ -155,7 +155,8 @@ pub(super) fn draft(
 fn holds(planned: &Planned, tally: &Tally) -> Result<(), String> {
     for change in Change::ALL {
         let of_change = planned.chunks.iter().filter(|chunk| chunk.change == change);
-        let (held, counted) = (of_change.map(|chunk| u64::from(chunk.rows)).sum::<u64>(), tally.delivered(change).planned);
+        let (held, counted) =
+            (of_change.map(|chunk| u64::from(chunk.rows)).sum::<u64>(), tally.delivered(change).planned);
         if held != counted {
             return Err(format!("{counted} records are planned to {}, but the plan holds {held}", change.name()));
         }

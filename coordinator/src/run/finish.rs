@@ -33,7 +33,9 @@ impl Engine {
         let mut gathered = self.gather(&run, Terms { start, due }, &mut fold).await?;
         if let Err(reason) = gathered.tally.closes() {
             error!(run = %id, reason, "The accounting does not close, which is a defect of Outflow");
-            gathered.lost.get_or_insert(format!("The accounting does not close, which is a defect of Outflow: {reason}"));
+            gathered
+                .lost
+                .get_or_insert(format!("The accounting does not close, which is a defect of Outflow: {reason}"));
         }
         let pointed = self.ledger.snapshot(&run.sync).await?;
         let rebased = run.base.clone().filter(|base| pointed.as_ref() != Some(base));

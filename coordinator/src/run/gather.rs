@@ -44,12 +44,7 @@ pub(super) struct Gathered {
 
 impl Engine {
     /// Gathers what the ledger and the plan tell of a run, chunk by chunk.
-    pub(super) async fn gather(
-        &self,
-        run: &Run,
-        terms: Terms<'_>,
-        fold: &mut Fold,
-    ) -> Result<Gathered, EngineError> {
+    pub(super) async fn gather(&self, run: &Run, terms: Terms<'_>, fold: &mut Fold) -> Result<Gathered, EngineError> {
         let mut problems: Vec<Problem> = self.ledger.problems(&run.id, NAMED as u32).await?;
         problems.retain(|problem| problem.status.is_none() && problem.change.is_none());
         let mut tally = run.tally;
@@ -283,7 +278,8 @@ mod tests {
     #[test]
     fn an_aborted_record_carries_what_stopped_its_run() {
         let cause = Refusal { class: ErrorClass::RefreshAuth, code: "401".to_owned(), message: "Bad token".to_owned() };
-        let queued = Run::queued(RunId::new(0, 0), "people", "crm", outflow_model::port::ledger::RunOptions::default(), 0);
+        let queued =
+            Run::queued(RunId::new(0, 0), "people", "crm", outflow_model::port::ledger::RunOptions::default(), 0);
         let failed = Run { failed: true, cause: Some(cause.clone()), ..queued.clone() };
         let chunk = Chunk { attempt: 0, ended: None, ..stopped(0, ErrorClass::Backoff) };
         assert_eq!(problem(&failed, &chunk, 0, None, None).refusal, cause);

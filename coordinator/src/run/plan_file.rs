@@ -128,7 +128,10 @@ impl Engine {
         let (payload, index) = read_frame(&bytes)?;
         if index.len() != chunk.rows as usize {
             let (has, number) = (index.len(), chunk.number);
-            return Err(EngineError::Damaged(format!("chunk {number} of {plan} has {has} records, not {}", chunk.rows)));
+            return Err(EngineError::Damaged(format!(
+                "chunk {number} of {plan} has {has} records, not {}",
+                chunk.rows
+            )));
         }
         Ok(Frame { payload: bytes.slice_ref(payload), index })
     }

@@ -124,7 +124,8 @@ impl Engine {
                 let resend = if lost { Resend::Due } else { Resend::Stays };
                 let closing = unplanned(RunState::Failed, &error.to_string(), self.clock.as_ref());
                 if planning
-                    && let Err(closing) = self.ledger.close(&run.id, RunState::Planning, Closing { resend, ..closing }).await
+                    && let Err(closing) =
+                        self.ledger.close(&run.id, RunState::Planning, Closing { resend, ..closing }).await
                 {
                     warn!(run = %run.id, error = %closing, "The run could not be closed; the next start plans it again");
                 }
@@ -136,7 +137,9 @@ impl Engine {
     /// Counts a planning no more that is left in order: whoever goes on with the run begins it again.
     pub(crate) async fn forgive_planning(&self, id: &RunId) {
         let forgive = async {
-            let Some(run) = self.ledger.run(id).await?.filter(|run| run.state == RunState::Planning) else { return Ok(()) };
+            let Some(run) = self.ledger.run(id).await?.filter(|run| run.state == RunState::Planning) else {
+                return Ok(());
+            };
             let patch = RunPatch { plannings: Some(run.plannings.saturating_sub(1)), ..RunPatch::default() };
             self.ledger.patch(id, RunState::Planning, patch).await
         };

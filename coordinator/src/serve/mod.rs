@@ -29,6 +29,8 @@ use crate::run::{Engine, Progress, Signal, Start};
 const LOOK: Duration = Duration::from_millis(150);
 /// What could not go on is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(2);
+/// A run of a sync that this coordinator does not know is left to others for so long: their project may be newer.
+const OTHERS: Micros = 60_000_000;
 /// A ledger that has not answered by then is taken for away, however long leases are.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -75,6 +77,8 @@ impl Coordinator {
             () = self.keep_pauses() => {}
             never = watch_services(queue.as_ref(), limiter.as_ref()) => match never {},
         }
+        // Another keeps the schedules at once.
+        self.release(scheduler::NAME).await;
     }
 
     async fn execute_all(self: Arc<Self>, stop: &mut watch::Receiver<bool>) {
@@ -118,7 +122,17 @@ impl Coordinator {
             }
         }
         under_way.shutdown().await;
-        join_all(syncs.values().map(|sync| self.release(sync))).await;
+        join_all(syncs.values().map(|sync| self.leave(sync))).await;
+    }
+
+    /// Leaves a sync in order: another goes on at once, and a planning that was under way did not end its process.
+    async fn leave(&self, sync: &str) {
+        if let Ok(Ok(Some(run))) = tokio::time::timeout(ANSWER, self.engine.active(sync)).await
+            && self.take(sync).await.is_ok_and(|held| held.is_some())
+        {
+            self.engine.forgive_planning(&run.id).await;
+        }
+        self.release(&lease_of(sync)).await;
     }
 
     /// The runs that can go on, as far as the ledger tells.
@@ -161,7 +175,7 @@ impl Coordinator {
                 }
             },
         };
-        self.release(&sync).await;
+        self.release(&lease_of(&sync)).await;
         ended
     }
 
@@ -172,6 +186,10 @@ impl Coordinator {
         let start = match (self.starts)(&run.sync, run.options) {
             Ok(start) => start,
             Err(reason) => {
+                if self.is_for_others(&run) {
+                    warn!(sync = run.sync, run = %run.id, reason, "This coordinator does not know the sync; its run is left to others for a while");
+                    return false;
+                }
                 warn!(sync = run.sync, run = %run.id, reason, "The sync cannot run");
                 return engine.refuse(&run, &reason).await.unwrap_or_else(|error| {
                     warn!(run = %run.id, %error, "The run could not be ended");
@@ -193,6 +211,12 @@ impl Coordinator {
                 false
             }
         }
+    }
+
+    /// Whether another coordinator may know a sync that this one does not: the project is changed on one machine after the other.
+    fn is_for_others(&self, run: &Run) -> bool {
+        let known = (self.project)().is_ok_and(|project| project.syncs.contains_key(&run.sync));
+        !known && self.engine.clock.now() - run.requested < OTHERS
     }
 
     async fn take(&self, sync: &str) -> port::Result<Option<Epoch>> {
@@ -223,9 +247,9 @@ impl Coordinator {
         }
     }
 
-    async fn release(&self, sync: &str) {
-        if let Err(error) = self.in_time(self.leases.release(&lease_of(sync), &self.name)).await {
-            warn!(sync, %error, "A lease could not be given back; it lapses by itself");
+    async fn release(&self, lease: &str) {
+        if let Err(error) = self.in_time(self.leases.release(lease, &self.name)).await {
+            warn!(lease, %error, "A lease could not be given back; it lapses by itself");
         }
     }
 }

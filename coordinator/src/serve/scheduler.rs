@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_mins(1);
 /// Old runs are looked for this often.
 const EXPIRE: Duration = Duration::from_hours(1);
 /// The lease of whoever keeps the schedules.
-const NAME: &str = "schedules";
+pub(super) const NAME: &str = "schedules";
 
 impl Coordinator {
     /// Keeps the project's schedules and tidies up, where no other coordinator does.

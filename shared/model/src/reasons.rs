@@ -105,11 +105,7 @@ impl Reasons {
 
 /// What is kept of a refusal whose texts are long.
 fn cut(refusal: &Refusal) -> Refusal {
-    Refusal {
-        class: refusal.class,
-        code: cut_text(&refusal.code, CODE),
-        message: cut_text(&refusal.message, MESSAGE),
-    }
+    Refusal { class: refusal.class, code: cut_text(&refusal.code, CODE), message: cut_text(&refusal.message, MESSAGE) }
 }
 
 /// At most `most` bytes of a text, and a sign where that is not all of it.
@@ -174,7 +170,11 @@ mod tests {
         assert_eq!(reasons.len(), 50_000);
         let size = size_of(&reasons);
         assert!(size < 350_000, "{size} bytes");
-        assert!(reasons.of(0).is_some_and(|refusal| refusal.message.starts_with("0 long") && refusal.message.len() <= MESSAGE));
+        assert!(
+            reasons
+                .of(0)
+                .is_some_and(|refusal| refusal.message.starts_with("0 long") && refusal.message.len() <= MESSAGE)
+        );
         assert_eq!(reasons.of(49_999), Some(&Refusal::rejected("BAD_ENUM", NOT_KEPT)));
         let read: Reasons = rmp_serde::from_slice(&rmp_serde::to_vec_named(&reasons).unwrap_or_default())?;
         assert_eq!(read, reasons);

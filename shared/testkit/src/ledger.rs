@@ -24,6 +24,7 @@ pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("what_has_not_ended_is_listed_the_oldest_first", |ledger| Box::pin(unended(ledger))),
     ("a_state_changes_only_from_where_it_stands", |ledger| Box::pin(compare_and_set(ledger))),
     ("closing_writes_state_totals_and_snapshot_at_once", |ledger| Box::pin(closing(ledger))),
+    ("a_full_resend_is_due_until_a_run_has_done_it", |ledger| Box::pin(resends(ledger))),
     ("settling_twice_changes_nothing", |ledger| Box::pin(settling(ledger))),
     ("a_late_report_of_an_older_attempt_moves_no_clock", |ledger| Box::pin(late(ledger))),
     ("of_reports_that_come_at_once_none_is_lost", |ledger| Box::pin(at_once(ledger))),
@@ -107,7 +108,8 @@ async fn unended(ledger: Arc<dyn Ledger>) -> Result<()> {
     let ids = ledger.unended().await?.into_iter().map(|run| run.id).collect::<Vec<_>>();
     ensure!(ids == [first.id.clone(), second.id.clone()], "{ids:?}");
     let tally = Tally::default();
-    let closing = Closing { state: RunState::Failed, tally, snapshot: None, resend: Resend::Stays, reason: None, ended: 9 };
+    let closing =
+        Closing { state: RunState::Failed, tally, snapshot: None, resend: Resend::Stays, reason: None, ended: 9 };
     ledger.close(&first.id, RunState::Planning, closing).await?;
     ensure!(ledger.unended().await?.iter().all(|run| run.id == second.id));
     Ok(())
@@ -145,6 +147,22 @@ async fn closing(ledger: Arc<dyn Ledger>) -> Result<()> {
     ensure!(ledger.snapshot("people").await?.as_deref() == Some("snapshots/people/2"));
     ledger.point("people", None).await?;
     ensure!(ledger.snapshot("people").await?.is_none());
+    Ok(())
+}
+
+async fn resends(ledger: Arc<dyn Ledger>) -> Result<()> {
+    for (number, resend, due) in
+        [(1, Resend::Due, true), (2, Resend::Stays, true), (3, Resend::Done, false), (4, Resend::Due, true)]
+    {
+        let run = planning(&ledger, number).await?;
+        ledger
+            .close(&run.id, RunState::Planning, Closing { resend, state: RunState::Failed, ..closing_at(5, None) })
+            .await?;
+        ensure!(ledger.is_resend_due("people").await? == due, "after {resend:?}");
+    }
+    ensure!(!ledger.is_resend_due("others").await?);
+    ledger.point("people", None).await?;
+    ensure!(!ledger.is_resend_due("people").await?, "what is forgotten is sent again by itself");
     Ok(())
 }
 

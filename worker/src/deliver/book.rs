@@ -98,7 +98,8 @@ impl<'a> Book<'a> {
     pub(super) fn retry(&mut self, rows: &[u32], refusal: &Refusal) {
         // An answer that is not understood a second time may be so for one record's sake: the others go without it.
         let broken = |refusal: &Refusal| refusal.class == ErrorClass::BrokenAnswer;
-        if rows.len() > 1 && broken(refusal) && rows.iter().any(|row| self.report.reasons.of(*row).is_some_and(broken)) {
+        if rows.len() > 1 && broken(refusal) && rows.iter().any(|row| self.report.reasons.of(*row).is_some_and(broken))
+        {
             self.smaller = true;
         }
         self.class = refusal.class;

@@ -10,7 +10,8 @@ use outflow_backends::PostgresLedger;
 use outflow_model::id::RunId;
 use outflow_model::port::Trouble;
 use outflow_model::port::lease::Leases;
-use outflow_model::port::ledger::{Ledger, Run, RunOptions, Runs};
+use outflow_model::port::ledger::{Ledger, Run, RunOptions, RunPatch, Runs};
+use outflow_model::run::RunState;
 use outflow_testkit::services::{PgBouncer, Postgres, Service};
 use outflow_testkit::{LEASE, LEDGER};
 use sqlx::postgres::PgConnectOptions;
@@ -25,6 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("ledger::postgres::no_statement_stays_prepared".to_owned(), found, unprepared),
         trial("ledger::postgres::who_opens_it_at_once_brings_it_up_to_date_once".to_owned(), found, together),
         trial("ledger::postgres::a_schema_that_only_has_more_is_worked_with".to_owned(), found, newer),
+        trial("leases::postgres::a_lease_is_renewed_while_its_holder_writes".to_owned(), found, renewed),
+        trial("ledger::postgres::an_opened_ledger_needs_no_right_to_write".to_owned(), found, read_only),
         trial("leases::postgres::whoever_hangs_holds_up_nobody_for_long".to_owned(), found, locked),
     ];
     [
@@ -98,6 +101,51 @@ async fn newer() -> Result<()> {
     connection.execute("UPDATE outflow_version SET least = 1000").await?;
     let refused = open(&database).await.err();
     ensure!(refused.is_some_and(|error| error.trouble == Trouble::Newer && error.to_string().contains("upgrade")));
+    Ok(())
+}
+
+/// A transaction that writes under a lease takes long: its own process renews the lease meanwhile, and nobody takes it over.
+async fn renewed() -> Result<()> {
+    let url = database().await?;
+    let ledger = open(&url).await?;
+    let epoch = ledger.take("sync/a", "one", 1).await?.unwrap_or_default();
+    let run = Run::queued(RunId::new(1, 1), "a", "d", RunOptions::default(), 1);
+    ledger.request(&run).await?;
+    let mut holds = PgConnection::connect_with(&url).await?;
+    holds.execute("BEGIN; SELECT * FROM runs FOR UPDATE").await?;
+    let fenced = ledger.under("sync/a", epoch);
+    let cancel = RunPatch { cancel: true, ..RunPatch::default() };
+    let writes = tokio::spawn(async move { fenced.patch(&run.id, RunState::Queued, cancel).await });
+    let mut watches = PgConnection::connect_with(&url).await?;
+    loop {
+        let waiting: (i64,) = sqlx::query_as(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(&mut watches)
+        .await?;
+        if waiting.0 > 0 {
+            break;
+        }
+    }
+    let renewed = tokio::time::timeout(Duration::from_secs(3), ledger.take("sync/a", "one", 1)).await??;
+    ensure!(renewed == Some(epoch), "{renewed:?}");
+    let taken = tokio::time::timeout(Duration::from_secs(1), ledger.take("sync/a", "two", 1)).await;
+    ensure!(!matches!(taken, Ok(Ok(Some(_)))), "it was taken over within the write: {taken:?}");
+    holds.execute("ROLLBACK").await?;
+    writes.await??;
+    Ok(())
+}
+
+/// What is up to date is opened by whoever may only read it.
+async fn read_only() -> Result<()> {
+    let database = database().await?;
+    open(&database).await?;
+    let mut connection = PgConnection::connect_with(&database).await?;
+    let name = database.get_database().unwrap_or_default().to_owned();
+    let sql = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
+    let ledger = open(&database).await?;
+    ensure!(ledger.unended().await?.is_empty());
     Ok(())
 }
 
