@@ -42,6 +42,7 @@ pub(crate) fn ndjson() -> Result<()> {
         let run = lab.run("people").await?.run;
         ensure!((run.tally.invalid, run.tally.unchanged) == (1, 10_002), "{:?}", run.tally);
         lab.people("mode: upsert", "  spent: spnet\n")?;
+        lab.write("models/people.yml", "source: files\nkey: email\nfiles: 'people*.ndjson'\n")?;
         let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
         ensure!(error.contains("no column \"spnet\". Did you mean \"spent\"?"), "{error}");
         ensure!(lab.portal.requests().0 == asked);
