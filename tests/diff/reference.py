@@ -343,7 +343,7 @@ def make_postgres(folder, table, url):
     quoted = lambda values: [None if value is None else str(value) for value in values]
     nul = [value for value in TEXTS if "\0" not in value]
     span = {"1 year 2 days 3 hours": "P1Y2DT3H", "-1 day": "P-1D", "0": "PT0S"}
-    micros = lambda value: round((dt.datetime.fromisoformat(value) - EPOCH) / dt.timedelta(microseconds=1))
+    micros = lambda value: (dt.datetime.fromisoformat(value) - EPOCH) // dt.timedelta(microseconds=1)
     stamp = lambda zone: lambda value: INVALID if value in bad else {"zoned" if zone else "local": micros(value)}
     columns = {
         "int2": (["-32768", "32767", None], num), "int4": (["-2147483648", "7"], num), "int8": (quoted(INTS + table.some(table.int)), num),
