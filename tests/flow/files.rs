@@ -20,8 +20,8 @@ pub(crate) fn ndjson() -> Result<()> {
             "{\"email\":\"a@x.io\",\"spent\":12.50,\"orders\":9007199254740993,\"tags\":[\"x\",\"é\"],\"other\":1}\n";
         lab.write("data/people-1.ndjson", first)?;
         // Each value has its own type: late, absent, null, a text among numbers.
-        let plain: String =
-            (0..10_000).map(|at| format!("{{\"email\":\"p{at}@x.io\",\"spent\":5,\"orders\":null}}\n")).collect();
+        let line = |at| format!("{{\"email\":\"p{at}@x.io\",\"spent\":5,\"orders\":null}}\n");
+        let plain = (0..10_000).map(line).collect::<Vec<_>>().concat();
         lab.write(
             "data/people-2.ndjson",
             &format!("{plain}{{\"email\":\"z@x.io\",\"spent\":1.75,\"orders\":\"00789\",\"tags\":{{\"n\":null}}}}\n"),
