@@ -35,8 +35,8 @@ fn errors_of_a_failed_run_say_why_it_failed() {
 fn errors_of_a_held_run_say_that_nothing_was_sent() {
     let project = project();
     assert_eq!(run(project.path(), &["run"]).status.code(), Some(0));
-    edit(project.path(), MODEL, "SELECT c.email", "SELECT c.email || 'x' AS email");
-    edit(project.path(), SYNC, "mapping:", "guard: { max_changes: 1, max_removes: 1 }\nmapping:");
+    edit(project.path(), MODEL, "c.city,", "c.city || 'x' AS city,");
+    edit(project.path(), SYNC, "mapping:", "guard: { max_changes: 1 }\nmapping:");
     assert_eq!(run(project.path(), &["run"]).status.code(), Some(4));
     let said = text(&run(project.path(), &["errors", "customers_to_hubspot"]));
     assert!(said.contains("nothing was sent") && said.contains("outflow approve run_"), "{said}");

@@ -1,6 +1,6 @@
 //! Keys that encrypt: without them nothing starts unless it is told to; what is wrong with them is told, and they are not.
 
-use super::{outflow, text};
+use super::{outflow, said_until, text};
 
 #[test]
 fn a_key_that_cannot_be_used_is_told_and_not_shown() {
@@ -62,8 +62,10 @@ fn without_keys_nothing_starts_unless_it_is_told_to() {
         assert!(told.contains("Key 1 has no id"), "{told}");
     }
     // With the environment's keys it goes as far as the ledger, which is not there.
-    let told = text(&outflow(project.path(), &["coordinator"]).env("OUTFLOW_KEYS", good).output().expect("it starts"));
-    assert!(told.contains("ledger") && !told.contains("keys"), "{told}");
+    let mut command = outflow(project.path(), &["coordinator"]);
+    command.env("OUTFLOW_KEYS", good);
+    let told = said_until(command, "waits for it");
+    assert!(told.contains("The ledger cannot be used yet") && !told.contains("keys"), "{told}");
     for (lines, keys) in [("    unencrypted: true\n", Some(good)), ("    unencrypted: true\n    keys: \"a:b\"\n", None)]
     {
         let project = shared(lines);

@@ -29,6 +29,26 @@ fn run(project: &Path, arguments: &[&str]) -> Output {
     outflow(project, arguments).output().expect("the program starts")
 }
 
+/// What a process says until it says `wanted`; it is ended then. One that ends by itself before has said all that it will.
+fn said_until(mut command: Command, wanted: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("log");
+    let file = std::fs::File::create(&log).expect("a file");
+    let mut process =
+        command.stdout(file.try_clone().expect("a file")).stderr(file).spawn().expect("the program starts");
+    let began = Instant::now();
+    loop {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let ended = process.try_wait().expect("it can be asked").is_some();
+        if ended || said.contains(wanted) || began.elapsed() > Duration::from_mins(1) {
+            _ = process.kill();
+            process.wait().expect("it ends");
+            return std::fs::read_to_string(&log).unwrap_or_default();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -58,7 +78,7 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     (PROJECT, "type: sqlite", "type: sqlit", &["outflow.yml:5", "sqlit"]),
     (PROJECT, "type: hubspot", "type: hubspt", &["destinations.crm.type", "Did you mean \"hubspot\"?"]),
     (PROJECT, "token: $", "tokn: $", &["destinations.crm.settings", "Private app access token"]),
-    (PROJECT, "allow_private_addresses: true", "allow_private_addresses: maybe", &["outflow.yml:13", "bool"]),
+    (PROJECT, "allow_private_addresses: true", "allow_private_addresses: maybe", &["outflow.yml:13", "true or false"]),
     (PROJECT, "  shop:", " shop:\n   - x", &["outflow.yml"]),
     (PROJECT, "type: hubspot", "type: hubspot\n    reserve: 40", &["outflow.yml"]),
     (PROJECT, "type: hubspot", "type: hubspot\n    reserve: 140%", &["140%", "no share from 0% to 99%"]),

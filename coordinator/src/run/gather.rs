@@ -67,14 +67,14 @@ impl Engine {
         }
     }
 
-    /// What the first chunk that waited for something has waited for.
+    /// What chunks of the run have waited for, if that is more than plain trouble.
     async fn waited_for(&self, run: &RunId) -> Result<Option<ErrorClass>, EngineError> {
         let mut from = 0;
         loop {
             let chunks = page(self.ledger.as_ref(), run, from).await?;
             let Some(last) = chunks.last() else { return Ok(None) };
             from = last.number + 1;
-            if let Some(class) = chunks.iter().find_map(waited_for) {
+            if let Some(class) = chunks.iter().filter_map(waited_for).find(says_why) {
                 return Ok(Some(class));
             }
         }
@@ -193,6 +193,11 @@ fn waited_for(chunk: &Chunk) -> Option<ErrorClass> {
     }
 }
 
+/// Whether a class names a cause of its own; plain trouble does not.
+fn says_why(class: &ErrorClass) -> bool {
+    *class != ErrorClass::Backoff
+}
+
 /// Names a record that did not succeed. `waited` is what other chunks of the run waited for.
 fn problem(run: &Run, chunk: &Chunk, row: u32, table: Option<&Table>, waited: Option<ErrorClass>) -> Problem {
     let status = chunk.merged.status(row);
@@ -204,7 +209,8 @@ fn problem(run: &Run, chunk: &Chunk, row: u32, table: Option<&Table>, waited: Op
             Refusal::transient("ABORTED", why)
         }
         _ => Refusal {
-            class: waited_for(chunk).or(waited).unwrap_or(ErrorClass::Backoff),
+            // A chunk that came back from a closed gate says less than one that heard the destination.
+            class: waited_for(chunk).filter(says_why).or(waited).or(waited_for(chunk)).unwrap_or(ErrorClass::Backoff),
             code: "NOT_SENT".to_owned(),
             message: "The run ended before this record had an outcome".to_owned(),
         },

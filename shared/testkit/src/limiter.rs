@@ -23,8 +23,6 @@ pub const LIMITER: &[Case<dyn Limiter>] = &[
     ("of_a_chunks_attempts_only_the_newest_is_anybodys", |limiter| Box::pin(newest(limiter))),
     ("lanes_are_known_while_a_gate_is_open", |limiter| Box::pin(lanes(limiter))),
     ("a_pause_stops_the_account_and_is_never_shortened", |limiter| Box::pin(pause(limiter))),
-    ("a_booked_request_does_not_leave_during_a_pause", |limiter| Box::pin(booked_paused(limiter))),
-    ("a_booked_request_does_not_leave_without_its_claim", |limiter| Box::pin(booked_lost(limiter))),
     ("in_flight_is_bounded_and_given_back", |limiter| Box::pin(in_flight(limiter))),
     ("a_request_that_is_never_ended_leaves_its_place_in_time", |limiter| Box::pin(leaked(limiter))),
     ("what_was_never_sent_does_not_count_for_the_day", |limiter| Box::pin(unsent(limiter))),
@@ -175,46 +173,6 @@ async fn pause(limiter: Arc<dyn Limiter>) -> Result<()> {
         anyhow::bail!("{verdict:?}");
     };
     ensure!(wait > 50 * SECOND, "the pause was shortened to {wait}");
-    Ok(())
-}
-
-/// A limit of one request in half a second, so that a second one is booked for later.
-fn one_each_half_second() -> Limits {
-    Limits { windows: vec![Window { unit: Unit::Requests, limit: 1, per_ms: 500 }], ..Limits::default() }
-}
-
-/// Asks until the first request may leave: an account of which nothing is known begins without a burst.
-async fn first_leaves(limiter: &dyn Limiter, ask: &Request<'_>) -> Result<()> {
-    loop {
-        match limiter.permit(ask).await? {
-            Verdict::Go => return Ok(limiter.end("crm", ask.slot, Ended::Sent).await?),
-            Verdict::Later { wait, .. } => tokio::time::sleep(Duration::from_micros(wait as u64)).await,
-            other => anyhow::bail!("{other:?}"),
-        }
-    }
-}
-
-async fn booked_paused(limiter: Arc<dyn Limiter>) -> Result<()> {
-    let limits = one_each_half_second();
-    first_leaves(limiter.as_ref(), &request(&limits, None, "w")).await?;
-    let second = Request { slot: 2, ..request(&limits, None, "w") };
-    let (booked, paused) = tokio::join!(limiter.permit(&second), limiter.pause("crm", 60 * SECOND));
-    paused?;
-    let booked = booked?;
-    ensure!(matches!(booked, Verdict::Later { cause: Cause::Paused, .. }), "{booked:?}");
-    Ok(())
-}
-
-async fn booked_lost(limiter: Arc<dyn Limiter>) -> Result<()> {
-    let (limits, attempt) = (one_each_half_second(), attempt());
-    limiter.open_gate("crm", &attempt.run, 8, 60 * SECOND).await?;
-    limiter.claim("crm", &attempt, "w", 60 * SECOND).await?;
-    first_leaves(limiter.as_ref(), &request(&limits, Some(&attempt), "w")).await?;
-    let second = Request { slot: 2, ..request(&limits, Some(&attempt), "w") };
-    let (booked, finished) = tokio::join!(limiter.permit(&second), limiter.finish("crm", &attempt));
-    finished?;
-    let booked = booked?;
-    ensure!(booked == Verdict::Lost, "{booked:?}");
     Ok(())
 }
 

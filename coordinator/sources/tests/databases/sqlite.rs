@@ -118,7 +118,7 @@ async fn expressions() -> Result<()> {
         table.rows.sort();
         ensure!(table.kinds == ["text", "json", "decimal", "json", "text", "float", "json"], "{:?}", table.kinds);
         let expected = [
-            ["\"a@x.io\"", "\"a@x.io\"", "10", "20", "\"10\"", "10.0", "\"eA==\""],
+            ["\"a@x.io\"", "\"a@x.io\"", "10", "20", "\"10\"", "10", "\"eA==\""],
             ["\"b@x.io\"", "\"b@x.io\"", "12.5", "25", "\"12.5\"", "12.5", "\"eA==\""],
             ["\"c@x.io\"", "\"c@x.io\"", "null", "null", "null", "null", "\"eA==\""],
         ];

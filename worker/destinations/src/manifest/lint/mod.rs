@@ -4,7 +4,7 @@ mod answers;
 mod requests;
 
 use outflow_model::change::{Change, Operation};
-use outflow_model::mode::{Append, Mode, Removal};
+use outflow_model::mode::{Append, Removal};
 use outflow_model::suggest::did_you_mean;
 
 use super::Manifest;
@@ -90,10 +90,6 @@ fn throttle(manifest: &Manifest, mistakes: &mut Mistakes) {
 
 fn objects(manifest: &Manifest, mistakes: &mut Mistakes) {
     for (name, object) in &manifest.objects {
-        if object.modes.contains(&Mode::Mirror) && object.removals.is_empty() {
-            let reason = "Mode mirror needs `removals`: what can be done with removed rows, such as [\"delete\"].";
-            mistakes.add(&["objects", name, "modes"], reason);
-        }
         for mode in &object.modes {
             let removals = if object.removals.is_empty() { &[Removal::Delete][..] } else { &object.removals };
             for (change, removal) in Change::ALL.iter().flat_map(|change| removals.iter().map(move |r| (change, r))) {
@@ -191,7 +187,6 @@ records = 1
             ("x-space = \"{space}\"", "x-space = \"{key}\"", "headers.x-space: The setting `key` is secret"),
             ("x-space = \"{space}\"", "\"x space\" = \"1\"", "is no name of a header"),
             ("[operations.delete]", "[operations.delte]", "There is no operation \"delte\". Did you mean \"delete\"?"),
-            ("removals = [\"delete\"]", "", "objects.people.modes: Mode mirror needs `removals`"),
             (answer, "answer = { by = \"identity\", errors = \"/errors\" }", "by = \"identity\" needs `error_key`"),
             (answer, "answer = { by = \"index\" }", "by = \"index\" needs `results`, `errors` or `refusals`"),
             (
