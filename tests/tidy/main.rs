@@ -13,7 +13,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("outflow-sources", &["outflow-model"]),
     ("outflow-destinations", &["outflow-model"]),
     ("outflow-testkit", &["outflow-model"]),
-    ("outflow-trace", &[]),
+    ("outflow-trace", &["outflow-model"]),
     ("outflow-worker", &["outflow-model", "outflow-destinations", "outflow-trace"]),
     (
         "outflow-coordinator",
@@ -42,6 +42,7 @@ const ONLY: &[(&str, &[&str])] = &[
             "outflow-worker",
             "outflow-simulators",
             "outflow-testkit",
+            "outflow-trace",
             "outflow-loadtest",
             "outflow",
             "outflow-tests",
