@@ -38,7 +38,8 @@ pub(super) fn connect(error: &sqlx::Error, source_name: &str, verifies: bool) ->
         Some(found) => one_line(found.message()),
         None => SourceError::reason(error),
     };
-    if verifies && matches!(error, sqlx::Error::Tls(_)) {
+    // A certificate that is not trusted comes as an error of the connection, not of TLS.
+    if verifies && (matches!(error, sqlx::Error::Tls(_)) || reason.contains("certificate")) {
         reason += ". Its certificate is verified, since the URL says no sslmode: name the authority with sslrootcert=FILE, or \
                    choose another sslmode";
     }
@@ -68,4 +69,20 @@ fn reason(found: &dyn sqlx::error::DatabaseError, query: &str) -> String {
         reason = format!("{reason}. {}", masked(hint.trim_end_matches('.'), hint, false));
     }
     if code.is_empty() { reason } else { format!("{reason} (SQLSTATE {code})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_certificate_says_what_to_do() {
+        let io = || sqlx::Error::Io(std::io::Error::other("invalid peer certificate: UnknownIssuer"));
+        let said = |error: sqlx::Error, verifies| connect(&error, "source warehouse", verifies).to_string();
+        assert!(said(io(), true).contains("sslrootcert=FILE"));
+        assert!(said(sqlx::Error::Tls("the server does not support TLS".into()), true).contains("sslrootcert=FILE"));
+        assert!(!said(io(), false).contains("sslrootcert"), "a URL with sslmode knows what it asks for");
+        let refused = sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
+        assert!(!said(refused, true).contains("sslrootcert"));
+    }
 }
