@@ -155,7 +155,9 @@ pub(super) async fn approve(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> 
     let _lock = lock(ui, &project).await?;
     let embedded = compose::embed(&project).await?;
     let signal = signals();
-    let finished = watched(ui, &embedded, &start, embedded.engine.approve(&run.id, &start, signal)).await?;
+    // It may plan again: kept off the stack.
+    let work = Box::pin(embedded.engine.approve(&run.id, &start, signal));
+    let finished = watched(ui, &embedded, &start, work).await?;
     report(ui, &finished);
     if ui.is_json() {
         ui.json(&run_json(&finished.run));

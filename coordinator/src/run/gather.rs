@@ -74,7 +74,7 @@ impl Engine {
             let chunks = page(self.ledger.as_ref(), run, from).await?;
             let Some(last) = chunks.last() else { return Ok(None) };
             from = last.number + 1;
-            if let Some(class) = chunks.iter().filter_map(waited_for).find(says_why) {
+            if let Some(class) = chunks.iter().filter_map(waited_for).find(|class| says_why(*class)) {
                 return Ok(Some(class));
             }
         }
@@ -194,8 +194,8 @@ fn waited_for(chunk: &Chunk) -> Option<ErrorClass> {
 }
 
 /// Whether a class names a cause of its own; plain trouble does not.
-fn says_why(class: &ErrorClass) -> bool {
-    *class != ErrorClass::Backoff
+fn says_why(class: ErrorClass) -> bool {
+    class != ErrorClass::Backoff
 }
 
 /// Names a record that did not succeed. `waited` is what other chunks of the run waited for.
@@ -210,7 +210,11 @@ fn problem(run: &Run, chunk: &Chunk, row: u32, table: Option<&Table>, waited: Op
         }
         _ => Refusal {
             // A chunk that came back from a closed gate says less than one that heard the destination.
-            class: waited_for(chunk).filter(says_why).or(waited).or(waited_for(chunk)).unwrap_or(ErrorClass::Backoff),
+            class: waited_for(chunk)
+                .filter(|class| says_why(*class))
+                .or(waited)
+                .or(waited_for(chunk))
+                .unwrap_or(ErrorClass::Backoff),
             code: "NOT_SENT".to_owned(),
             message: "The run ended before this record had an outcome".to_owned(),
         },
