@@ -13,6 +13,7 @@ use outflow_simulators::{HubSpot, Options};
 use outflow_testkit::services;
 use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block, until};
 
+mod canary;
 mod commands;
 mod credentials;
 mod given_up;
@@ -57,6 +58,8 @@ const CASES: &[Case] = &[
     ("an_announcement_that_is_held_unread_is_waited_for", Need::Nothing, unread::waited_for),
     ("another_coordinator_takes_over_though_nobody_says_how_soon", Need::Nothing, takeover::soon),
     ("no_log_of_a_coordinator_has_credentials", Need::Nothing, credentials::kept),
+    ("values_and_secrets_are_nowhere_but_at_the_destination", Need::Nothing, canary::nowhere_else),
+    ("a_query_that_fails_shows_no_value", Need::Nothing, canary::failing_source),
     ("a_schedule_asks_for_runs", Need::Nothing, scheduled),
     ("machines_whose_clocks_are_days_apart_go_by_one", Need::Skew, skewed),
     ("a_message_without_the_installations_keys_is_rejected", Need::Nothing, intruder::rejected),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use outflow_model::run::RunState;
-use outflow_simulators::{HubSpot, Options};
+use outflow_simulators::{HubSpot, Options, Simulator};
 use outflow_testkit::services::free_port;
 use outflow_tests::{Cluster, Links, Weather, block, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,9 +13,10 @@ use tokio::net::TcpStream;
 use super::plan;
 
 /// Where the process that is started next can be asked.
-fn monitor(cluster: &mut Cluster<HubSpot>) -> Result<SocketAddr> {
+pub(super) fn monitor<S: Simulator>(cluster: &mut Cluster<S>) -> Result<SocketAddr> {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-    cluster.environment = vec![("OUTFLOW_MONITOR", address.to_string())];
+    cluster.environment.retain(|(name, _)| *name != "OUTFLOW_MONITOR");
+    cluster.environment.push(("OUTFLOW_MONITOR", address.to_string()));
     Ok(address)
 }
 
@@ -30,7 +31,7 @@ async fn watched(rows: usize) -> Result<(Cluster<HubSpot>, SocketAddr, SocketAdd
 }
 
 /// What is answered, with its status; nothing where nobody answers.
-async fn ask(process: SocketAddr, path: &str) -> Option<(u16, String)> {
+pub(super) async fn ask(process: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(process).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {process}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;

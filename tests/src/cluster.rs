@@ -83,6 +83,8 @@ pub struct Cluster<S> {
     pub program: Option<PathBuf>,
     /// After so many seconds of silence a worker's claims lapse.
     pub lease: u32,
+    /// How much the logs of processes tell that are started from now on.
+    pub log_level: &'static str,
     /// What the environment of processes that are started from now on has beside this one's.
     pub environment: Vec<(&'static str, String)>,
     secured: Option<Secured>,
@@ -136,6 +138,7 @@ impl<S: Simulator> Cluster<S> {
             workers: Vec::new(),
             program: None,
             lease: 3,
+            log_level: "info",
             environment: Vec::new(),
             secured: None,
             encrypted: false,
@@ -237,7 +240,7 @@ impl<S: Simulator> Cluster<S> {
         self.started += 1;
         let log = self.path().join(format!("{}-{}.log", words[0], self.started));
         let mut command = self.in_the_project()?;
-        command.args(["--log", "info"]).args(words);
+        command.args(["--log", self.log_level]).args(words);
         command.envs(settings.iter().map(|(name, value)| (*name, value)));
         Process::start(&mut command, log)
     }

@@ -237,3 +237,34 @@ fn a_row_that_is_refused_before_it_is_sent_is_not_shown() {
         assert!(all.contains("invalid ***"), "{to}: {all}");
     }
 }
+
+/// Files that break off or that nobody can read; where each is found out differs.
+#[test]
+fn a_file_that_cannot_be_read_is_not_shown() {
+    let (url, exports) = collector().expect("a collector");
+    for (file, model, bytes) in [
+        ("people.csv", "files: people.csv", format!("{ROWS}kanari9@x.io,\"kanari without an end\n").into_bytes()),
+        ("people.csv", "files: people.csv", format!("{ROWS}kanari9@x.io,kanari,1,kanari,kanari\n").into_bytes()),
+        ("people.csv", "files: people.csv", [ROWS.as_bytes(), b"kanari9@x.io,kanari\xff\xfe,1,Graz\n"].concat()),
+        ("people.ndjson", "files: people.ndjson", br#"{"email":"kanari@x.io","name":"kanari"#.to_vec()),
+        ("people.ndjson", "files: people.ndjson", br#"["kanari@x.io", "kanari"]"#.to_vec()),
+        (
+            "people.ndjson",
+            "files: people.ndjson",
+            br#"{"email":"kanari@x.io","email":"kanari","city":"Graz"}"#.to_vec(),
+        ),
+        ("people.parquet", "files: people.parquet", b"PAR1 kanari kanari PAR1".to_vec()),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (port, _) = destination(Answer::Accepts);
+        project(folder.path(), port, LOGINS[0]);
+        super::edit(folder.path(), "models/people.yml", "files: people.csv", model);
+        std::fs::write(folder.path().join("data").join(file), bytes).expect("a file");
+        let all = everything(folder.path(), &url);
+        assert_eq!(finds(&all), Vec::<String>::new(), "{file}");
+        assert!(all.contains("error:") || all.contains("invalid"), "{file}: {all}");
+    }
+    let exported: Vec<_> =
+        exports.try_iter().flat_map(|export| finds(&String::from_utf8_lossy(&export.body))).collect();
+    assert!(exported.is_empty(), "{exported:?}");
+}
