@@ -2,6 +2,7 @@
 
 mod cell;
 mod nested;
+mod part;
 mod shape;
 
 use std::fs::File;
@@ -20,6 +21,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Compression;
 
+use self::part::Part;
 use self::shape::{Leaf, Shape};
 use super::describe::Described;
 use super::find::Found;
@@ -64,11 +66,21 @@ impl<'a> Opened<'a> {
         Shape::of(field, at, schema).map(|shape| Some((at, shape))).map_err(|reason| about(&reason))
     }
 
-    /// Reads the root columns at `places`, whose shapes are known; of two halves the first or the second.
+    /// The parts that are read one after the other.
+    fn parts(&self, shapes: &[Option<Shape>]) -> Result<Vec<Part>, SourceError> {
+        let schema = self.metadata.parquet_schema();
+        let is_wanted = |leaf: &usize| shapes.get(schema.get_column_root_idx(*leaf)).is_some_and(Option::is_some);
+        let leaves: Vec<usize> = (0..schema.num_columns()).filter(is_wanted).collect();
+        Part::all(&self.file, self.metadata.metadata(), &leaves)
+            .map_err(|error| trouble(self.path, SourceError::reason(&error)))
+    }
+
+    /// Reads a part of the root columns whose shapes are known; of two halves the first or the second.
     fn read(
         &self,
         shapes: &[Option<Shape>],
         rows: usize,
+        part: Part,
         is_second: bool,
     ) -> Result<ParquetRecordBatchReader, SourceError> {
         let told = |error: &dyn std::error::Error| trouble(self.path, SourceError::reason(error));
@@ -83,6 +95,8 @@ impl<'a> Opened<'a> {
         ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_batch_size(rows)
             .with_projection(mask)
+            .with_row_groups(vec![part.group])
+            .with_row_selection(part.selection())
             .build()
             .map_err(|error| told(&error))
     }
@@ -137,10 +151,25 @@ pub(super) fn read(file: &Found, wanted: &[SourceColumn], gather: &mut Gather<'_
         return Ok(true);
     }
     let rows = opened.rows(&shapes);
-    let first = opened.read(&shapes, rows, false)?;
+    for part in opened.parts(&shapes)? {
+        if !read_part(&opened, &shapes, rows, part, (wanted, &mut *gather))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn read_part(
+    opened: &Opened<'_>,
+    shapes: &[Option<Shape>],
+    rows: usize,
+    part: Part,
+    (wanted, gather): (&[SourceColumn], &mut Gather<'_>),
+) -> Result<bool, SourceError> {
+    let first = opened.read(shapes, rows, part, false)?;
     let has_halves = shapes.iter().flatten().any(Shape::is_half);
-    let mut second = has_halves.then(|| opened.read(&shapes, rows, true)).transpose()?;
-    let told = |error: ArrowError| trouble(&file.path, SourceError::reason(&error));
+    let mut second = has_halves.then(|| opened.read(shapes, rows, part, true)).transpose()?;
+    let told = |error: ArrowError| trouble(opened.path, SourceError::reason(&error));
     for batch in first {
         let batch = batch.map_err(told)?;
         let other = second.as_mut().and_then(Iterator::next).transpose().map_err(told)?;
