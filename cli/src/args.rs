@@ -161,9 +161,12 @@ pub(crate) enum Command {
     Errors {
         /// The run's ID or its beginning, or a sync for its newest run; the newest run of all if absent.
         run: Option<String>,
-        /// Names at most so many records; all are counted.
+        /// Names at most so many records that did not succeed, and as many that are withheld; all are counted.
         #[arg(long, default_value_t = 100)]
         limit: u32,
+        /// Leaves out so many records of each before it names any.
+        #[arg(long, default_value_t = 0)]
+        skip: u32,
     },
     /// Runs a sync and sends its refused records again though nothing changed.
     Retry {

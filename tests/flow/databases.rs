@@ -89,6 +89,35 @@ impl Source for Refusing {
     }
 }
 
+/// A key's column becomes an expression, which declares no type.
+pub(crate) fn key_expression() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        let options = SqliteConnectOptions::new().filename(lab.path().join("shop.db")).create_if_missing(true);
+        let mut shop = SqliteConnection::connect_with(&options).await?;
+        shop.execute("CREATE TABLE c (email TEXT); INSERT INTO c VALUES ('a@x.io'), ('b@x.io'), ('c@x.io')").await?;
+        lab.write(
+            "outflow.yml",
+            "version: 1\nsources:\n  shop: { type: sqlite, path: shop.db }\ndestinations:\n  crm:\n    type: hubspot\n    \
+             base_url: PORTAL\n    allow_private_addresses: true\n    settings: { token: t }\n    limits: {}\n",
+        )?;
+        let sync = "model: people\ndestination: crm\nobject: contacts\nmode: mirror\nguard: { max_removes_percent: 100 }\n\
+                    mapping: { email: email }\n";
+        lab.write("syncs/people.yml", sync)?;
+        let expressions = ["email", "lower(email)", "email"];
+        for (turn, expression) in expressions.into_iter().enumerate() {
+            let model = format!("---\nsource: shop\nkey: email\n---\nSELECT {expression} AS email FROM c ORDER BY 1");
+            lab.write("models/people.sql", &model)?;
+            let tally = lab.run("people").await?.run.tally;
+            ensure!(tally.add.planned == if turn == 0 { 3 } else { 0 }, "the same keys: {tally:?}");
+            ensure!(tally.remove.succeeded == u64::from(turn > 0), "{tally:?}");
+            shop.execute("DELETE FROM c WHERE email = (SELECT max(email) FROM c)").await?;
+        }
+        ensure!(lab.portal.records("contacts", "email").len() == 1);
+        Ok(())
+    })
+}
+
 pub(crate) fn refusing() -> Result<()> {
     block(async {
         let lab = Lab::new(Options::default()).await?;

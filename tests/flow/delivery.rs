@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use outflow_backends::MemoryQueue;
 use outflow_coordinator::Engine;
 use outflow_model::id::AttemptId;
@@ -61,18 +61,26 @@ pub(crate) fn withheld() -> Result<()> {
         let lab = Lab::new(Options::default()).await?;
         lab.people(UPSERT, NAME)?;
         lab.rows(&[("a@x.io", "refuse me"), ("b@x.io", "B")])?;
-        lab.run("people").await?;
+        let refused = lab.run("people").await?.run;
+        let cause = lab.ledger().await?.problems(&refused.id, 9).await?.into_iter().next().context("it is named")?;
         let asked = lab.portal.requests().0;
-        let run = lab.run("people").await?.run;
-        ensure!((run.tally.withheld, run.tally.unchanged) == (1, 1), "{:?}", run.tally);
-        ensure!(lab.portal.requests().0 == asked, "an unchanged refused row was sent again");
+        for changes in [0, 1] {
+            lab.rows(&[("a@x.io", "refuse me"), ("b@x.io", "B"), ("c@x.io", "C")][..2 + changes])?;
+            let run = lab.run("people").await?.run;
+            ensure!((run.tally.withheld, run.tally.unchanged) == (1, 1), "{:?}", run.tally);
+            ensure!(changes == 1 || lab.portal.requests().0 == asked, "an unchanged refused row was sent again");
+            let named = lab.ledger().await?.problems(&run.id, 9).await?;
+            let [named] = named.as_slice() else { anyhow::bail!("{named:?}") };
+            ensure!(named.is_withheld() && named.since.as_ref() == Some(&refused.id), "{named:?}");
+            ensure!((&named.key, &named.refusal) == (&cause.key, &cause.refusal), "{named:?}");
+        }
         let retry = RunOptions { retry_rejected: true, ..RunOptions::default() };
         let run = lab.run_with("people", retry).await?.run;
         ensure!(run.tally.add.rejected == 1, "{:?}", run.tally);
-        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B")])?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "C")])?;
         let run = lab.run("people").await?.run;
         ensure!(run.tally.add.succeeded == 1, "{:?}", run.tally);
-        ensure!(lab.contacts("name").len() == 2);
+        ensure!(lab.contacts("name").len() == 3);
         Ok(())
     })
 }

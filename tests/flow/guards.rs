@@ -1,7 +1,7 @@
 //! Plans that must not be delivered as they are.
 
 use anyhow::{Context, Result, ensure};
-use outflow_model::port::ledger::{RunOptions, RunPatch};
+use outflow_model::port::ledger::{Run, RunOptions, RunPatch};
 use outflow_model::run::RunState;
 use outflow_simulators::Options;
 use outflow_tests::{Lab, block};
@@ -84,6 +84,31 @@ pub(crate) fn replaced() -> Result<()> {
         let third = lab.run("people").await?.run;
         ensure!(third.state == RunState::Succeeded && third.tally.change.succeeded == 1, "{third:?}");
         ensure!(lab.contacts("name").len() == 4);
+        Ok(())
+    })
+}
+
+/// The newer plan cannot be made, or its guard refuses it.
+pub(crate) fn kept() -> Result<()> {
+    block(async {
+        let lab = sent(MIRROR).await?;
+        lab.rows(&[])?;
+        let held = lab.run("people").await?.run;
+        let state = async |run: &Run| anyhow::Ok(lab.ledger().await?.run(&run.id).await?.map(|run| run.state));
+        std::fs::remove_file(lab.path().join("data/people.csv"))?;
+        ensure!(lab.run("people").await.is_err(), "there is nothing to read");
+        ensure!(state(&held).await? == Some(RunState::Held), "the held plan waits on");
+        let newest = lab.newest("people").await?;
+        ensure!(newest.id != held.id && newest.state == RunState::Failed, "{newest:?}");
+        lab.rows(&[])?;
+        lab.people("mode: mirror\nguard: { on_breach: fail }", NAME)?;
+        let failed = lab.run("people").await?.run;
+        ensure!(failed.id != held.id && failed.state == RunState::Failed, "{failed:?}");
+        ensure!(state(&held).await? == Some(RunState::Held), "the held plan waits on");
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let approved = engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?.run;
+        ensure!(approved.id == held.id && approved.tally.remove.succeeded == 4, "{approved:?}");
         Ok(())
     })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use outflow_coordinator::Decision;
-use outflow_model::port::ledger::{Run, RunOptions};
+use outflow_model::port::ledger::{Run, RunOptions, RunPatch};
 use outflow_model::run::RunState;
 use outflow_simulators::{Fault, Faults, Options};
 use outflow_tests::{Fate, Lab, block};
@@ -192,6 +192,35 @@ pub(crate) fn creates() -> Result<()> {
         let again = lab.run("people").await?.run;
         ensure!(again.state == RunState::Held && again.id != held.id, "a newer plan is held in its place: {again:?}");
         ensure!(lab.portal.written() == 4, "{} creates", lab.portal.written());
+        Ok(())
+    })
+}
+
+/// A member that the lost run may have taken from its list is in the model again.
+pub(crate) fn members() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: members\nidentity: [email]\nguard: { max_removes: 0 }", NAME)?;
+        lab.write(
+            "outflow.yml",
+            "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm: { type: blackhole }\n",
+        )?;
+        lab.rows(&ROWS)?;
+        lab.run("people").await?;
+        lab.rows(&[("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "C")])?;
+        let held = lab.run("people").await?.run;
+        let start = lab.start("people", RunOptions::default())?;
+        // As if it had been delivered by a process that died.
+        lab.ledger().await?.published(&held.id, &[0]).await?;
+        let delivering = RunPatch { state: Some(RunState::Delivering), ..RunPatch::default() };
+        lab.ledger().await?.patch(&held.id, RunState::Held, delivering).await?;
+        Damage::Gone.befall(&object(&lab, held.plan.as_deref())?)?;
+        let ended = lab.engines(&start, None).await?.execute(&start).await?.run;
+        ensure!(ended.state == RunState::Failed && is_due(&lab).await?, "{ended:?}");
+        lab.rows(&ROWS)?;
+        let run = lab.run("people").await?.run;
+        ensure!((run.tally.add.succeeded, run.tally.ignored) == (4, 0), "{:?}", run.tally);
+        ensure!(!is_due(&lab).await?, "every row was sent");
         Ok(())
     })
 }

@@ -6,6 +6,7 @@ mod databases;
 mod delivery;
 mod files;
 mod guards;
+mod keys;
 mod loss;
 mod manifests;
 mod modes;
@@ -50,10 +51,12 @@ const CASES: &[Case] = &[
     ("a_base_that_is_lost_ends_its_run_and_the_next_plans_every_row", Need::Nothing, loss::base),
     ("a_base_that_is_lost_while_delivering_ends_its_run", Need::Nothing, loss::base_while_folding),
     ("creates_are_held_where_what_was_sent_is_not_known", Need::Nothing, loss::creates),
+    ("members_are_added_again_where_what_was_sent_is_not_known", Need::Nothing, loss::members),
     ("the_old_snapshot_stays_until_the_ledger_points_to_the_new_one", Need::Nothing, loss::old_snapshot),
     ("another_family_of_operations_is_refused", Need::Nothing, guards::family),
     ("a_run_that_never_delivered_leaves_the_snapshot", Need::Nothing, guards::untouched),
     ("a_newer_run_replaces_a_held_plan", Need::Nothing, guards::replaced),
+    ("a_held_plan_stays_where_a_newer_one_cannot_be_made", Need::Nothing, guards::kept),
     ("a_held_plan_shows_what_it_would_do_and_hides_what_is_sensitive", Need::Nothing, guards::samples),
     ("an_approved_plan_removes_nothing_that_is_in_the_model_again", Need::Nothing, guards::returned),
     ("a_held_plan_that_is_too_old_is_not_delivered", Need::Nothing, guards::too_old),
@@ -65,6 +68,7 @@ const CASES: &[Case] = &[
     ("null_and_duplicate_keys_are_invalid", Need::Nothing, modes::invalid),
     ("a_changed_mapping_sends_every_row", Need::Nothing, modes::mapping),
     ("a_changed_mapping_leaves_known_rows_where_asked", Need::Nothing, modes::only_new),
+    ("every_row_is_sent_where_asked_and_none_twice_that_may_not_be", Need::Nothing, modes::full),
     ("refused_rows_are_never_retried_where_asked", Need::Nothing, modes::never_retried),
     ("refused_rows_are_retried_in_every_run_where_asked", Need::Nothing, modes::every_run),
     ("another_key_is_refused_and_removes_nothing", Need::Nothing, modes::other_key),
@@ -87,6 +91,13 @@ const CASES: &[Case] = &[
     ("what_is_gone_already_needs_no_removal", Need::Nothing, manifests::gone),
     ("an_answer_that_is_never_understood_holds_up_nobody_else", Need::Nothing, manifests::never_understood),
     ("a_refusal_that_repeats_what_is_sensitive_is_masked", Need::Nothing, manifests::discreet),
+    ("a_row_whose_key_hides_in_a_csv_file_keeps_every_record", Need::Nothing, keys::csv),
+    ("a_row_whose_key_hides_in_an_ndjson_file_keeps_every_record", Need::Nothing, keys::ndjson),
+    ("a_row_whose_key_hides_in_a_parquet_file_keeps_every_record", Need::Nothing, keys::parquet),
+    ("a_row_whose_key_hides_in_sqlite_keeps_every_record", Need::Nothing, keys::sqlite),
+    ("a_row_whose_key_hides_in_postgres_keeps_every_record", Need::Postgres, keys::postgres),
+    ("a_file_without_the_key_is_named", Need::Nothing, keys::absent),
+    ("a_record_that_another_row_has_is_not_removed", Need::Nothing, keys::shared_record),
     ("identity_is_compared_as_it_is_sent", Need::Nothing, values::identity),
     ("json_is_checked_and_stays_on_one_line", Need::Nothing, values::json),
     ("templates_count_exactly_and_keep_null", Need::Nothing, values::templates),
@@ -116,6 +127,7 @@ const CASES: &[Case] = &[
     ("every_postgres_type_survives", Need::Postgres, warehouse::types),
     ("a_faulty_value_makes_its_row_alone_invalid", Need::Postgres, warehouse::faults),
     ("sums_over_sqlite_arrive_as_numbers", Need::Nothing, databases::sums),
+    ("a_key_that_becomes_an_expression_stays_the_same_key", Need::Nothing, databases::key_expression),
     ("source_that_refuses_for_now_is_read_again", Need::Nothing, databases::refusing),
     ("a_source_that_breaks_off_plans_nothing", Need::Postgres, warehouse::broken),
     ("plans_and_snapshots_live_in_a_bucket", Need::S3, buckets::lives),

@@ -256,3 +256,25 @@ pub(crate) fn blackhole() -> Result<()> {
         Ok(())
     })
 }
+
+/// Every row is asked for, in modes that send no changes: where sending twice does no harm, and where a create would.
+pub(crate) fn full() -> Result<()> {
+    block(async {
+        let all = RunOptions { full: true, ..RunOptions::default() };
+        for mode in ["members", "delete", "append", "create"] {
+            let lab = Lab::new(Options::default()).await?;
+            lab.people(&format!("mode: {mode}\nidentity: [email]"), NAME)?;
+            if mode != "create" {
+                let hole = "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm: { type: blackhole }\n";
+                lab.write("outflow.yml", hole)?;
+            }
+            lab.rows(&[("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D")])?;
+            lab.run("people").await?;
+            let run = lab.run_with("people", all).await?.run;
+            let added = if mode == "create" { 0 } else { 4 };
+            ensure!((run.tally.add.planned, run.tally.ignored) == (added, 4 - added), "{mode}: {:?}", run.tally);
+            ensure!(run.state == RunState::Succeeded && run.tally.change.planned == 0, "{mode}: {run:?}");
+        }
+        Ok(())
+    })
+}

@@ -75,6 +75,16 @@ pub(super) async fn samples(project: &Project, start: &Start, samples: Vec<Sampl
     compared.collect()
 }
 
+/// Samples that were kept with a plan, without what the destination has now.
+pub(super) fn kept(samples: &[Sample]) -> impl Iterator<Item = Compared> {
+    let field = |(name, after): &(String, String)| Field { name: name.clone(), before: None, after: after.clone() };
+    samples.iter().map(move |sample| Compared {
+        change: sample.change,
+        key: sample.key.clone(),
+        fields: sample.fields.iter().map(field).collect(),
+    })
+}
+
 async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Option<Values>> {
     let (Some(first), [identity]) = (changed.first(), start.sync.identity.as_slice()) else { return Vec::new() };
     let credentials = match compose::keys(project) {

@@ -5,11 +5,13 @@ use std::path::Path;
 use anyhow::Result;
 use outflow_model::change::Change;
 use outflow_model::invalid::InvalidCode;
+use outflow_model::outcome::Status;
 use outflow_model::port::ledger::{Problem, Run};
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use serde_json::{Value, json};
 
+use super::inspect::unsure;
 use super::named;
 use crate::compose;
 use crate::exit::Exit;
@@ -18,20 +20,44 @@ use crate::ui::{Ui, message, value};
 /// Keys that the text names per cause; `--limit` bounds the whole.
 const KEYS_PER_CAUSE: usize = 10;
 
-/// Prints why records of a run did not succeed. Names at most `limit` records, and counts all.
-pub(super) async fn errors(ui: &Ui, root: &Path, name: Option<&str>, limit: u32) -> Result<Exit> {
+/// Which of the kept records are named.
+#[derive(Clone, Copy)]
+pub(super) struct Page {
+    pub(super) limit: u32,
+    pub(super) skip: u32,
+}
+
+impl Page {
+    fn of<'p>(self, kept: &[&'p Problem]) -> Vec<&'p Problem> {
+        kept.iter().copied().skip(self.skip as usize).take(self.limit as usize).collect()
+    }
+}
+
+/// What is known of the records of a run that did not succeed.
+struct Kept<'p> {
+    failed: Vec<&'p Problem>,
+    /// Removes that planning has left out.
+    skipped: Vec<&'p Problem>,
+    withheld: Vec<&'p Problem>,
+}
+
+impl<'p> Kept<'p> {
+    fn new(problems: &'p [Problem]) -> Self {
+        let (withheld, others): (Vec<_>, Vec<_>) = problems.iter().partition(|problem| problem.is_withheld());
+        let (skipped, failed) = others.into_iter().partition(|problem| problem.status == Some(Status::Skipped));
+        Self { failed, skipped, withheld }
+    }
+}
+
+/// Prints why records of a run did not succeed, and which rows are withheld. Names those of `page`, and counts all.
+pub(super) async fn errors(ui: &Ui, root: &Path, name: Option<&str>, page: Page) -> Result<Exit> {
     let project = compose::project(root)?;
     let ledger = compose::ledger(&project).await?;
     let run = named::run(&project, ledger.as_ref(), name).await?;
-    let kept = ledger.problems(&run.id, u32::MAX >> 1).await?;
-    let shown = kept.get(..kept.len().min(limit as usize)).unwrap_or_default();
+    let problems = ledger.problems(&run.id, u32::MAX >> 1).await?;
+    let kept = Kept::new(&problems);
     if ui.is_json() {
-        let problems: Vec<Value> = shown.iter().map(|problem| problem_json(problem, &run)).collect();
-        ui.json(&json!({
-            "run": run.id, "sync": run.sync, "state": run.state, "reason": run.reason, "trace_id": run.trace_id(),
-            "failed": failed(&run.tally), "withheld": run.tally.withheld + run.tally.missing_withheld,
-            "named": kept.len(), "shown": shown.len(), "problems": problems,
-        }));
+        ui.json(&errors_json(&run, &kept, page));
         return Ok(Exit::Succeeded);
     }
     ui.line(format!("{} {} {}", run.sync, run.state.name(), run.id));
@@ -41,18 +67,51 @@ pub(super) async fn errors(ui: &Ui, root: &Path, name: Option<&str>, limit: u32)
     situation(&run).into_iter().for_each(|line| ui.line(line));
     let failed = failed(&run.tally);
     if failed > 0 {
-        let named =
-            if shown.len() as u64 == failed { String::new() } else { named_of(shown.len(), kept.len(), failed) };
-        ui.line(format!("{} did not succeed{named}.", records(failed)));
+        ui.line(format!("{} did not succeed{}.", records(failed), named_of(&kept.failed, page, failed)));
     }
-    causes(shown).iter().for_each(|cause| print(ui, cause));
+    causes(&page.of(&kept.failed)).iter().for_each(|cause| print(ui, cause));
+    causes(&page.of(&kept.skipped)).iter().for_each(|cause| print(ui, cause));
+    let withheld = withheld(&run.tally);
+    if withheld > 0 {
+        ui.line(format!(
+            "{} withheld, since the outcome of an earlier run still holds{}. `outflow retry {}` sends rejected ones again, \
+             `outflow unknown {}` lists unknown ones.",
+            if withheld == 1 { "1 row is".to_owned() } else { format!("{withheld} rows are") },
+            named_of(&kept.withheld, page, withheld),
+            run.sync,
+            run.sync
+        ));
+    }
+    causes(&page.of(&kept.withheld)).iter().for_each(|cause| print(ui, cause));
     Ok(Exit::Succeeded)
 }
 
+fn errors_json(run: &Run, kept: &Kept<'_>, page: Page) -> Value {
+    let json = |problems: &[&Problem]| -> Vec<Value> {
+        page.of(problems).into_iter().map(|problem| problem_json(problem, run)).collect()
+    };
+    let problems = json(&kept.failed);
+    json!({
+        "run": run.id, "sync": run.sync, "state": run.state, "reason": run.reason, "trace_id": run.trace_id(),
+        "failed": failed(&run.tally), "named": kept.failed.len(), "shown": problems.len(), "problems": problems,
+        "skipped_rows": json(&kept.skipped), "withheld": withheld(&run.tally), "withheld_named": kept.withheld.len(),
+        "withheld_rows": json(&kept.withheld), "removes_withheld": run.tally.missing_unsure,
+        "rows_without_key": run.tally.keyless,
+    })
+}
+
 /// Says how many records are shown, and why not all.
-fn named_of(shown: usize, kept: usize, failed: u64) -> String {
-    let more = if kept > shown { format!("; --limit {kept} shows more") } else { String::new() };
-    let lost = if (kept as u64) < failed { format!("; the ledger keeps the first {kept}") } else { String::new() };
+fn named_of(kept: &[&Problem], page: Page, all: u64) -> String {
+    let (shown, kept) = (page.of(kept).len(), kept.len());
+    if shown as u64 == all {
+        return String::new();
+    }
+    let more = match kept {
+        _ if shown == kept => String::new(),
+        _ if page.skip == 0 => format!("; --limit {kept} shows more"),
+        _ => format!("; --skip {} leaves out", page.skip),
+    };
+    let lost = if (kept as u64) < all { format!("; the ledger keeps the first {kept}") } else { String::new() };
     format!(", {shown} of them are shown{more}{lost}")
 }
 
@@ -64,6 +123,11 @@ fn records(count: u64) -> String {
 fn failed(tally: &Tally) -> u64 {
     let total = tally.total();
     tally.invalid + total.rejected + total.deferred + total.unknown + total.aborted
+}
+
+/// Rows that are withheld each for an outcome of its own.
+fn withheld(tally: &Tally) -> u64 {
+    (tally.withheld + tally.missing_withheld).saturating_sub(tally.missing_unsure)
 }
 
 /// Says what holds for the run as a whole.
@@ -86,16 +150,7 @@ fn situation(run: &Run) -> Vec<String> {
         }
         RunState::Succeeded | RunState::Partial => {}
     }
-    let withheld = tally.withheld + tally.missing_withheld;
-    if withheld > 0 {
-        lines.push(format!(
-            "{} withheld: rejected or unknown in an earlier run, and unchanged since. `outflow retry {}` sends rejected ones \
-             again, `outflow unknown {}` lists unknown ones.",
-            if withheld == 1 { "1 row is".to_owned() } else { format!("{withheld} rows are") },
-            run.sync,
-            run.sync
-        ));
-    }
+    lines.extend(unsure(tally));
     lines
 }
 
@@ -110,19 +165,19 @@ fn explained(problem: &Problem) -> (&str, Option<&str>, &'static str) {
 
 fn problem_json(problem: &Problem, run: &Run) -> Value {
     let (code, destination_code, remedy) = explained(problem);
-    let status = if problem.change.is_none() { json!("invalid") } else { json!(problem.status) };
+    let status = if problem.status.is_none() { json!("invalid") } else { json!(problem.status) };
     json!({
         "key": problem.key, "chunk": problem.chunk, "change": problem.change, "status": status,
         "class": problem.refusal.class, "code": code, "destination_code": destination_code,
-        "message": problem.refusal.message, "remedy": remedy, "trace_id": run.trace_id(),
+        "message": problem.refusal.message, "remedy": remedy, "trace_id": run.trace_id(), "since": problem.since,
     })
 }
 
 /// Problems of one cause, in the order in which they were kept.
-fn causes(problems: &[Problem]) -> Vec<Vec<&Problem>> {
+fn causes<'p>(problems: &[&'p Problem]) -> Vec<Vec<&'p Problem>> {
     let mut causes: Vec<Vec<&Problem>> = Vec::new();
     let mut places = std::collections::HashMap::new();
-    for problem in problems {
+    for problem in problems.iter().copied() {
         let cause = (problem.refusal.class, &problem.refusal.code, &problem.refusal.message);
         let place = *places.entry(cause).or_insert_with(|| {
             causes.push(Vec::new());
@@ -141,10 +196,11 @@ fn print(ui: &Ui, cause: &[&Problem]) {
     let own = destination_code.map_or_else(String::new, |code| format!(" {}", value(code)));
     ui.line(format!("{code}{own}: {} ({})", message(&first.refusal.message), records(cause.len() as u64)));
     for problem in cause.iter().take(KEYS_PER_CAUSE) {
-        let what = problem.change.map_or("invalid", Change::name);
+        let what = problem.change.map_or(if problem.is_withheld() { "row" } else { "invalid" }, Change::name);
         let key = if problem.key.is_empty() { "(no key)".into() } else { value(&problem.key) };
         let chunk = problem.chunk.map_or_else(String::new, |chunk| format!(" (chunk {chunk})"));
-        ui.line(format!("    {what} {key}{chunk}"));
+        let since = problem.since.as_ref().map_or_else(String::new, |run| format!(" (since {run})"));
+        ui.line(format!("    {what} {key}{chunk}{since}"));
     }
     if cause.len() > KEYS_PER_CAUSE {
         ui.line(format!("    and {} more; --output json names each", cause.len() - KEYS_PER_CAUSE));

@@ -12,7 +12,7 @@ use outflow_model::table::MASKED;
 use outflow_model::tally::Tally;
 use serde_json::Value;
 
-use super::named;
+use super::{before, named};
 use crate::args::StateAction;
 use crate::compose;
 use crate::exit::Exit;
@@ -23,12 +23,24 @@ fn extracted(ui: &Ui, tally: &Tally) {
         "{} row(s) extracted: {} unchanged, {} ignored, {} withheld, {} invalid; {} missing.",
         tally.extracted, tally.unchanged, tally.ignored, tally.withheld, tally.invalid, tally.missing
     ));
+    unsure(tally).into_iter().for_each(|line| ui.line(line));
+}
+
+/// Says that removes are withheld since rows without a readable key may be those that are missing.
+pub(super) fn unsure(tally: &Tally) -> Option<String> {
+    let (removes, rows) = (tally.missing_unsure, tally.keyless);
+    (removes > 0).then(|| {
+        format!(
+            "{removes} remove(s) are withheld: the key of {rows} row(s) is null or cannot be read, and any of them may be a row that \
+             seems to be gone. Correct these rows, or leave them out in the model."
+        )
+    })
 }
 
 /// Prints what a plan comes to, before anything is sent.
 pub(super) fn planned(ui: &Ui, tally: &Tally) {
     extracted(ui, tally);
-    let counts = Change::ALL.into_iter().map(|change| (change, tally.delivered(change).planned));
+    let counts = Change::ALL.into_iter().map(|change| (change, tally.delivered(change).pending()));
     let counts: Vec<String> =
         counts.filter(|(_, count)| *count > 0).map(|(change, count)| format!("{} {count}", change.name())).collect();
     ui.line(if counts.is_empty() { "Nothing to send.".to_owned() } else { format!("To send: {}.", counts.join(", ")) });
@@ -133,6 +145,10 @@ pub(super) async fn show(ui: &Ui, root: &Path, name: Option<&str>) -> Result<Exi
     if let Some(trace) = run.trace_id() {
         ui.line(format!("trace     {trace}"));
     }
+    if run.state == RunState::Held {
+        held(ui, &run);
+        return Ok(Exit::Succeeded);
+    }
     accounting(ui, &run.tally);
     ui.line(format!("{} request(s) sent.", run.requests));
     if let Some(reason) = &run.reason {
@@ -142,6 +158,17 @@ pub(super) async fn show(ui: &Ui, root: &Path, name: Option<&str>) -> Result<Exi
         ui.line(format!("`outflow errors {}` shows what did not succeed, and why.", run.id));
     }
     Ok(Exit::Succeeded)
+}
+
+/// Shows what a held run would do.
+fn held(ui: &Ui, run: &Run) {
+    if let Some(planned) = run.planned {
+        ui.line(format!("held      since {}", moment(planned)));
+    }
+    ui.line(run.reason.as_deref().unwrap_or("no reason was kept"));
+    planned(ui, &run.tally);
+    before::kept(&run.samples).for_each(|sample| ui.line(sample.to_string()));
+    ui.line(format!("Decide with `outflow approve {0}` or `outflow cancel {0}`.", run.id));
 }
 
 pub(super) async fn unknown(

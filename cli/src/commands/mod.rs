@@ -50,7 +50,9 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
         Command::Worker(flags) => serve::worker(ui, root, flags).await,
         Command::Runs { sync, limit } => inspect::runs(ui, root, sync.as_deref(), *limit).await,
         Command::Show { run } => inspect::show(ui, root, run.as_deref()).await,
-        Command::Errors { run, limit } => errors::errors(ui, root, run.as_deref(), *limit).await,
+        Command::Errors { run, limit, skip } => {
+            errors::errors(ui, root, run.as_deref(), errors::Page { limit: *limit, skip: *skip }).await
+        }
         Command::Unknown { sync, sent, resend, key } => {
             let decision = sent.then_some(Decision::Sent).or(resend.then_some(Decision::Resend));
             inspect::unknown(ui, root, sync, key.as_deref(), decision).await

@@ -44,7 +44,8 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
     ui.line(format!("{} request(s), at least {:.1} s within the account's limits.", plan.requests, plan.seconds));
     samples.iter().for_each(|sample| ui.line(sample.to_string()));
     for problem in plan.problems.iter().take(10) {
-        ui.line(format!("  invalid {}: {}", value(&problem.key), message(&problem.refusal.message)));
+        let what = if problem.status.is_none() { "invalid" } else { "skipped" };
+        ui.line(format!("  {what} {}: {}", value(&problem.key), message(&problem.refusal.message)));
     }
     if let Some(breach) = plan.breach {
         ui.line(format!("The guard would stop this plan: {breach}."));

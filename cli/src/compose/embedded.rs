@@ -18,6 +18,9 @@ use super::{keys, ledger, state_dir, workplace};
 /// A chunk that was published and is neither in a queue nor in a worker's hands is published again after so long.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// Chunks under delivery take no more bytes than this: planning and folding need room beside.
+const MEMORY: u64 = 256 * 1024 * 1024;
+
 /// The engine with a worker beside it.
 pub(crate) struct Embedded {
     pub(crate) engine: Arc<Engine>,
@@ -31,7 +34,8 @@ pub(crate) async fn embed(project: &Project) -> Result<Embedded> {
     let accounts = Accounts::new(keys(project)?);
     let name = format!("embedded-{}", std::process::id());
     let Engine { queue, limiter, clock, progress, .. } = engine.as_ref();
-    let worker = Arc::new(Worker::new(name, accounts, queue.clone(), limiter.clone(), clock.clone()));
+    let worker = Worker::new(name, accounts, queue.clone(), limiter.clone(), clock.clone()).with_memory(MEMORY);
+    let worker = Arc::new(worker);
     Ok(Embedded { progress: progress.subscribe(), engine, worker })
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{MODEL, SYNC, edit, example, outflow, run, text};
+use super::{MODEL, SYNC, edit, example, outflow, run, text, with_simulator};
 
 /// An example whose destination is the black hole, so that nothing has to run beside it.
 fn project() -> tempfile::TempDir {
@@ -40,6 +40,12 @@ fn errors_of_a_held_run_say_that_nothing_was_sent() {
     assert_eq!(run(project.path(), &["run"]).status.code(), Some(4));
     let said = text(&run(project.path(), &["errors", "customers_to_hubspot"]));
     assert!(said.contains("nothing was sent") && said.contains("outflow approve run_"), "{said}");
+    let said = text(&run(project.path(), &["show"]));
+    for part in ["held      since 20", "the guard allows 1", "To send: change 800.", "  change ", " city="] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let told = json(&run(project.path(), &["--output", "json", "show"]));
+    assert!(told["planned"].is_number() && told["samples"].as_array().is_some_and(|all| !all.is_empty()), "{told}");
 }
 
 #[test]
@@ -66,6 +72,29 @@ fn errors_group_invalid_rows_by_cause_and_count_all() {
     assert_eq!(told["problems"].as_array().map(Vec::len), Some(3), "{told}");
     assert_eq!((&problem["code"], &problem["destination_code"]), (&Value::from("OF-5003"), &Value::Null), "{told}");
     assert_eq!(told["failed"].as_u64(), Some(960), "{told}");
+}
+
+#[test]
+fn withheld_rows_are_named_with_the_run_that_refused_them() {
+    let (project, _simulator) = with_simulator(0);
+    edit(project.path(), MODEL, "c.city,", "CASE WHEN c.id <= 30 THEN 'refuse me' ELSE c.city END AS city,");
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(3));
+    let refused = json(&run(project.path(), &["--output", "json", "show"]))["id"].clone();
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(0));
+    let said = text(&run(project.path(), &["errors", "--limit", "20"]));
+    let refused = refused.as_str().expect("an ID");
+    for part in ["30 rows are withheld", "20 of them are shown; --limit 30", "OF-2001", &format!("(since {refused})")] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let page = |skip: &str| {
+        let told = json(&run(project.path(), &["--output", "json", "errors", "--limit", "20", "--skip", skip]));
+        let rows = told["withheld_rows"].as_array().expect("rows").clone();
+        assert_eq!((&told["withheld"], &told["failed"]), (&Value::from(30), &Value::from(0)), "{told}");
+        assert!(rows.iter().all(|row| row["since"] == refused && row["code"] == "OF-2001"), "{told}");
+        rows.iter().map(|row| row["key"].to_string()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let (first, second) = (page("0"), page("20"));
+    assert_eq!((first.len(), second.len(), first.intersection(&second).count()), (20, 10, 0));
 }
 
 #[test]

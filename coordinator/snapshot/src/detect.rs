@@ -37,6 +37,8 @@ pub struct Rules {
     pub rebase: bool,
     /// Changed rows are not sent.
     pub ignore_changes: bool,
+    /// Where every row is sent and changed ones are not, known rows are sent as added ones.
+    pub adds_known: bool,
     /// Removed rows are sent.
     pub removes: bool,
 }
@@ -89,6 +91,10 @@ pub trait Sink {
     fn removed(&mut self, entry: Entry) -> Result<(), SnapshotError>;
     /// The row pushed as number `ordinal` is a copy of a duplicate, without a faulty value of its own.
     fn duplicate(&mut self, ordinal: u64);
+    /// The row pushed as number `ordinal` is withheld, since it was refused before or, where it `is_unknown`, had no answer.
+    fn withheld(&mut self, _ordinal: u64, _is_unknown: bool) {}
+    /// A row that the model no longer has is withheld for one of the same reasons.
+    fn removal_withheld(&mut self, _entry: &Entry) {}
     /// An entry of the base as it is from now on; told of every one, in order, where rows are rebased.
     fn rebased(&mut self, _entry: &Entry) -> Result<(), SnapshotError> {
         Ok(())
@@ -142,6 +148,8 @@ pub struct Detected {
     pub withheld: u64,
     /// Rows without a key, rows with a faulty value, and every copy of a duplicate.
     pub invalid: u64,
+    /// Entries of the base.
+    pub known: u64,
     /// Added rows to send.
     pub adds: u64,
     /// Changed rows to send.
@@ -152,6 +160,10 @@ pub struct Detected {
     pub missing_ignored: u64,
     /// Of these: withheld.
     pub missing_withheld: u64,
+    /// Of those withheld: only since a row without a readable key may be any of them.
+    pub missing_unsure: u64,
+    /// Of the invalid rows: those without a readable key.
+    pub keyless: u64,
     /// Of these: to send.
     pub removes: u64,
     /// The first of the invalid rows.
@@ -262,6 +274,8 @@ impl<'a> Detector<'a> {
     ) -> Result<Detected, SnapshotError> {
         let mut found =
             Detected { extracted: self.ordinal, invalid: self.invalid, named: self.named, ..Detected::default() };
+        // All that was refused until here has no key.
+        found.keyless = self.invalid;
         let mut base = Base { reader: base, head: None };
         base.advance()?;
         let mut rows = self.sorter.sort();
@@ -277,13 +291,18 @@ impl<'a> Detector<'a> {
             current = next;
             base.pass_until(row.key, rules, &mut found, sink)?;
             let mut known = base.take(row.key)?;
+            found.known += u64::from(known.is_some());
             if copies > 1 {
                 row.tell_duplicate(sink);
                 found.invalid += copies;
             } else if row.is_faulty {
                 found.invalid += 1;
             } else {
+                let withheld = found.withheld;
                 compare(row, known.as_mut(), rules, &mut found);
+                if found.withheld > withheld {
+                    sink.withheld(row.ordinal, known.as_ref().is_some_and(|entry| entry.unknown.is_some()));
+                }
             }
             if let Some(entry) = known.filter(|_| rules.rebase) {
                 sink.rebased(&entry)?;
@@ -358,6 +377,10 @@ fn compare(row: Row, mut known: Option<&mut Entry>, rules: Rules, found: &mut De
             found.adds += 1;
             Selection::set(&mut found.selection.adds, row.ordinal);
         }
+        _ if rules.ignore_changes && rules.full && rules.adds_known => {
+            found.adds += 1;
+            Selection::set(&mut found.selection.adds, row.ordinal);
+        }
         _ if rules.ignore_changes => found.ignored += 1,
         _ => {
             found.changes += 1;
@@ -413,12 +436,17 @@ impl Base<'_> {
         if rules.rebase {
             sink.rebased(&entry)?;
         }
+        found.known += 1;
         found.missing += 1;
         let refused = entry.refused == Some(REFUSED_REMOVAL) && !rules.retry_refused && !rules.full;
         if !rules.removes || !entry.may_be_there() {
             found.missing_ignored += 1;
         } else if entry.unknown.is_some() || refused {
             found.missing_withheld += 1;
+            sink.removal_withheld(&entry);
+        } else if found.keyless > 0 {
+            found.missing_withheld += 1;
+            found.missing_unsure += 1;
         } else {
             found.removes += 1;
             sink.removed(entry)?;

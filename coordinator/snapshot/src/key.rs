@@ -57,11 +57,13 @@ pub fn encode_key(batch: &RecordBatch, columns: &[(usize, Kind)], row: usize, ou
     }
 }
 
-/// Adds a key's values to `columns`, one each.
+/// Adds a key's values to `columns`, one each. Where a column holds JSON by now, or did then, its values are the same texts.
 pub fn decode_key(mut key: &[u8], columns: &mut [Column]) {
     for column in columns {
-        let (text, _) = split(&mut key);
+        let (text, is_json) = split(&mut key);
         match column.kind() {
+            Kind::Json if !is_json => column.push_text(&serde_json::Value::from(text).to_string()),
+            Kind::Text if is_json => column.push_text(&Cell::Json(text).to_text()),
             Kind::Bool => column.push_int(i64::from(text == "true")),
             Kind::Int | Kind::Date | Kind::Time | Kind::Timestamp | Kind::TimestampTz => {
                 column.push_int(text.parse().unwrap_or_default());
@@ -126,5 +128,19 @@ mod tests {
         }
         assert_eq!(texts, ["\"a b\" c 1", "a \"b c\" 2"]);
         Ok(())
+    }
+
+    #[test]
+    fn a_text_that_becomes_json_and_back_is_the_same_key() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["say \"a\""]));
+        let json: ArrayRef = Arc::new(StringArray::from(vec!["\"say \\\"a\\\"\""]));
+        for (array, was, is) in [(texts, Kind::Text, Kind::Json), (json, Kind::Json, Kind::Text)] {
+            let batch = RecordBatch::try_from_iter([("key", array)]).unwrap();
+            let mut key = Vec::new();
+            encode_key(&batch, &[(0, was)], 0, &mut key);
+            let mut read = [Column::new(is)];
+            decode_key(&key, &mut read);
+            assert_eq!(read[0].cell(0).to_text(), "say \"a\"");
+        }
     }
 }

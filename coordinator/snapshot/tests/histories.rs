@@ -96,10 +96,11 @@ fn expect_changes(known: &BTreeMap<u8, Known>, turn: &Turn) -> (BTreeMap<u8, Cha
             }
         }
     }
+    let has_keyless = turn.rows.iter().any(|(key, ..)| key.is_none());
     for (key, known) in known.iter().filter(|(key, _)| !copies.contains_key(*key)) {
         if known.acknowledged.is_none() && !known.doubtful {
             *missing_ignored += 1;
-        } else if known.refused == Some(None) && !turn.full {
+        } else if has_keyless || (known.refused == Some(None) && !turn.full) {
             *missing_withheld += 1;
         } else {
             changes.insert(*key, Change::Remove);

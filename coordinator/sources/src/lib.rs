@@ -16,7 +16,7 @@ mod sqlite;
 
 pub use config::{FileFormat, FilesConfig, PostgresConfig, SourceConfig, SqliteConfig};
 pub use error::SourceError;
-pub use port::{Batch, Extraction, Fault, Query, Source, Sql};
+pub use port::{Batch, Extraction, Fault, FilesQuery, Query, Source, Sql};
 pub use reader::{Batches, Wanted};
 
 use std::path::Path;

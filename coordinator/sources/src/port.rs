@@ -16,8 +16,17 @@ use crate::reader::Batches;
 pub enum Query {
     /// SQL.
     Sql(Sql),
-    /// Files: a path, a folder or a pattern with `*` and `**`.
-    Files(String),
+    /// Files.
+    Files(FilesQuery),
+}
+
+/// The files of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesQuery {
+    /// A path, a folder or a pattern with `*` and `**`.
+    pub pattern: String,
+    /// Columns that every file has: of a file that lacks a key's column nobody can say which rows it holds.
+    pub key: Vec<String>,
 }
 
 /// A model's SQL, and where it stands.

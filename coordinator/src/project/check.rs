@@ -95,7 +95,7 @@ impl ResolvedSync {
         let SyncConfig { object, mode, append, delivery, .. } = &self.config;
         let (query, text) = match &self.query {
             Query::Sql(sql) => ("sql", &sql.text),
-            Query::Files(files) => ("files", files),
+            Query::Files(files) => ("files", &files.pattern),
         };
         let manifest = self.account.manifest.as_deref().map(|text| outflow_snapshot::fingerprint(text.as_bytes()));
         let mut parts = serde_json::json!({

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use outflow_sources::{Query, Sql};
+use outflow_sources::{FilesQuery, Query, Sql};
 
 use super::config::{ModelConfig, ProjectConfig, SyncConfig};
 use super::yaml::{Document, Problem};
@@ -98,7 +98,8 @@ fn load_model(root: &Path, path: &Path) -> Result<Model, Problem> {
         let files = config.files.clone();
         let files =
             files.ok_or_else(|| document.problem("files", "Name the files, or put SQL into a .sql file beside."))?;
-        return Ok(Model { config, query: Query::Files(files), document });
+        let query = of_files(files, &config);
+        return Ok(Model { config, query, document });
     }
     let (yaml, yaml_name, sql, above) = match front_matter(&text) {
         Some((above, yaml, sql)) => (yaml.to_owned(), name, sql.to_owned(), above),
@@ -120,8 +121,12 @@ fn load_model(root: &Path, path: &Path) -> Result<Model, Problem> {
     }
     let line = (text.get(..text.len() - sql.len()).unwrap_or_default().matches('\n').count() + 1) as u32;
     let sql = Sql { text: sql, file: path.to_string_lossy().into_owned(), line };
-    let query = config.files.clone().map_or(Query::Sql(sql), Query::Files);
+    let query = config.files.clone().map_or(Query::Sql(sql), |files| of_files(files, &config));
     Ok(Model { config, query, document })
+}
+
+fn of_files(pattern: String, config: &ModelConfig) -> Query {
+    Query::Files(FilesQuery { pattern, key: config.key.0.clone() })
 }
 
 /// The lines up to the front matter, its YAML, and the SQL behind it. Blank lines and comments may stand above.

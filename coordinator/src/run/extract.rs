@@ -1,18 +1,17 @@
 //! Planning: extract, detect, map, partition. Nothing is sent before the plan is whole.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use outflow_model::cell::Kind;
-use outflow_model::change::{Change, Operation};
+use outflow_model::change::Change;
 use outflow_model::mapping::{Mapper, SourceColumn};
 use outflow_model::port::ledger::{Problem, RunOptions};
 use outflow_model::table::MASKED;
 use outflow_model::tally::Tally;
 use outflow_model::text::one_line;
 use outflow_snapshot::{
-    Detected, Detector, Entry, Header, Rules, Sink, SnapshotError, SnapshotReader, SnapshotWriter, SpoolReader,
-    SpoolWriter,
+    Detected, Detector, Entry, Header, Removals, Rules, Sink, SnapshotError, SnapshotReader, SnapshotWriter,
+    SpoolReader, SpoolWriter,
 };
 use outflow_sources::{Batch, Batches, Extraction};
 use tracing::info_span;
@@ -20,7 +19,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::EngineError;
 use super::keys::KeyForms;
-use super::partition::{KEY, NAMED, Partition, Planned, duplicate, faulty, invalid};
+use super::named::Named;
+use super::partition::{KEY, NAMED, Partition, Planned, faulty, invalid};
 use super::plan_file::PlanWriter;
 use crate::project::{ResolvedSync, RetryRejected};
 
@@ -48,20 +48,15 @@ pub(super) struct Drafted {
 }
 
 /// Collects what the merge finds.
-struct Found<'a, 'b> {
-    partition: &'a mut Partition<'b>,
+struct Found<'a> {
+    removals: Option<Removals>,
     rebased: Option<SnapshotWriter>,
-    operation: Option<Operation>,
-    duplicates: BTreeSet<u64>,
-    error: Option<EngineError>,
+    named: Named<'a>,
 }
 
-impl Sink for Found<'_, '_> {
+impl Sink for Found<'_> {
     fn removed(&mut self, entry: Entry) -> Result<(), SnapshotError> {
-        if let (Some(operation), None) = (self.operation, &self.error) {
-            self.error = self.partition.remove(&entry, operation).err();
-        }
-        Ok(())
+        self.removals.as_mut().map_or(Ok(()), |removals| removals.push(&entry))
     }
 
     fn rebased(&mut self, entry: &Entry) -> Result<(), SnapshotError> {
@@ -69,9 +64,15 @@ impl Sink for Found<'_, '_> {
     }
 
     fn duplicate(&mut self, ordinal: u64) {
-        if self.duplicates.len() < NAMED {
-            self.duplicates.insert(ordinal);
-        }
+        self.named.duplicate(ordinal);
+    }
+
+    fn withheld(&mut self, ordinal: u64, is_unknown: bool) {
+        self.named.withheld(ordinal, is_unknown);
+    }
+
+    fn removal_withheld(&mut self, entry: &Entry) {
+        self.named.removal(entry);
     }
 }
 
@@ -97,47 +98,34 @@ pub(super) fn draft(
     let Faults { mut problems, .. } = faults;
     writer.finish()?;
 
-    let identity: BTreeSet<&String> = sync.identity.iter().collect();
-    let cleared = sync.config.mapping.keys().filter(|field| !identity.contains(field)).cloned().collect();
-    let keeps_keys = sync.keeps_keys();
-    let chunk_rows = sync.config.delivery.chunk_rows as usize;
-    let mut partition =
-        Partition::new(mapper, &columns, sync.key.len(), cleared, keeps_keys, chunk_rows, PlanWriter::create(plan)?);
+    let mut partition = Partition::new(sync, mapper, &columns, PlanWriter::create(plan)?);
 
     let mut reader = base.as_deref().map(SnapshotReader::open).transpose()?;
-    let rules = Rules {
-        full: options.full,
-        retry_refused: options.retry_rejected || sync.config.retry_rejected == RetryRejected::EveryRun,
-        hold_refused: sync.config.retry_rejected == RetryRejected::Never,
-        on_unknown: sync.config.on_unknown,
-        rebase: rebased.is_some(),
-        ignore_changes: sync.operation(Change::Change).is_none(),
-        removes: sync.operation(Change::Remove).is_some(),
-    };
-    let operation = sync.operation(Change::Remove);
+    let rules = rules(sync, *options, rebased.is_some());
     let rebased = rebased.as_ref().map(|(path, header)| SnapshotWriter::create(path, header)).transpose()?;
-    let mut found = Found { partition: &mut partition, rebased, operation, duplicates: BTreeSet::new(), error: None };
+    let removals = reader.as_ref().map(|base| Removals::new(base.header().clone(), folder, MEMORY));
+    let named = Named::new(mapper, columns.get(..sync.key.len()).unwrap_or_default());
+    let mut found = Found { removals, rebased, named };
     let detected = info_span!("detect").in_scope(|| first_pass.finish(reader.as_mut(), rules, &mut found))?;
-    let Found { duplicates, error, rebased, .. } = found;
-    if let Some(error) = error {
-        return Err(error);
-    }
+    let Found { mut named, removals, rebased } = found;
     rebased.map(SnapshotWriter::finish).transpose()?;
+    if let (Some(removals), Some(base), Some(operation)) = (removals, base, sync.operation(Change::Remove)) {
+        removals.finish(base, |entry, other| partition.remove(entry, operation, other))?;
+    }
     problems.extend(detected.named.iter().map(invalid));
-    if detected.adds + detected.changes > 0 || !duplicates.is_empty() {
-        let key = key_columns(&columns, sync.key.len());
+    if detected.adds + detected.changes > 0 || !named.is_empty() {
         for (change, records) in [(Change::Add, detected.adds), (Change::Change, detected.changes)] {
             let Some(operation) = sync.operation(change) else { continue };
             if let Some(bulk) = sync.bulk(operation, records) {
                 partition.go_by_bulk(operation, bulk.records);
             }
         }
-        info_span!("partition").in_scope(|| {
-            second_pass(sync, &spool, detector(), &detected, &duplicates, &key, &mut partition, &mut problems)
-        })?;
+        info_span!("partition")
+            .in_scope(|| second_pass(sync, &spool, detector(), &detected, &mut named, &mut partition))?;
     }
     std::fs::remove_file(&spool).map_err(|source| SnapshotError::Io { action: "remove", path: spool, source })?;
     let mut planned = partition.finish()?;
+    problems.append(&mut named.copies);
     problems.append(&mut planned.problems);
     problems.truncate(NAMED);
     let is_hidden = sync.hides_keys();
@@ -145,10 +133,24 @@ pub(super) fn draft(
         problem.key = if is_hidden { MASKED.to_owned() } else { one_line(&problem.key, KEY).into_owned() };
     }
     planned.problems = problems;
-    let known = detected.missing + detected.extracted.saturating_sub(detected.adds + detected.invalid);
+    planned.withheld = named.held_back;
     let tally = tally(&detected, &planned);
     tally.plan_closes().and_then(|()| holds(&planned, &tally)).map_err(EngineError::Accounting)?;
-    Ok(Drafted { planned, tally, known })
+    Ok(Drafted { planned, tally, known: detected.known })
+}
+
+/// How the sync's rows are compared.
+fn rules(sync: &ResolvedSync, options: RunOptions, rebase: bool) -> Rules {
+    Rules {
+        full: options.full,
+        retry_refused: options.retry_rejected || sync.config.retry_rejected == RetryRejected::EveryRun,
+        hold_refused: sync.config.retry_rejected == RetryRejected::Never,
+        on_unknown: sync.config.on_unknown,
+        rebase,
+        ignore_changes: sync.operation(Change::Change).is_none(),
+        adds_known: sync.operation(Change::Add).is_some_and(|operation| sync.repeatable(operation)),
+        removes: sync.operation(Change::Remove).is_some(),
+    }
 }
 
 /// Whether the chunks hold the records that the diff has counted.
@@ -211,16 +213,13 @@ fn read_source(
 }
 
 /// Reads the spool again and hands on just the rows that are to be sent.
-#[expect(clippy::too_many_arguments, reason = "one pass over what planning has gathered")]
 fn second_pass(
     sync: &ResolvedSync,
     spool: &Path,
     mut hasher: Detector<'_>,
     detected: &Detected,
-    duplicates: &BTreeSet<u64>,
-    key: &[(usize, Kind)],
+    named: &mut Named<'_>,
     partition: &mut Partition<'_>,
-    problems: &mut Vec<Problem>,
 ) -> Result<(), EngineError> {
     let mut reader = SpoolReader::open(spool)?;
     let mut start = 0;
@@ -236,7 +235,7 @@ fn second_pass(
                 None => {}
             }
         }
-        problems.extend(duplicates.range(start..end).map(|ordinal| duplicate(&batch, key, (ordinal - start) as usize)));
+        named.name(&batch, start);
         if rows.iter().any(|rows| !rows.is_empty()) {
             let hashes = hasher.hash(&batch)?;
             for (change, rows) in [Change::Add, Change::Change].into_iter().zip(&rows) {
@@ -261,10 +260,13 @@ fn tally(found: &Detected, planned: &Planned) -> Tally {
         missing: found.missing,
         missing_ignored: found.missing_ignored + removes,
         missing_withheld: found.missing_withheld,
+        missing_unsure: found.missing_unsure,
+        keyless: found.keyless,
         ..Tally::default()
     };
     tally.add.planned = found.adds - adds;
     tally.change.planned = found.changes - changes;
     tally.remove.planned = found.removes - removes;
+    tally.remove.skipped = planned.skipped;
     tally
 }

@@ -40,7 +40,8 @@ impl Engine {
         let pointed = self.ledger.snapshot(&run.sync).await?;
         let rebased = run.base.clone().filter(|base| pointed.as_ref() != Some(base));
         let snapshot = self.next_snapshot(&run, fold, &mut gathered, rebased.clone()).await?;
-        self.ledger.add_problems(id, &gathered.problems).await?;
+        let named = [std::mem::take(&mut gathered.problems), std::mem::take(&mut gathered.withheld)].concat();
+        self.ledger.add_problems(id, &named).await?;
         let state = end_state(&run, start, &gathered);
         info!(run = %id, state = state.name(), succeeded = gathered.tally.total().succeeded, "The run has ended");
         let resend = resend(&run, start, due, &gathered);

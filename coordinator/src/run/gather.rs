@@ -30,6 +30,8 @@ pub(super) struct Terms<'a> {
 pub(super) struct Gathered {
     pub(super) tally: Tally,
     pub(super) problems: Vec<Problem>,
+    /// Rows that were not sent, since an earlier run's outcome still holds.
+    pub(super) withheld: Vec<Problem>,
     /// Rows of which the next snapshot learns.
     pub(super) learned: u64,
     /// Whether anything was published.
@@ -45,14 +47,16 @@ pub(super) struct Gathered {
 impl Engine {
     /// Gathers what the ledger and the plan tell of a run, chunk by chunk.
     pub(super) async fn gather(&self, run: &Run, terms: Terms<'_>, fold: &mut Fold) -> Result<Gathered, EngineError> {
-        let mut problems: Vec<Problem> = self.ledger.problems(&run.id, NAMED as u32).await?;
-        problems.retain(|problem| problem.status.is_none() && problem.change.is_none());
+        let mut problems: Vec<Problem> = self.ledger.problems(&run.id, 2 * NAMED as u32).await?;
+        problems.retain(|problem| problem.chunk.is_none());
+        let (withheld, problems) = problems.into_iter().partition(Problem::is_withheld);
         let mut tally = run.tally;
         for change in Change::ALL {
             let planned = tally.delivered(change).planned;
             *tally.delivered_mut(change) = Delivered { planned, ..Delivered::default() };
         }
-        let mut gathered = Gathered { tally, problems, learned: 0, sent: false, open: false, lost: None, waited: None };
+        let mut gathered =
+            Gathered { tally, problems, withheld, learned: 0, sent: false, open: false, lost: None, waited: None };
         let mut from = 0;
         loop {
             let chunks = page(self.ledger.as_ref(), &run.id, from).await?;
@@ -89,7 +93,10 @@ impl Engine {
         gathered: &mut Gathered,
     ) -> Result<(), EngineError> {
         gathered.sent |= chunk.attempt > 0;
-        let teaches = chunk.attempt > 0 || terms.due;
+        let aborted = run.cancel || run.failed;
+        // What planning skips is final without an attempt; a run that was stopped leaves that to the next.
+        let is_skipped = chunk.attempt == 0 && chunk.merged.is_final() && !aborted;
+        let teaches = chunk.attempt > 0 || terms.due || is_skipped;
         let names = gathered.problems.len() < NAMED && chunk_has_problems(chunk);
         let (mut index, mut table) = (None, None);
         if teaches || names {
@@ -107,7 +114,6 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        let aborted = run.cancel || run.failed;
         let unheard = |row: u32| chunk.merged.status(row) == Status::Remaining && chunk.merged.refusal(row).is_none();
         if names && !aborted && gathered.waited.is_none() && (0..chunk.rows).any(unheard) {
             gathered.waited = Some(self.waited_for(&run.id).await?);
@@ -223,7 +229,7 @@ fn problem(run: &Run, chunk: &Chunk, row: u32, table: Option<&Table>, waited: Op
         || format!("record {row} of chunk {}", chunk.number),
         |table| one_line(&table.shown_identity(row as usize), KEY).into_owned(),
     );
-    Problem { change: Some(chunk.change), key, status: Some(status), chunk: Some(chunk.number), refusal }
+    Problem { change: Some(chunk.change), key, status: Some(status), chunk: Some(chunk.number), since: None, refusal }
 }
 
 #[cfg(test)]

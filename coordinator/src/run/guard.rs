@@ -6,7 +6,8 @@ use crate::project::Guard;
 
 /// What the guard says of a plan against a base that knew `known` rows.
 pub(super) fn breach(guard: &Guard, tally: &Tally, known: u64, first: bool) -> Option<String> {
-    let removes = tally.remove.planned;
+    // What is skipped is not removed.
+    let removes = tally.remove.pending();
     if tally.extracted == 0 && removes > 0 && !guard.allow_empty_model {
         return Some(format!("The model returned no row, which would remove all {removes} known records"));
     }

@@ -1,4 +1,4 @@
-//! Plans that wait for a decision: they give way to newer ones, and remove nothing that has come back.
+//! Plans that wait for a decision: they give way to newer ones that are whole, and remove nothing that has come back.
 
 use std::collections::VecDeque;
 
@@ -16,15 +16,27 @@ const NEWER: &str = "A newer run plans in place of the held plan";
 const RETURNED: &str = "Rows that the held plan would remove are in the model again; a newer run plans in its place";
 
 impl Engine {
-    /// Ends a held run that nobody has decided about: a newer run plans from the rows as they are. True where it did.
+    /// Whether a held run that nobody has decided about gives way to a newer one, which is asked for: it plans from the rows as they
+    /// are, and ends the held one when its own plan is there.
     pub(super) async fn gives_way(&self, run: &Run, start: &Start) -> Result<bool, EngineError> {
-        if run.state != RunState::Held || run.approved || run.cancel {
+        if !is_undecided(run) {
             return Ok(false);
         }
-        // Asked for before the plan is ended: whatever dies in between, what was wanted is done.
         self.request(start).await?;
-        self.fold_cancelled(run, Some(start), NEWER).await?;
         Ok(true)
+    }
+
+    /// The held run of a sync that nobody has decided about.
+    pub(super) async fn undecided(&self, sync: &str) -> Result<Option<Run>, EngineError> {
+        Ok(self.active(sync).await?.filter(is_undecided))
+    }
+
+    /// Ends a held run for a newer one; false where somebody has decided about it meanwhile.
+    pub(super) async fn ends_held(&self, held: &Run, start: &Start) -> Result<bool, EngineError> {
+        match self.ledger.run(&held.id).await?.filter(is_undecided) {
+            Some(held) => self.fold_cancelled(&held, Some(start), NEWER).await.map(|_| true),
+            None => Ok(false),
+        }
     }
 
     /// Delivers a held plan that was approved. One that would remove rows which are in the model again gives way to a newer run.
@@ -60,6 +72,10 @@ impl Engine {
     }
 }
 
+fn is_undecided(run: &Run) -> bool {
+    run.state == RunState::Held && !run.approved && !run.cancel
+}
+
 /// Whether one plan removes a row that the other does not. Both name their rows in the order of their keys' hashes.
 async fn has_more(held: &mut Removed<'_>, fresh: &mut Removed<'_>) -> Result<bool, EngineError> {
     let mut now = fresh.next().await?;
@@ -85,7 +101,11 @@ struct Removed<'a> {
 
 impl<'a> Removed<'a> {
     fn of(engine: &'a Engine, run: &'a Run, chunks: Vec<Chunk>) -> Self {
-        let chunks = chunks.into_iter().filter(|chunk| chunk.change == Change::Remove).collect();
+        let chunks = chunks
+            .into_iter()
+            // What is skipped is final already, and removes nothing.
+            .filter(|chunk| chunk.change == Change::Remove && !chunk.merged.is_final())
+            .collect();
         Self { engine, run, chunks, index: Index::default(), at: 0 }
     }
 

@@ -104,7 +104,9 @@ pub(super) fn names(sync: &ResolvedSync, columns: &[SourceColumn]) -> Vec<(Strin
         ];
         let form: Vec<String> = form.into_iter().flatten().collect();
         let form = if form.is_empty() { String::new() } else { format!(" as {}", form.join(" ")) };
-        (format!("{}{form}", column.name), column.kind)
+        // JSON is compared as the text that it is.
+        let kind = if column.kind == Kind::Json { Kind::Text } else { column.kind };
+        (format!("{}{form}", column.name), kind)
     };
     columns.iter().take(sync.key.len()).map(name).collect()
 }

@@ -7,15 +7,17 @@ use outflow_model::column::Column;
 use outflow_model::invalid::InvalidCode;
 use outflow_model::mapping::{Mapper, SourceColumn};
 use outflow_model::merge::Merged;
-use outflow_model::outcome::Refusal;
+use outflow_model::outcome::{Refusal, Status};
 use outflow_model::port::ledger::{Chunk, Problem, Sample};
 use outflow_model::table::{Field, MASKED, NullPolicy, Table};
+use outflow_model::text::one_line;
 use outflow_model::wire::pack;
 use outflow_snapshot::{Entry, decode_key, key_text};
 
 use super::EngineError;
 use super::columns::append;
 use super::plan_file::{Index, PlanWriter};
+use crate::project::ResolvedSync;
 
 /// A chunk is full with so many bytes of columns, whatever its rows: a worker holds it in memory.
 const CHUNK_BYTES: usize = 32 * 1024 * 1024;
@@ -29,6 +31,8 @@ pub(super) const NAMED: usize = 1_000;
 /// Rows of one change on their way into a chunk.
 struct Pending {
     change: Change,
+    /// Removes that are not sent: another row has their record.
+    is_skipped: bool,
     operation: Operation,
     columns: Vec<Column>,
     ids: Column,
@@ -42,6 +46,8 @@ pub(super) struct Partition<'a> {
     key: Vec<SourceColumn>,
     /// The fields that a cleared record sets to null.
     cleared: Vec<String>,
+    /// Keys are made of sensitive values.
+    hides_keys: bool,
     kinds: Vec<Kind>,
     keeps_keys: bool,
     chunk_rows: usize,
@@ -54,25 +60,21 @@ pub(super) struct Partition<'a> {
     pub(super) problems: Vec<Problem>,
     /// Rows that the mapping refused, by change.
     pub(super) refused: [u64; 3],
+    /// Removes that are not sent.
+    skipped: u64,
 }
 
 impl<'a> Partition<'a> {
-    pub(super) fn new(
-        mapper: &'a Mapper,
-        columns: &[SourceColumn],
-        key_columns: usize,
-        cleared: Vec<String>,
-        keeps_keys: bool,
-        chunk_rows: usize,
-        writer: PlanWriter,
-    ) -> Self {
+    pub(super) fn new(sync: &ResolvedSync, mapper: &'a Mapper, columns: &[SourceColumn], writer: PlanWriter) -> Self {
+        let is_cleared = |field: &&String| !sync.identity.contains(field);
         Self {
             mapper,
-            key: columns.iter().take(key_columns).cloned().collect(),
-            cleared,
+            key: columns.iter().take(sync.key.len()).cloned().collect(),
+            cleared: sync.config.mapping.keys().filter(is_cleared).cloned().collect(),
+            hides_keys: sync.hides_keys(),
             kinds: columns.iter().map(|column| column.kind).collect(),
-            keeps_keys,
-            chunk_rows: chunk_rows.max(1),
+            keeps_keys: sync.keeps_keys(),
+            chunk_rows: (sync.config.delivery.chunk_rows as usize).max(1),
             bulk_rows: Vec::new(),
             writer,
             pending: Vec::new(),
@@ -80,6 +82,7 @@ impl<'a> Partition<'a> {
             samples: Vec::new(),
             problems: Vec::new(),
             refused: [0; 3],
+            skipped: 0,
         }
     }
 
@@ -92,8 +95,12 @@ impl<'a> Partition<'a> {
         self.bulk_rows.iter().find(|(bulk, _)| *bulk == operation).map_or(self.chunk_rows, |(_, rows)| *rows)
     }
 
-    fn pending(&mut self, change: Change, operation: Operation) -> &mut Pending {
-        let at = self.pending.iter().position(|pending| pending.change == change).unwrap_or_else(|| {
+    fn position(&self, change: Change, is_skipped: bool) -> Option<usize> {
+        self.pending.iter().position(|pending| pending.change == change && pending.is_skipped == is_skipped)
+    }
+
+    fn pending(&mut self, change: Change, operation: Operation, is_skipped: bool) -> &mut Pending {
+        let at = self.position(change, is_skipped).unwrap_or_else(|| {
             let kinds: Vec<Kind> = if change == Change::Remove {
                 self.key.iter().map(|key| key.kind).collect()
             } else {
@@ -101,7 +108,7 @@ impl<'a> Partition<'a> {
             };
             let columns = kinds.into_iter().map(Column::new).collect();
             let (ids, index) = (Column::new(Kind::Text), Index::default());
-            self.pending.push(Pending { change, operation, columns, ids, index });
+            self.pending.push(Pending { change, is_skipped, operation, columns, ids, index });
             self.pending.len() - 1
         });
         // The position was just found or made.
@@ -121,7 +128,7 @@ impl<'a> Partition<'a> {
         while !rest.is_empty() {
             let (room, keeps_keys) = (self.room(operation), self.keeps_keys);
             let key_columns: Vec<(usize, Kind)> = self.key.iter().map(|key| key.kind).enumerate().collect();
-            let pending = self.pending(change, operation);
+            let pending = self.pending(change, operation, false);
             let (now, later) = rest.split_at(rest.len().min(room - pending.index.len()));
             for (array, column) in batch.columns().iter().zip(&mut pending.columns) {
                 append(array, now, column);
@@ -139,14 +146,19 @@ impl<'a> Partition<'a> {
             rest = later;
             let bytes: usize = pending.columns.iter().map(Column::bytes).sum();
             if pending.index.len() >= room || bytes >= CHUNK_BYTES {
-                self.flush(change)?;
+                self.flush(change, false)?;
             }
         }
         Ok(())
     }
 
-    /// Adds a row to remove.
-    pub(super) fn remove(&mut self, entry: &Entry, operation: Operation) -> Result<(), EngineError> {
+    /// Adds a row to remove; one whose record `other` has, too, is skipped.
+    pub(super) fn remove(
+        &mut self,
+        entry: &Entry,
+        operation: Operation,
+        other: Option<&[u8]>,
+    ) -> Result<(), EngineError> {
         let Some(key) = entry.key.as_deref() else {
             // Acknowledged while the sync's mode kept no keys: it cannot be addressed, and must not be guessed.
             self.refused[Change::Remove as usize] += 1;
@@ -154,23 +166,33 @@ impl<'a> Partition<'a> {
                 let message =
                     "The snapshot does not have this removed row's key, since the mode kept none when it was sent";
                 let refusal = Refusal::rejected(InvalidCode::UnknownKey.code(), message);
-                self.problems.push(Problem { change: None, key: String::new(), status: None, chunk: None, refusal });
+                self.problems.push(Problem {
+                    change: None,
+                    key: String::new(),
+                    status: None,
+                    chunk: None,
+                    since: None,
+                    refusal,
+                });
             }
             return Ok(());
         };
-        let room = self.room(operation);
-        let pending = self.pending(Change::Remove, operation);
+        let (room, is_skipped) = (self.room(operation), other.is_some());
+        if let Some(other) = other.filter(|_| self.problems.len() < NAMED) {
+            self.problems.push(shared(key, other, self.hides_keys));
+        }
+        let pending = self.pending(Change::Remove, operation, is_skipped);
         decode_key(key, &mut pending.columns);
         pending
             .ids
             .push(entry.record_id.as_deref().map_or(outflow_model::cell::Cell::Null, outflow_model::cell::Cell::Text));
         pending.index.push(entry.key_hash, 0, Some(key));
-        if pending.index.len() >= room { self.flush(Change::Remove) } else { Ok(()) }
+        if pending.index.len() >= room { self.flush(Change::Remove, is_skipped) } else { Ok(()) }
     }
 
     /// Maps what is pending and writes it as a chunk.
-    fn flush(&mut self, change: Change) -> Result<(), EngineError> {
-        let Some(at) = self.pending.iter().position(|pending| pending.change == change) else { return Ok(()) };
+    fn flush(&mut self, change: Change, is_skipped: bool) -> Result<(), EngineError> {
+        let Some(at) = self.position(change, is_skipped) else { return Ok(()) };
         let Pending { operation, columns, ids, mut index, .. } = self.pending.swap_remove(at);
         let rows = index.len();
         let (mut table, invalid) = if change == Change::Remove {
@@ -190,7 +212,7 @@ impl<'a> Partition<'a> {
                 if self.problems.len() < NAMED {
                     let refusal = Refusal::rejected(InvalidCode::Value.code(), refused.message.clone());
                     let key = self.key_of(&columns, refused.row as usize);
-                    self.problems.push(Problem { change: None, key, status: None, chunk: None, refusal });
+                    self.problems.push(Problem { change: None, key, status: None, chunk: None, since: None, refusal });
                 }
             }
             let bad: std::collections::BTreeSet<u32> = invalid.iter().map(|invalid| invalid.row).collect();
@@ -201,7 +223,11 @@ impl<'a> Partition<'a> {
         if table.rows == 0 {
             return Ok(());
         }
-        self.sample(change, &table);
+        if is_skipped {
+            self.skipped += u64::from(table.rows);
+        } else {
+            self.sample(change, &table);
+        }
         let payload = pack(&table)?;
         let (offset, length) = self.writer.push(&payload, &index)?;
         self.chunks.push(Chunk {
@@ -217,7 +243,7 @@ impl<'a> Partition<'a> {
             requests: 0,
             parked: None,
             ended: None,
-            merged: Merged::new(table.rows),
+            merged: if is_skipped { Merged::skipped(table.rows) } else { Merged::new(table.rows) },
         });
         Ok(())
     }
@@ -249,11 +275,12 @@ impl<'a> Partition<'a> {
     /// Writes what is still pending and ends the plan.
     pub(super) fn finish(mut self) -> Result<Planned, EngineError> {
         for change in Change::ALL {
-            self.flush(change)?;
+            self.flush(change, false)?;
         }
+        self.flush(Change::Remove, true)?;
         self.writer.finish()?;
-        let Self { chunks, samples, problems, refused, .. } = self;
-        Ok(Planned { chunks, samples, problems, refused })
+        let Self { chunks, samples, problems, refused, skipped, .. } = self;
+        Ok(Planned { chunks, samples, problems, withheld: Vec::new(), refused, skipped })
     }
 }
 
@@ -262,7 +289,10 @@ pub(super) struct Planned {
     pub(super) chunks: Vec<Chunk>,
     pub(super) samples: Vec<Sample>,
     pub(super) problems: Vec<Problem>,
+    /// Rows that are not sent since an earlier run's outcome still holds.
+    pub(super) withheld: Vec<Problem>,
     pub(super) refused: [u64; 3],
+    pub(super) skipped: u64,
 }
 
 fn take(table: &Table, keep: &[u32]) -> Table {
@@ -283,7 +313,29 @@ pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
             (InvalidCode::DuplicateKey.code(), "Another row has the same key; no copy is sent")
         }
     };
-    Problem { change: None, key: row.key.clone(), status: None, chunk: None, refusal: Refusal::rejected(code, message) }
+    Problem {
+        change: None,
+        key: row.key.clone(),
+        status: None,
+        chunk: None,
+        since: None,
+        refusal: Refusal::rejected(code, message),
+    }
+}
+
+/// The problem of a removed row whose record another row has.
+fn shared(key: &[u8], other: &[u8], hides_keys: bool) -> Problem {
+    let other = if hides_keys { MASKED.to_owned() } else { one_line(&key_text(other), KEY).into_owned() };
+    let message = format!("The destination gave the same record id for \"{other}\", whose record it stays");
+    let refusal = Refusal::rejected(InvalidCode::SharedRecord.code(), message);
+    Problem {
+        change: Some(Change::Remove),
+        key: key_text(key),
+        status: Some(Status::Skipped),
+        chunk: None,
+        since: None,
+        refusal,
+    }
 }
 
 /// The problem of a row with a faulty value.
@@ -291,7 +343,7 @@ pub(super) fn faulty(batch: &RecordBatch, key: &[(usize, Kind)], row: usize, col
     let mut bytes = Vec::new();
     outflow_snapshot::encode_key(batch, key, row, &mut bytes);
     let refusal = Refusal::rejected(InvalidCode::SourceValue.code(), format!("Column \"{column}\": {reason}"));
-    Problem { change: None, key: key_text(&bytes), status: None, chunk: None, refusal }
+    Problem { change: None, key: key_text(&bytes), status: None, chunk: None, since: None, refusal }
 }
 
 /// A duplicate's problem.

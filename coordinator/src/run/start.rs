@@ -84,34 +84,34 @@ impl Engine {
         if run.cancel {
             return self.close_unplanned(&run, RunState::Cancelled, CANCELLED).await;
         }
-        if run.state == RunState::Queued {
-            let patch = RunPatch {
-                state: Some(RunState::Planning),
-                started: Some(self.clock.now()),
-                plannings: Some(1),
-                trace: outflow_trace::parent_of(&Span::current()),
-                ..RunPatch::default()
-            };
-            self.ledger.patch(&run.id, RunState::Queued, patch).await?;
-        } else if run.plannings >= PLANNINGS {
+        if run.plannings >= PLANNINGS {
             let reason = format!(
                 "The process that planned it ended {PLANNINGS} times while it did: look at its log or its exit code for the cause, \
                  such as too little memory"
             );
             return self.close_unplanned(&run, RunState::Failed, &reason).await;
-        } else {
-            // Counted before it begins: a process that dies of it counts nothing any more.
-            let patch = RunPatch { plannings: Some(run.plannings + 1), ..RunPatch::default() };
-            self.ledger.patch(&run.id, RunState::Planning, patch).await?;
         }
+        // Counted before it begins: a process that dies of it counts nothing any more.
+        let counted = RunPatch { plannings: Some(run.plannings + 1), ..RunPatch::default() };
+        let begins = RunPatch {
+            state: Some(RunState::Planning),
+            started: Some(self.clock.now()),
+            trace: outflow_trace::parent_of(&Span::current()),
+            ..counted.clone()
+        };
+        let held = if run.state == RunState::Queued { self.undecided(&run.sync).await? } else { None };
+        let patch = if held.is_none() && run.state == RunState::Queued { begins.clone() } else { counted };
+        self.ledger.patch(&run.id, run.state, patch).await?;
         // A request may have joined it until then.
         let run = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
         if leads_elsewhere(&run, start) {
             return self.give_way(&run, start).await;
         }
         self.show(|progress| progress.state = Some(RunState::Planning));
-        match self.make_plan(&run, start).instrument(info_span!("plan")).await {
-            Ok((run, warnings)) if run.state == RunState::Held || run.state.is_end() => Ok(Finished { run, warnings }),
+        let begins = RunPatch { plannings: None, ..begins };
+        let planned = Box::pin(self.make_plan(&run, start, held.map(|held| (held, begins))));
+        match planned.instrument(info_span!("plan")).await {
+            Ok((run, warnings)) if run.state != RunState::Delivering => Ok(Finished { run, warnings }),
             Ok((run, warnings)) => self.deliver(run, start, signal, warnings).await,
             Err(error) => {
                 if error.is_away() && self.queue.outlives_processes() {
@@ -119,13 +119,13 @@ impl Engine {
                     self.forgive_planning(&run.id).await;
                     return Err(error);
                 }
-                let planning = self.ledger.run(&run.id).await?.is_some_and(|run| run.state == RunState::Planning);
+                let state = self.ledger.run(&run.id).await?.map(|run| run.state);
+                let state = state.filter(|state| matches!(state, RunState::Queued | RunState::Planning));
                 let lost = matches!(error, EngineError::BaseLost(_));
                 let resend = if lost { Resend::Due } else { Resend::Stays };
                 let closing = unplanned(RunState::Failed, &error.to_string(), self.clock.as_ref());
-                if planning
-                    && let Err(closing) =
-                        self.ledger.close(&run.id, RunState::Planning, Closing { resend, ..closing }).await
+                if let Some(state) = state
+                    && let Err(closing) = self.ledger.close(&run.id, state, Closing { resend, ..closing }).await
                 {
                     warn!(run = %run.id, error = %closing, "The run could not be closed; the next start plans it again");
                 }
@@ -137,11 +137,12 @@ impl Engine {
     /// Counts a planning no more that is left in order: whoever goes on with the run begins it again.
     pub(crate) async fn forgive_planning(&self, id: &RunId) {
         let forgive = async {
-            let Some(run) = self.ledger.run(id).await?.filter(|run| run.state == RunState::Planning) else {
+            let run = self.ledger.run(id).await?;
+            let Some(run) = run.filter(|run| matches!(run.state, RunState::Queued | RunState::Planning)) else {
                 return Ok(());
             };
             let patch = RunPatch { plannings: Some(run.plannings.saturating_sub(1)), ..RunPatch::default() };
-            self.ledger.patch(id, RunState::Planning, patch).await
+            self.ledger.patch(id, run.state, patch).await
         };
         if let Err::<(), PortError>(error) = forgive.await {
             warn!(run = %id, %error, "A planning that ended in order counts as one that did not");
@@ -296,16 +297,43 @@ impl Engine {
         }
     }
 
-    /// Makes the plan of a run in state *planning*, durable, and moves the run on.
-    async fn make_plan(&self, run: &Run, start: &Start) -> Result<(Run, Vec<String>), EngineError> {
-        // Until a plan is kept, nothing refers to what was made of it.
-        let mut draft = tokio::select! {
-            drafted = self.draft(start, run.options, run.id.as_str()) => drafted?,
-            () = self.cancelled(&run.id) => {
-                let finished = self.close_unplanned(run, RunState::Cancelled, CANCELLED).await?;
-                return Ok((finished.run, finished.warnings));
+    /// Drafts the plan of a run, and answers with the run as it is then; without a draft where it was stopped meanwhile.
+    async fn draft_run(&self, run: &Run, start: &Start, is_queued: bool) -> Result<(Run, Option<Draft>), EngineError> {
+        let mut run = run.clone();
+        loop {
+            // Until a plan is kept, nothing refers to what was made of it.
+            let draft = tokio::select! {
+                drafted = self.draft(start, run.options, run.id.as_str()) => drafted?,
+                () = self.cancelled(&run.id) => {
+                    return Ok((self.close_unplanned(&run, RunState::Cancelled, CANCELLED).await?.run, None));
+                }
+            };
+            if !is_queued {
+                return Ok((run, Some(draft)));
             }
-        };
+            // A request may have joined it, or somebody may have withdrawn it.
+            let now = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
+            if now.state != RunState::Queued {
+                return Ok((now, None));
+            }
+            if now.options == run.options {
+                return Ok((run, Some(draft)));
+            }
+            run = now;
+        }
+    }
+
+    /// Makes the plan of a run in state *planning*, durable, and moves the run on. A held run that it `replaces` ends only when the
+    /// plan is there: until then the run is queued, and then it begins as is said beside.
+    async fn make_plan(
+        &self,
+        run: &Run,
+        start: &Start,
+        replaces: Option<(Run, RunPatch)>,
+    ) -> Result<(Run, Vec<String>), EngineError> {
+        let (run, draft) = self.draft_run(run, start, replaces.is_some()).await?;
+        let Some(mut draft) = draft else { return Ok((run, Vec::new())) };
+        let run = &run;
         let breach = draft.breach(start);
         if let Some(Breach { reason, on_breach: OnBreach::Fail }) = &breach {
             let finished = self.close_unplanned(run, RunState::Failed, reason).await?;
@@ -317,9 +345,19 @@ impl Engine {
         };
         let (plan, base) = self.keep(run, &draft).await?;
         let Drafted { planned, tally, .. } = &mut draft.drafted;
+        if let Some((held, begins)) = replaces {
+            if !Box::pin(self.ends_held(&held, start)).await? {
+                // Decided about meanwhile: that comes first, and this run plans after it.
+                self.forgive_planning(&run.id).await;
+                return Ok((run.clone(), Vec::new()));
+            }
+            self.ledger.patch(&run.id, RunState::Queued, begins).await?;
+        }
         self.ledger.plan(&run.id, &planned.chunks).await?;
+        self.recall(run, &mut planned.withheld).await?;
+        planned.problems.append(&mut planned.withheld);
         self.ledger.add_problems(&run.id, &planned.problems).await?;
-        let total = tally.total().planned;
+        let total = tally.total().pending();
         info!(run = %run.id, planned = total, state = state.name(), "The plan is complete");
         let (reason, warnings) = match breach {
             Some(breach) if state == RunState::Held => (Some(breach.reason), Vec::new()),
@@ -377,8 +415,8 @@ impl Engine {
                 (None, spec) => calls(spec.map_or(1, |spec| spec.records.into()).min(most)),
             }
         };
-        let requests = planned.chunks.iter().map(requests_of).sum();
-        let records = tally.total().planned;
+        let requests = planned.chunks.iter().filter(|chunk| !chunk.merged.is_final()).map(requests_of).sum();
+        let records = tally.total().pending();
         let share = f64::from(100 - limits.reserve_percent.min(99)) / 100.0;
         let seconds = limits.windows.iter().map(|window| {
             let units = if window.unit == outflow_model::limit::Unit::Records { records } else { requests };

@@ -13,11 +13,14 @@ pub enum InvalidCode {
     UnknownKey,
     /// The source has a value that cannot be had exactly.
     SourceValue,
+    /// A removed row's record at the destination is also that of another row.
+    SharedRecord,
 }
 
 impl InvalidCode {
     /// Every code.
-    pub const ALL: [Self; 5] = [Self::Value, Self::NullKey, Self::DuplicateKey, Self::UnknownKey, Self::SourceValue];
+    pub const ALL: [Self; 6] =
+        [Self::Value, Self::NullKey, Self::DuplicateKey, Self::UnknownKey, Self::SourceValue, Self::SharedRecord];
 
     /// The stable code, documented in `docs/errors.md`.
     pub const fn code(self) -> &'static str {
@@ -27,6 +30,7 @@ impl InvalidCode {
             Self::DuplicateKey => "OF-5003",
             Self::UnknownKey => "OF-5004",
             Self::SourceValue => "OF-5005",
+            Self::SharedRecord => "OF-5006",
         }
     }
 
@@ -45,6 +49,9 @@ impl InvalidCode {
                 "Remove it at the destination by hand. `outflow run --full` stores the keys of all rows that are still in the model."
             }
             Self::SourceValue => "Correct the value, or CAST it or leave it out in the model.",
+            Self::SharedRecord => {
+                "Nothing to do: the record stays, for the other row. Look there whether one record is meant for both."
+            }
         }
     }
 }

@@ -39,6 +39,11 @@ impl Merged {
         Self { statuses: vec![Status::Remaining as u8; rows as usize], ..Self::default() }
     }
 
+    /// `rows` records that are not sent, since what was to be done does not apply to them.
+    pub fn skipped(rows: u32) -> Self {
+        Self { statuses: vec![Status::Skipped as u8; rows as usize], ..Self::default() }
+    }
+
     /// Merges `report`. Records that it does not know keep their status.
     pub fn join(&mut self, report: &ReportV1) {
         let attempt = report.id.attempt;

@@ -65,6 +65,12 @@ pub struct Tally {
     pub missing_ignored: u64,
     /// Of `missing`: withheld.
     pub missing_withheld: u64,
+    /// Of `missing_withheld`: only since a row without a readable key may be any of them.
+    #[serde(default)]
+    pub missing_unsure: u64,
+    /// Of `invalid`: rows whose key is null or cannot be read.
+    #[serde(default)]
+    pub keyless: u64,
     /// Delivery of added rows.
     pub add: Delivered,
     /// Delivery of changed rows.

@@ -287,6 +287,7 @@ async fn problems(ledger: Arc<dyn Ledger>) -> Result<()> {
         key: key.to_owned(),
         status: Some(Status::Rejected),
         chunk: Some(7),
+        since: Some(run.id.clone()),
         refusal: Refusal::rejected("NO", "O'Brien says \"no\""),
     };
     ledger.add_problems(&run.id, &[problem("old")]).await?;

@@ -21,7 +21,7 @@ use self::find::{Found, find, format_of};
 use self::gather::Gather;
 use crate::config::{FileFormat, FilesConfig};
 use crate::error::SourceError;
-use crate::port::{Batch, Extraction, Query, Source};
+use crate::port::{Batch, Extraction, FilesQuery, Query, Source};
 use crate::reader::Batches;
 use crate::shape;
 
@@ -37,16 +37,17 @@ impl Files {
         Self { config, folder }
     }
 
-    fn find(&self, query: &Query) -> Result<Vec<Found>, SourceError> {
-        let Query::Files(pattern) = query else {
+    /// The files of a model, and the columns that each of them must have.
+    fn find<'q>(&self, query: &'q Query) -> Result<(Vec<Found>, &'q [String]), SourceError> {
+        let Query::Files(FilesQuery { pattern, key }) = query else {
             return Err(SourceError::Query(
                 "a model on files names a path, not SQL; set `files:` in its front matter".to_owned(),
             ));
         };
-        find(&self.folder, pattern, self.config.format)
+        Ok((find(&self.folder, pattern, self.config.format)?, key))
     }
 
-    fn describe(&self, files: &[Found], wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
+    fn describe(&self, files: &[Found], key: &[String], wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
         let mut described: Vec<(&Path, Described)> = Vec::with_capacity(files.len());
         for file in files {
             let of_file = match file.format {
@@ -59,6 +60,7 @@ impl Files {
         if !self.config.types.is_empty() && files.iter().any(|file| file.format == FileFormat::Csv) {
             self.check_types(&described)?;
         }
+        check_key(&described, key)?;
         merge(described, wanted)
     }
 
@@ -82,6 +84,24 @@ impl Files {
             }
         }
     }
+}
+
+/// Checks that no file with rows lacks a column of the key that another file has.
+fn check_key(described: &[(&Path, Described)], key: &[String]) -> Result<(), SourceError> {
+    let has = |file: &Described, name: &String| file.columns.iter().any(|(column, _)| column == name);
+    for name in key {
+        let Some((first, _)) = described.iter().find(|(_, file)| file.has_rows && has(file, name)) else { continue };
+        let lacks = |file: &Described| file.has_rows && !file.is_open && !has(file, name);
+        if let Some((path, _)) = described.iter().find(|(_, file)| lacks(file)) {
+            let first = first.display();
+            let reason = format!(
+                "it lacks the column \"{name}\" of the model's key, which {first} has: nobody can say which rows it holds. Add \
+                 the column, or leave the file out of `files:`"
+            );
+            return Err(text::trouble(path, reason));
+        }
+    }
+    Ok(())
 }
 
 /// The CSV files below a folder.
@@ -137,12 +157,13 @@ impl Source for Files {
     }
 
     async fn columns(&self, query: &Query, wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
-        self.describe(&self.find(query)?, wanted)
+        let (files, key) = self.find(query)?;
+        self.describe(&files, key, wanted)
     }
 
     async fn extract(&self, query: &Query, columns: &[String]) -> Result<Extraction, SourceError> {
-        let files = self.find(query)?;
-        let all = self.describe(&files, columns)?;
+        let (files, key) = self.find(query)?;
+        let all = self.describe(&files, key, columns)?;
         let columns: Vec<_> = shape::pick(&all, columns)?.into_iter().map(|(_, column)| column).collect();
         let schema = shape::schema(&columns);
         let (config, wanted) = (self.config.clone(), columns.clone());
@@ -185,7 +206,8 @@ mod tests {
             delimiter: None,
         };
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut extraction = Files::new(config, folder).extract(&Query::Files(".".to_owned()), &names).await?;
+        let query = FilesQuery { pattern: ".".to_owned(), key: Vec::new() };
+        let mut extraction = Files::new(config, folder).extract(&Query::Files(query), &names).await?;
         let (mut values, mut faults) = (vec![Vec::new(); names.len()], Vec::new());
         while let Some(batch) = extraction.batches.recv().await {
             let batch = batch?;

@@ -251,8 +251,18 @@ pub struct Problem {
     /// The chunk that it was in; rows refused before planning are in none.
     #[serde(default)]
     pub chunk: Option<ChunkNo>,
+    /// The earlier run since which the row is withheld, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<RunId>,
     /// Why.
     pub refusal: Refusal,
+}
+
+impl Problem {
+    /// True where the row was not sent, since an earlier run's outcome still holds.
+    pub fn is_withheld(&self) -> bool {
+        self.chunk.is_none() && matches!(self.status, Some(Status::Rejected | Status::Unknown))
+    }
 }
 
 /// Runs and their end.

@@ -1,0 +1,213 @@
+//! Keys that hide, and records that several keys share: what must not be removed.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use arrow_array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray};
+use outflow_model::outcome::Status;
+use outflow_model::run::RunState;
+use outflow_simulators::{Answer, Options};
+use outflow_tests::{Lab, Postgres, Recorder, Service, block};
+use parquet::arrow::ArrowWriter;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
+
+/// A project that reads `source` as `model`, whose key is `id`, into a destination that accepts everything.
+fn project(lab: &Lab, source: &str, model: (&str, &str), sync: &str) -> Result<()> {
+    let sources = format!("version: 1\nsources:\n  s: {source}\ndestinations:\n  crm: {{ type: blackhole }}\n");
+    lab.write("outflow.yml", &sources)?;
+    lab.write(&format!("models/people.{}", model.0), model.1)?;
+    let guard = "guard: { max_removes_percent: 100 }";
+    let fixed = format!("model: people\ndestination: crm\nobject: contacts\nidentity: [id]\n{guard}\n");
+    lab.write("syncs/people.yml", &format!("{fixed}{sync}\nmapping: {{ id: id, name: name }}\n"))
+}
+
+/// Runs three rows, then a turn in which one is gone and another's key hides, then one where that key can be read again.
+async fn turns(lab: &Lab, mut write: impl AsyncFnMut(u8) -> Result<()>) -> Result<()> {
+    write(0).await?;
+    let run = lab.run("people").await?.run;
+    ensure!(run.state == RunState::Succeeded && run.tally.add.succeeded == 3, "{run:?}");
+    write(1).await?;
+    let run = lab.run("people").await?.run;
+    let tally = run.tally;
+    ensure!((tally.keyless, tally.invalid, tally.unchanged) == (1, 1, 1), "{tally:?}");
+    ensure!((tally.missing, tally.missing_withheld, tally.missing_unsure) == (2, 2, 2), "{tally:?}");
+    ensure!(tally.remove.planned == 0 && run.state == RunState::Partial, "{run:?}");
+    write(2).await?;
+    let tally = lab.run("people").await?.run.tally;
+    ensure!((tally.remove.succeeded, tally.missing_unsure, tally.unchanged) == (1, 0, 2), "{tally:?}");
+    Ok(())
+}
+
+const YML: (&str, &str) = ("yml", "source: s\nkey: id\nfiles: data.csv\n");
+
+pub(crate) fn csv() -> Result<()> {
+    block(async {
+        // Null; a text among numbers, in a list's members; and what is not UTF-8 would be alike.
+        let cases = [
+            ("{ type: files, path: data }", "mode: mirror\nremove: delete", ""),
+            ("{ type: files, path: data, types: { id: int } }", "mode: members", "many"),
+        ];
+        for (source, mode, hidden) in cases {
+            let lab = Lab::new(Options::default()).await?;
+            project(&lab, source, YML, mode)?;
+            let rows = ["1,A\n2,B\n3,C\n".to_owned(), format!("1,A\n{hidden},B\n"), "1,A\n2,B\n".to_owned()];
+            turns(&lab, async |turn| lab.write("data/data.csv", &format!("id,name\n{}", rows[usize::from(turn)])))
+                .await
+                .with_context(|| mode.to_owned())?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn ndjson() -> Result<()> {
+    block(async {
+        let id = |id: &str| format!("\"id\":{id},");
+        for hidden in [String::new(), id("null"), id("\"\\ud83d\""), format!("{}{}", id("2"), id("3"))] {
+            let lab = Lab::new(Options::default()).await?;
+            let model = ("yml", "source: s\nkey: id\nfiles: data.ndjson\n");
+            project(&lab, "{ type: files, path: data }", model, "mode: mirror")?;
+            let turn = |ids: &[String]| {
+                let mut text = String::new();
+                for (id, name) in ids.iter().zip(["A", "B", "C"]) {
+                    _ = writeln!(text, "{{{id}\"name\":\"{name}\"}}");
+                }
+                text
+            };
+            let all = [turn(&[id("1"), id("2"), id("3")]), turn(&[id("1"), hidden.clone()]), turn(&[id("1"), id("2")])];
+            turns(&lab, async |turn| lab.write("data/data.ndjson", &all[usize::from(turn)])).await.context(hidden)?;
+        }
+        Ok(())
+    })
+}
+
+pub(crate) fn parquet() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        let model = ("yml", "source: s\nkey: id\nfiles: data.parquet\n");
+        project(&lab, "{ type: files, path: data }", model, "mode: mirror")?;
+        std::fs::create_dir_all(lab.path().join("data"))?;
+        // A time of nanoseconds is no time of microseconds.
+        let ids = [vec![1_000, 2_000, 3_000], vec![1_000, 2_001], vec![1_000, 2_000]];
+        turns(&lab, async |turn| {
+            let ids = ids[usize::from(turn)].clone();
+            let names: StringArray = ["A", "B", "C"].into_iter().take(ids.len()).map(Some).collect();
+            let columns: [(&str, ArrayRef); 2] =
+                [("id", Arc::new(TimestampNanosecondArray::from(ids))), ("name", Arc::new(names))];
+            let batch = RecordBatch::try_from_iter(columns)?;
+            let file = std::fs::File::create(lab.path().join("data/data.parquet"))?;
+            let mut writer = ArrowWriter::try_new(file, batch.schema(), None)?;
+            writer.write(&batch)?;
+            writer.close()?;
+            Ok(())
+        })
+        .await
+    })
+}
+
+pub(crate) fn sqlite() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        let options = SqliteConnectOptions::new().filename(lab.path().join("shop.db")).create_if_missing(true);
+        let mut shop = SqliteConnection::connect_with(&options).await?;
+        let model = ("sql", "---\nsource: s\nkey: id\n---\nSELECT id, name FROM p");
+        project(&lab, "{ type: sqlite, path: shop.db }", model, "mode: mirror")?;
+        turns(&lab, async |turn| {
+            shop.execute(
+                [
+                    "CREATE TABLE p (id INT, name TEXT); INSERT INTO p VALUES (1, 'A'), (2, 'B'), (3, 'C')",
+                    "DELETE FROM p WHERE id = 3; UPDATE p SET id = 'many' WHERE id = 2",
+                    "UPDATE p SET id = 2 WHERE id = 'many'",
+                ][usize::from(turn)],
+            )
+            .await?;
+            Ok(())
+        })
+        .await
+    })
+}
+
+pub(crate) fn postgres() -> Result<()> {
+    block(async {
+        let server = Postgres::shared()?;
+        let mut warehouse = PgConnection::connect(&server.url).await?;
+        let lab = Lab::new(Options::default()).await?;
+        let model = ("sql", "---\nsource: s\nkey: id\n---\nSELECT id, name FROM hidden_keys");
+        project(&lab, &format!("{{ type: postgres, url: '{}' }}", server.url), model, "mode: mirror")?;
+        turns(&lab, async |turn| {
+            warehouse
+                .execute(
+                    [
+                        "DROP TABLE IF EXISTS hidden_keys; CREATE TABLE hidden_keys (id date, name text); \
+                         INSERT INTO hidden_keys VALUES ('2000-01-01', 'A'), ('2000-01-02', 'B'), ('2000-01-03', 'C')",
+                        "DELETE FROM hidden_keys WHERE name = 'C'; UPDATE hidden_keys SET id = 'infinity' WHERE name = 'B'",
+                        "UPDATE hidden_keys SET id = '2000-01-02' WHERE name = 'B'",
+                    ][usize::from(turn)],
+                )
+                .await?;
+            Ok(())
+        })
+        .await
+    })
+}
+
+/// One file of a folder lacks the key.
+pub(crate) fn absent() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        let model = ("yml", "source: s\nkey: id\nfiles: '*.csv'\n");
+        project(&lab, "{ type: files, path: data }", model, "mode: mirror")?;
+        lab.write("data/1.csv", "id,name\n1,A\n")?;
+        lab.write("data/2.csv", "name\n")?;
+        ensure!(lab.run("people").await?.run.tally.add.succeeded == 1, "a file without rows lacks nothing");
+        lab.write("data/2.csv", "name\nB\n")?;
+        let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(error.contains("2.csv") && error.contains("1.csv") && error.contains("\"id\""), "{error}");
+        Ok(())
+    })
+}
+
+/// Two rows lead to one record; one of them leaves.
+pub(crate) fn shared_record() -> Result<()> {
+    block(async {
+        let lab = Lab::with(Recorder::default()).await?;
+        lab.write(
+            "outflow.yml",
+            "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  crm:\n    type: hubspot\n    \
+             base_url: PORTAL\n    allow_private_addresses: true\n    settings: { token: t }\n    limits: {}\n",
+        )?;
+        lab.write("models/people.yml", "source: files\nkey: email\nfiles: people.csv\n")?;
+        lab.write(
+            "syncs/people.yml",
+            "model: people\ndestination: crm\nobject: contacts\nmode: mirror\nremove: archive\n\
+             guard: { max_removes_percent: 100 }\nmapping: { email: email, name: name }\n",
+        )?;
+        let people = ["ada@x.io", "ada.old@x.io", "bob@x.io", "cy@x.io"];
+        lab.rows(&people.map(|email| (email, "-")))?;
+        let result = |(trace, id): (usize, &str)| serde_json::json!({ "id": id, "objectWriteTraceId": trace.to_string(), "properties": {} });
+        let results: Vec<_> = ["1", "1", "2", "3"].into_iter().enumerate().map(result).collect();
+        let body = serde_json::json!({ "status": "COMPLETE", "results": results });
+        lab.portal.answer([Answer::plain(200, body.to_string())]);
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.add.succeeded == 4, "{run:?}");
+
+        lab.rows(&[("ada@x.io", "-"), ("bob@x.io", "-")])?;
+        lab.portal.answer([Answer::plain(204, String::new())]);
+        let before = lab.portal.seen().len();
+        let run = lab.run("people").await?.run;
+        let remove = run.tally.remove;
+        ensure!(run.state == RunState::Succeeded, "{run:?}");
+        ensure!((remove.planned, remove.succeeded, remove.skipped) == (2, 1, 1), "{:?}", run.tally);
+        let sent: Vec<_> = lab.portal.seen().into_iter().skip(before).map(|seen| seen.body).collect();
+        ensure!(sent == ["{\"inputs\":[{\"id\":\"3\"}]}"], "the record of ada@x.io stays: {sent:?}");
+        let problems = lab.ledger().await?.problems(&run.id, 9).await?;
+        let [problem] = problems.as_slice() else { anyhow::bail!("{problems:?}") };
+        ensure!(problem.status == Some(Status::Skipped) && problem.refusal.code == "OF-5006", "{problem:?}");
+        ensure!(problem.key == "ada.old@x.io" && problem.refusal.message.contains("\"ada@x.io\""), "{problem:?}");
+
+        let tally = lab.run("people").await?.run.tally;
+        ensure!((tally.unchanged, tally.missing) == (2, 0), "it is forgotten: {tally:?}");
+        Ok(())
+    })
+}
