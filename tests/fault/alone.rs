@@ -26,7 +26,7 @@ fn limits(limit: u64) -> Limits {
 fn request<'a>(limits: &'a Limits, attempt: &'a AttemptId, slot: u64) -> Request<'a> {
     let (records, cost, weight, lease) = (1, 1, 1, 30 * SECOND);
     let (worker, attempt, sync, timeout, urgent) = ("w", Some(attempt), "s", 60 * SECOND, false);
-    Request { account: "crm", limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease, timeout }
+    Request { account: "crm", limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease, timeout, late: 0 }
 }
 
 /// A worker that delivers an attempt of an open run, and has sent its first request.
@@ -46,7 +46,7 @@ impl Worker {
         limiter.grant("crm", std::slice::from_ref(&attempt)).await?;
         limiter.claim("crm", &attempt, "w", 30 * SECOND).await?;
         let worker = Self { link, prefix, limiter };
-        ensure!(worker.permitted(&request(limits, &attempt, 0)).await? == Verdict::Go);
+        ensure!(worker.permitted(&request(limits, &attempt, 0)).await?.is_go());
         Ok(worker)
     }
 
@@ -82,7 +82,7 @@ pub(crate) fn cut_off() -> Result<()> {
         ensure!(worker.limiter.pause("crm", SECOND).await.is_err(), "a pause that Redis has not heard of is an error");
         worker.link.set(Weather::default());
         let permitted = worker.permitted(&request(&limits, &attempt, 4)).await?;
-        ensure!(permitted == Verdict::Go, "Redis answers again: {permitted:?}");
+        ensure!(permitted.is_go(), "Redis answers again: {permitted:?}");
         Ok(())
     })
 }
@@ -97,7 +97,7 @@ pub(crate) fn booked() -> Result<()> {
         let two = Limits { in_flight: Some(2), ..Limits::default() };
         let booked = async {
             let probe = Request { attempt: None, slot: 9, ..request(&two, &attempt, 9) };
-            while direct.permit(&probe).await? == Verdict::Go {
+            while direct.permit(&probe).await?.is_go() {
                 direct.end("crm", 9, Ended::Unsent).await?;
             }
             // Answers come in order: that to the booking is there, too.

@@ -233,6 +233,7 @@ fn asked<'a>(attempt: &'a AttemptId, account: &'a str, limits: &'a Limits) -> Re
         urgent: false,
         sync: "people",
         weight: 1,
+        late: 0,
     }
 }
 

@@ -11,6 +11,7 @@ use outflow_backends::{Place, SystemClock, open_store, resolve};
 use outflow_coordinator::project::{Project, resolve as resolve_sync};
 use outflow_coordinator::{Engine, EngineError, Finished, Progress, Signal, Start};
 use outflow_model::id::Lane;
+use outflow_model::port::limiter::Limiter;
 use outflow_model::port::ledger::{Ledger, RunOptions};
 use outflow_model::port::queue::Queue;
 use outflow_model::secret::Reference;
@@ -153,6 +154,11 @@ impl<S: Simulator> Lab<S> {
         let vault = self.house.vault()?;
         let secrets = Arc::new(move |reference: Reference<'_>| resolve(reference, &root));
         Ok(Keyring { secrets, vault, proxies: Proxies::default() })
+    }
+
+    /// The limiter, in a process of its own.
+    pub async fn limiter(&self) -> Result<Arc<dyn Limiter>> {
+        self.house.limiter(self.ledger().await?)
     }
 
     /// Whether its processes are many.

@@ -16,6 +16,7 @@ use outflow_model::wire::AccountV1;
 use tracing::warn;
 
 use crate::auth::Credentials;
+use crate::slot::Late;
 use crate::transport::{Proxies, Transport, Way};
 
 /// Resolves references to secrets.
@@ -62,6 +63,7 @@ pub struct Account {
     pub limits: Limits,
     /// A request is given up after so long.
     pub(crate) timeout: Micros,
+    pub(crate) late: Arc<Late>,
     pub(crate) settings: Settings,
     pub(crate) manifest: Manifest,
     pub(crate) destination: Box<dyn Destination>,
@@ -112,6 +114,7 @@ impl Account {
             name: account.name.clone(),
             limits: account.limits.clone(),
             timeout: account.timeout_ms as Micros * 1_000,
+            late: Arc::default(),
             settings: settings.clone(),
             manifest,
             destination,

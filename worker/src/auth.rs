@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::local::Logins;
 use crate::mask::Mask;
+use crate::slot::Pass;
 use crate::transport::{Added, Transport};
 
 /// Credentials of one account.
@@ -96,7 +97,7 @@ impl Credentials {
     }
 
     /// What requests need, sent at about `now` (seconds since 1970); a signature is made by [`Self::sign`].
-    pub(crate) async fn add(&self, transport: &Transport, now: i64) -> Result<Added, NoToken> {
+    pub(crate) async fn add(&self, transport: &Transport, now: i64, pass: &mut dyn Pass) -> Result<Added, NoToken> {
         let header = Added::header;
         Ok(match &self.auth {
             Auth::None => Added::default(),
@@ -115,7 +116,7 @@ impl Credentials {
                 let access = match current.token.take() {
                     Some(access) => access,
                     None => {
-                        let access = self.log_in(transport, &mut current, now).await?;
+                        let access = self.log_in(transport, &mut current, now, pass).await?;
                         current.generation += 1;
                         access
                     }

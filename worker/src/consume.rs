@@ -12,7 +12,7 @@ use outflow_model::port::limiter::{Claimed, Limiter};
 use outflow_model::port::queue::{Delivery as Message, Queue, Take};
 use outflow_model::port::{PortError, Result, Trouble};
 use outflow_model::wire::{ChunkV1, Next, ReportV1, unpack, unpacked_len};
-use outflow_trace::with_causes;
+use outflow_trace::{Seldom, with_causes};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{Instrument, info_span, warn};
@@ -20,7 +20,6 @@ use tracing::{Instrument, info_span, warn};
 use crate::account::{Account, Accounts};
 use crate::deliver::{Delivery, Tools};
 use crate::figures::{self, InHand};
-use crate::local::Seldom;
 use crate::room::Room;
 use crate::transport::BULK_ANSWER_CAP;
 

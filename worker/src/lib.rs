@@ -3,6 +3,7 @@
 mod account;
 mod address;
 mod auth;
+mod connect;
 mod consume;
 mod deliver;
 mod figures;
@@ -14,11 +15,13 @@ mod mask;
 mod probe;
 mod read;
 mod room;
+mod slot;
+mod told;
 mod transport;
 
 pub use account::{Account, AccountError, Accounts, Keyring, Secrets};
 pub use consume::{MEMORY, Worker, serve};
 pub use lanes::serve_all;
-pub use probe::{Catalog, ProbeError, probe};
+pub use probe::{Asker, Catalog, ProbeError, probe};
 pub use read::{Values, Wanted, read};
 pub use transport::Proxies;

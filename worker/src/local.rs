@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-/// The log says the same this often.
-const SELDOM: Duration = Duration::from_secs(10);
 /// So many logins of an account may come at once…
 const LOGINS: NonZeroU32 = match NonZeroU32::new(30) {
     Some(logins) => logins,
@@ -14,15 +12,6 @@ const LOGINS: NonZeroU32 = match NonZeroU32::new(30) {
 };
 /// …and one more each time this has passed: vendors lock accounts that log in for ever.
 const LOGIN: Duration = Duration::from_secs(2);
-
-/// Lets one through now and then.
-pub(crate) struct Seldom(DefaultDirectRateLimiter);
-
-impl Default for Seldom {
-    fn default() -> Self {
-        Self(limited(SELDOM, NonZeroU32::MIN))
-    }
-}
 
 /// Bounds the logins of one account.
 pub(crate) struct Logins(DefaultDirectRateLimiter);
@@ -38,13 +27,6 @@ fn limited(each: Duration, burst: NonZeroU32) -> DefaultDirectRateLimiter {
     RateLimiter::direct(quota.allow_burst(burst))
 }
 
-impl Seldom {
-    /// True where it is time to say it again.
-    pub(crate) fn is_due(&self) -> bool {
-        self.0.check().is_ok()
-    }
-}
-
 impl Logins {
     /// True where one more login is allowed now.
     pub(crate) fn may_begin(&self) -> bool {
@@ -57,10 +39,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logins_are_bounded_and_the_log_is_quiet() {
+    fn logins_are_bounded() {
         let logins = Logins::default();
         assert_eq!((0..100).filter(|_| logins.may_begin()).count(), 30);
-        let seldom = Seldom::default();
-        assert_eq!((0..100).filter(|_| seldom.is_due()).count(), 1);
     }
 }

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use crate::auth::{Credentials, Current, NoToken, hex};
 use crate::jwt::{self, Claims};
+use crate::slot::Pass;
 use crate::transport::{ANSWER_CAP, Added, Transport};
 
 /// An assertion is good for so long.
@@ -65,6 +66,7 @@ impl Credentials {
         transport: &Transport,
         current: &mut Current,
         now: i64,
+        pass: &mut dyn Pass,
     ) -> Result<Access, NoToken> {
         self.keep(current).await?;
         let asked = self.vault.exchange(&self.account, &self.origin(transport), current.refused.as_ref()).await;
@@ -72,7 +74,7 @@ impl Credentials {
             Exchange::Shared(access) => return Ok(access),
             Exchange::Mine(turn) => turn,
         };
-        let granted = self.exchange(transport, current, now).await?;
+        let granted = self.exchange(transport, current, now, pass).await?;
         let good_for = granted.good_for();
         let access = Access { token: Secret::new(granted.access_token), base: granted.instance_url };
         if let Err(error) = turn.share(&access, good_for).await {
@@ -94,19 +96,25 @@ impl Credentials {
 
     /// Exchanges the credentials for a token. A refresh token that comes with it is durable before anything else: the old one
     /// may be good for nothing now.
-    async fn exchange(&self, transport: &Transport, current: &mut Current, now: i64) -> Result<Granted, NoToken> {
+    async fn exchange(
+        &self,
+        transport: &Transport,
+        current: &mut Current,
+        now: i64,
+        pass: &mut dyn Pass,
+    ) -> Result<Granted, NoToken> {
         if !self.logins.may_begin() {
             return Err(NoToken::Later("too many logins; the next one waits".to_owned()));
         }
         let refresh = self.refresh().await?;
-        let granted = match self.fetch(transport, refresh.as_ref(), now).await {
+        let granted = match self.fetch(transport, refresh.as_ref(), now, pass).await {
             Err(NoToken::Refused(reason)) => {
                 // Another process may have used it meanwhile, and kept the next.
                 let newer = self.refresh().await?;
                 if newer == refresh {
                     return Err(NoToken::Refused(reason));
                 }
-                self.fetch(transport, newer.as_ref(), now).await?
+                self.fetch(transport, newer.as_ref(), now, pass).await?
             }
             granted => granted?,
         };
@@ -145,7 +153,13 @@ impl Credentials {
         Ok(Some(Refresh { origin, token }))
     }
 
-    async fn fetch(&self, transport: &Transport, refresh: Option<&Refresh>, now: i64) -> Result<Granted, NoToken> {
+    async fn fetch(
+        &self,
+        transport: &Transport,
+        refresh: Option<&Refresh>,
+        now: i64,
+        pass: &mut dyn Pass,
+    ) -> Result<Granted, NoToken> {
         let assertion;
         let (url, form) = match &self.auth {
             Auth::ClientCredentials { token_url, client_id, client_secret } => (
@@ -186,8 +200,9 @@ impl Credentials {
             body: Bytes::from(body),
             cost: 1,
         };
-        let login = Added { is_login: true, ..Added::default() };
-        let answer = transport.send(&request, &login, ANSWER_CAP).await.map_err(|lost| NoToken::Later(lost.reason))?;
+        let mut login = Added { is_login: true, ..Added::default() };
+        let answer = transport.send(&request, &mut login, ANSWER_CAP, pass).await;
+        let answer = answer.map_err(|lost| NoToken::Later(lost.reason))?;
         if answer.status != 200 {
             let OAuthError { error, error_description } = serde_json::from_slice(&answer.body).unwrap_or_default();
             let reason = format!("the token endpoint answered HTTP {} {error} {error_description}", answer.status);

@@ -1,18 +1,30 @@
 //! Asks a destination whether credentials work and which fields an object has.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
 use bytes::Bytes;
 use outflow_destinations::manifest::{fill_headers, fill_settings};
 use outflow_destinations::{Request, Response};
+use outflow_model::limit::{Micros, Stated};
+use outflow_model::port::limiter::{Limiter, Request as Permit, Verdict};
 use outflow_model::text::one_line;
 use outflow_model::wire::AccountV1;
+use outflow_trace::with_causes;
 use serde_json::Value;
 
 use crate::account::{Account, AccountError, Keyring};
 use crate::auth::NoToken;
-use crate::transport::ANSWER_CAP;
+use crate::slot::{PLACE_SPARE, Pass, Slot};
+use crate::told::Told;
+use crate::transport::{ANSWER_CAP, Added};
 
 /// So many characters of an answer are shown.
 const SHOWN: usize = 300;
+/// Nobody waits longer than this for a permit to ask.
+const PATIENCE: Micros = 30_000_000;
 
 /// What a destination says of an object's fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +35,8 @@ pub struct Catalog {
     pub identifying: Vec<String>,
     /// Names under which fields of other records are written.
     pub relations: Vec<String>,
+    /// Limits of the account that the answer states.
+    pub stated: Vec<String>,
 }
 
 /// A probe that failed.
@@ -51,18 +65,32 @@ pub enum ProbeError {
     },
 }
 
+/// What asks with an account's credentials and inside its limits, at about `now` (seconds since 1970).
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    /// Where credentials come from.
+    pub keys: &'a Keyring,
+    /// What permits its requests.
+    pub limiter: &'a Arc<dyn Limiter>,
+    /// The time.
+    pub now: i64,
+}
+
 /// Connects to an account, and asks for the fields of `object` where its destination tells them.
-pub async fn probe(account: &AccountV1, keys: &Keyring, object: Option<&str>, now: i64) -> Result<Catalog, ProbeError> {
-    let account = Account::open(account, keys)?;
+pub async fn probe(account: &AccountV1, asker: Asker<'_>, object: Option<&str>) -> Result<Catalog, ProbeError> {
+    let account = Account::open(account, asker.keys)?;
     let Some(probe) = &account.manifest.probe else { return Ok(Catalog::default()) };
-    get(&account, "", &fill_settings(&probe.path, "", &account.settings), now).await?;
-    let (Some(object), Some(list)) = (object, &probe.fields) else { return Ok(Catalog::default()) };
-    let answer = get(&account, object, &fill_settings(&list.path, object, &account.settings), now).await?;
+    let answer = asker.get(&account, "", &fill_settings(&probe.path, "", &account.settings)).await?;
+    let mut catalog = Catalog::default();
+    let Told { window, daily } = Told::read(&account.manifest, &answer);
+    catalog.stated.extend(window.map(|Stated { limit, per_ms, .. }| format!("{limit} requests per {per_ms} ms")));
+    catalog.stated.extend(daily.map(|(used, allowed)| format!("{allowed} requests per day, of which {used} are used")));
+    let (Some(object), Some(list)) = (object, &probe.fields) else { return Ok(catalog) };
+    let answer = asker.get(&account, object, &fill_settings(&list.path, object, &account.settings)).await?;
     let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let is = |field: &Value, pointer: &String| field.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
     let any = |field: &Value, pointers: &[String]| pointers.iter().any(|pointer| is(field, pointer));
     let text = |field: &Value, pointer: &str| field.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let mut catalog = Catalog::default();
     for field in document.pointer(&list.list).and_then(Value::as_array).into_iter().flatten() {
         let Some(name) = text(field, &list.name) else { continue };
         let read_only = list.read_only.as_ref().is_some_and(|pointer| is(field, pointer));
@@ -77,31 +105,96 @@ pub async fn probe(account: &AccountV1, keys: &Keyring, object: Option<&str>, no
     Ok(catalog)
 }
 
-/// Asks for `path`, which is about `object` where it is about one.
-pub(crate) async fn get(account: &Account, object: &str, path: &str, now: i64) -> Result<Response, ProbeError> {
-    let headers = fill_headers(&account.manifest.headers, object, &account.settings);
-    let request = Request { method: "GET", path: path.to_owned(), headers, body: Bytes::new(), cost: 1 };
-    let mut answer = ask(account, &request, now).await?;
-    if answer.0.status == 401 && account.credentials.renew(answer.1).await {
-        // A token that others share may have ended since.
-        answer = ask(account, &request, now).await?;
+impl Asker<'_> {
+    /// Asks for `path`, which is about `object` where it is about one.
+    pub(crate) async fn get(self, account: &Account, object: &str, path: &str) -> Result<Response, ProbeError> {
+        let headers = fill_headers(&account.manifest.headers, object, &account.settings);
+        let request = Request { method: "GET", path: path.to_owned(), headers, body: Bytes::new(), cost: 1 };
+        let mut answer = self.ask(account, &request).await?;
+        if answer.0.status == 401 && account.credentials.renew(answer.1).await {
+            // A token that others share may have ended since.
+            answer = self.ask(account, &request).await?;
+        }
+        let (answer, _) = answer;
+        if (200..300).contains(&answer.status) {
+            return Ok(answer);
+        }
+        let message = account.credentials.conceal(&String::from_utf8_lossy(&answer.body));
+        let message = one_line(&message, SHOWN).into_owned();
+        Err(ProbeError::Refused { account: account.name.clone(), status: answer.status, message })
     }
-    let (answer, _) = answer;
-    if (200..300).contains(&answer.status) {
-        return Ok(answer);
+
+    /// An answer, and which token it was asked with.
+    async fn ask(self, account: &Account, request: &Request) -> Result<(Response, u64), ProbeError> {
+        let mut ticket = Ticket { asker: self, account, request, slot: None, refused: None };
+        let added = account.credentials.add(&account.transport, self.now, &mut ticket).await;
+        let sent = match added {
+            Ok(mut added) => match account.transport.send(request, &mut added, ANSWER_CAP, &mut ticket).await {
+                Ok(answer) => Ok((answer, added.generation)),
+                Err(lost) => Err(lost.reason),
+            },
+            Err(NoToken::Later(reason) | NoToken::Refused(reason)) => Err(one_line(&reason, SHOWN).into_owned()),
+        };
+        sent.map_err(|reason| ProbeError::NoAnswer {
+            account: account.name.clone(),
+            reason: ticket.refused.take().unwrap_or(reason),
+        })
     }
-    let message = account.credentials.conceal(&String::from_utf8_lossy(&answer.body));
-    let message = one_line(&message, SHOWN).into_owned();
-    Err(ProbeError::Refused { account: account.name.clone(), status: answer.status, message })
 }
 
-/// An answer, and which token it was asked with.
-async fn ask(account: &Account, request: &Request, now: i64) -> Result<(Response, u64), ProbeError> {
-    let no_answer = |reason: String| ProbeError::NoAnswer { account: account.name.clone(), reason };
-    let mut added = account.credentials.add(&account.transport, now).await.map_err(
-        |(NoToken::Later(reason) | NoToken::Refused(reason))| no_answer(one_line(&reason, SHOWN).into_owned()),
-    )?;
-    account.credentials.sign(&mut added, request, now);
-    let answer = account.transport.send(request, &added, ANSWER_CAP).await.map_err(|lost| no_answer(lost.reason))?;
-    Ok((answer, added.generation))
+/// The permits of a request outside a run.
+struct Ticket<'a> {
+    asker: Asker<'a>,
+    account: &'a Account,
+    request: &'a Request,
+    slot: Option<Slot>,
+    /// Why it may not leave.
+    refused: Option<String>,
+}
+
+#[async_trait]
+impl Pass for Ticket<'_> {
+    async fn may_leave(&mut self) -> bool {
+        if self.slot.as_ref().is_some_and(Slot::is_good) {
+            return true;
+        }
+        let Account { name, limits, timeout, late, .. } = self.account;
+        let (number, mut waited) = (RandomState::new().build_hasher().finish(), 0);
+        let mut slot = Slot::new(self.asker.limiter, name, late, number);
+        // Somebody waits for the answer.
+        let (urgent, records, cost, timeout) = (true, 0, self.request.cost, timeout + PLACE_SPARE);
+        let (account, attempt, worker, sync, weight, lease, late) = (name.as_str(), None, "", "", 1, 0, 0);
+        let ask = Permit {
+            account, limits, attempt, worker, slot: number, lease, timeout, records, cost, urgent, sync, weight, late,
+        };
+        loop {
+            match slot.ask(&ask).await {
+                Ok(Verdict::Later { wait, .. }) if waited + wait <= PATIENCE => {
+                    waited += wait;
+                    tokio::time::sleep(Duration::from_micros(wait.max(100) as u64)).await;
+                    continue;
+                }
+                Ok(Verdict::Go { .. }) => {
+                    self.slot = Some(slot);
+                    return true;
+                }
+                Ok(Verdict::Later { wait, .. }) => {
+                    self.refused = Some(format!("its limits allow a request in {} seconds", wait / 1_000_000 + 1));
+                }
+                Ok(closed) => self.refused = Some(format!("the limiter answers {closed:?}")),
+                Err(error) => self.refused = Some(with_causes(&error)),
+            }
+            return false;
+        }
+    }
+
+    fn sign(&self, added: &mut Added) {
+        self.account.credentials.sign(added, self.request, self.asker.now);
+    }
+
+    fn left(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.left();
+        }
+    }
 }

@@ -6,8 +6,8 @@ use outflow_destinations::manifest::fill_read;
 use outflow_model::wire::AccountV1;
 use serde_json::Value;
 
-use crate::account::{Account, Keyring};
-use crate::probe::{ProbeError, get};
+use crate::account::Account;
+use crate::probe::{Asker, ProbeError};
 
 /// A record's fields as text, empty for null; one that the destination does not tell is missing.
 pub type Values = BTreeMap<String, String>;
@@ -29,17 +29,16 @@ pub struct Wanted<'a> {
 /// manifest does not say how to read.
 pub async fn read(
     account: &AccountV1,
-    keys: &Keyring,
+    asker: Asker<'_>,
     wanted: Wanted<'_>,
-    now: i64,
 ) -> Result<Option<Vec<Option<Values>>>, ProbeError> {
-    let account = Account::open(account, keys)?;
+    let account = Account::open(account, asker.keys)?;
     let Some(spec) = &account.manifest.read else { return Ok(None) };
     let mut records = Vec::with_capacity(wanted.keys.len());
     for key in wanted.keys {
         let Wanted { object, identity, fields, .. } = wanted;
         let path = fill_read(&spec.path, object, identity, key, fields, &account.settings);
-        match get(&account, object, &path, now).await {
+        match asker.get(&account, object, &path).await {
             Ok(answer) => {
                 let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
                 let values = document.pointer(&spec.fields).unwrap_or(&Value::Null);

@@ -1,21 +1,31 @@
 //! The only place that opens a connection to a destination.
 
+use std::cell::Cell;
+use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hyper_util::client::proxy::matcher::Matcher;
 use outflow_destinations::{Request, Response};
 use reqwest::header::HeaderValue;
-use reqwest::{Certificate, Client, ClientBuilder, Method, Proxy, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Method, Proxy, RequestBuilder, Url, redirect};
 
+use crate::connect::{Beside, SPARE, Spare, Unconnected};
+use crate::slot::Pass;
 use crate::address::{PublicOnly, is_private_literal, is_this_machine, plain, private};
 
 /// No answer is read further, but for one on a bulk job: of several at once a worker must hold all.
 pub(crate) const ANSWER_CAP: usize = 16 * 1024 * 1024;
 /// An answer on a bulk job repeats what was uploaded.
 pub(crate) const BULK_ANSWER_CAP: usize = 128 * 1024 * 1024;
+/// A connection that waits for its request's permit for longer is not used: its server may be about to close it.
+const FRESH: Duration = Duration::from_secs(5);
+/// After so many turns of the tasks that are ready to go on, a request has reached its connection, and a new connection.
+const TURNS: [u32; 2] = [1, 4];
 
 /// A request without an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,30 +182,47 @@ impl Transport {
         proxied.map_or(&self.client, |(_, client)| client)
     }
 
-    /// Sends a request and reads its whole answer, of at most `cap` bytes.
-    pub(crate) async fn send(&self, request: &Request, added: &Added, cap: usize) -> Result<Response, NoAnswer> {
-        let unsent = |reason: String| NoAnswer { may_have_arrived: false, reason };
+    /// Sends a request once its connection stands and `pass` lets it leave, and reads its whole answer, of at most `cap` bytes.
+    pub(crate) async fn send(
+        &self,
+        request: &Request,
+        added: &mut Added,
+        cap: usize,
+        pass: &mut dyn Pass,
+    ) -> Result<Response, NoAnswer> {
         let url = self.address(&request.path, added).map_err(unsent)?;
-        let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| unsent(error.to_string()))?;
-        let mut builder = self.client(&url).request(method, url);
-        for (name, value) in &request.headers {
-            builder = builder.header(name, value);
-        }
-        for (name, value) in &added.headers {
-            let mut value = HeaderValue::from_str(value)
-                .map_err(|_| unsent("the credentials hold a character that no header can hold".to_owned()))?;
-            // Whatever is logged of a request, this is not.
-            value.set_sensitive(true);
-            builder = builder.header(name, value);
-        }
-        if !request.body.is_empty() {
-            builder = builder.body(request.body.clone());
-        }
-        let lost = |error: reqwest::Error| NoAnswer {
-            may_have_arrived: !(error.is_connect() || error.is_builder()),
-            reason: reason(&error),
+        let mut spare: Option<(Instant, Spare)> = None;
+        let mut answer = loop {
+            if !pass.may_leave().await {
+                return Err(unsent("it may not be sent".to_owned()));
+            }
+            pass.sign(added);
+            let spare_now = spare.take().filter(|(made, _)| made.elapsed() < FRESH).map(|(_, spare)| spare);
+            let turns = TURNS[usize::from(spare_now.is_some())];
+            let sending = self.builder(request, added, &url).map_err(unsent)?.send();
+            let mut sending = Box::pin(SPARE.scope(Cell::new(spare_now), sending));
+            let sent = match poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await {
+                Poll::Ready(sent) => sent,
+                Poll::Pending => {
+                    for _ in 0..turns {
+                        tokio::task::yield_now().await;
+                    }
+                    pass.left();
+                    sending.await
+                }
+            };
+            match sent {
+                Ok(answer) => break answer,
+                Err(error) => match Unconnected::connected(&error).await {
+                    Some(Ok(connection)) => spare = Some((Instant::now(), connection)),
+                    Some(Err(error)) => return Err(unsent(causes("connection failed", Some(error.as_ref())))),
+                    None => {
+                        let may_have_arrived = !(error.is_connect() || error.is_builder());
+                        return Err(NoAnswer { may_have_arrived, reason: reason(&error) });
+                    }
+                },
+            }
         };
-        let mut answer = builder.send().await.map_err(lost)?;
         let status = answer.status().as_u16();
         let headers = answer
             .headers()
@@ -204,6 +231,27 @@ impl Transport {
             .collect();
         Ok(Response { status, headers, body: read_body(&mut answer, cap).await?, arrived: 0 })
     }
+
+    /// The request as it leaves.
+    fn builder(&self, request: &Request, added: &Added, url: &Url) -> Result<RequestBuilder, String> {
+        let method = Method::from_bytes(request.method.as_bytes()).map_err(|error| error.to_string())?;
+        let mut builder = self.client(url).request(method, url.clone());
+        for (name, value) in &request.headers {
+            builder = builder.header(name, value);
+        }
+        for (name, value) in &added.headers {
+            let mut value = HeaderValue::from_str(value)
+                .map_err(|_| "the credentials hold a character that no header can hold".to_owned())?;
+            // Whatever is logged of a request, this is not.
+            value.set_sensitive(true);
+            builder = builder.header(name, value);
+        }
+        Ok(if request.body.is_empty() { builder } else { builder.body(request.body.clone()) })
+    }
+}
+
+const fn unsent(reason: String) -> NoAnswer {
+    NoAnswer { may_have_arrived: false, reason }
 }
 
 /// A client that is as the account wants it, but for its proxy.
@@ -211,7 +259,7 @@ fn builder(way: &Way<'_>) -> Result<ClientBuilder, String> {
     let builder = Client::builder()
         .user_agent(concat!("outflow/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(10))
+        .connector_layer(Beside)
         .timeout(Duration::from_millis(way.timeout_ms))
         .pool_idle_timeout(Duration::from_mins(1))
         .tcp_nodelay(true);
@@ -250,8 +298,11 @@ async fn read_body(answer: &mut reqwest::Response, cap: usize) -> Result<Bytes, 
 
 /// The error with its causes, without the URL, which may hold a secret.
 fn reason(error: &reqwest::Error) -> String {
-    let mut out = if error.is_timeout() { "timed out".to_owned() } else { "connection failed".to_owned() };
-    let mut cause = std::error::Error::source(error);
+    causes(if error.is_timeout() { "timed out" } else { "connection failed" }, error.source())
+}
+
+fn causes(what: &str, mut cause: Option<&(dyn Error + 'static)>) -> String {
+    let mut out = what.to_owned();
     while let Some(error) = cause {
         out = format!("{out}: {error}");
         cause = error.source();

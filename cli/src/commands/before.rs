@@ -8,7 +8,7 @@ use outflow_coordinator::project::Project;
 use outflow_model::change::Change;
 use outflow_model::port::ledger::Sample;
 use outflow_model::table::MASKED;
-use outflow_worker::{ProbeError, Values, Wanted, read};
+use outflow_worker::{Asker, ProbeError, Values, Wanted, read};
 use serde::Serialize;
 use tracing::warn;
 
@@ -87,8 +87,12 @@ pub(super) fn kept(samples: &[Sample]) -> impl Iterator<Item = Compared> {
 
 async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Option<Values>> {
     let (Some(first), [identity]) = (changed.first(), start.sync.identity.as_slice()) else { return Vec::new() };
-    let credentials = match compose::keys(project) {
-        Ok(credentials) => credentials,
+    let tools = match compose::keys(project) {
+        Ok(credentials) => compose::limiter(project).await.map(|limiter| (credentials, limiter)),
+        Err(error) => Err(error),
+    };
+    let (credentials, limiter) = match tools {
+        Ok(tools) => tools,
         Err(error) => {
             warn!(error = format!("{error:#}"), "The plan is shown without what the destination has");
             return Vec::new();
@@ -97,7 +101,8 @@ async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Optio
     let keys: Vec<&str> = changed.iter().map(|sample| sample.address.as_str()).collect();
     let fields: Vec<&str> = first.fields.iter().map(|(name, _)| name.as_str()).collect();
     let wanted = Wanted { object: &start.sync.config.object, identity, keys: &keys, fields: &fields };
-    match read(&start.sync.account, &credentials, wanted, compose::now(project).await).await {
+    let asker = Asker { keys: &credentials, limiter: &limiter, now: compose::now(project).await };
+    match read(&start.sync.account, asker, wanted).await {
         Ok(known) => known.unwrap_or_default(),
         Err(error) => {
             let status = if let ProbeError::Refused { status, .. } = error { Some(status) } else { None };

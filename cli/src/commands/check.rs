@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use outflow_coordinator::project::{Fields, Problem, Project, check_catalog, check_secrets};
 use outflow_model::port::ledger::RunOptions;
-use outflow_worker::{Catalog, Keyring, probe};
+use outflow_worker::{Asker, Catalog, probe};
 use serde_json::json;
 
 use crate::compose;
@@ -26,6 +26,8 @@ struct Findings {
     /// Destinations that accepted their credentials.
     reached: BTreeSet<String>,
     resumed: Vec<String>,
+    /// Limits that destinations state.
+    limits: BTreeSet<String>,
 }
 
 impl Findings {
@@ -40,15 +42,17 @@ impl Findings {
     fn print(mut self, ui: &Ui, names: &[String]) -> Exit {
         let mut seen = BTreeSet::new();
         self.problems.retain(|problem| seen.insert(problem.to_string()));
-        let Self { problems, trouble, warnings, resumed, .. } = self;
+        let Self { problems, trouble, warnings, resumed, limits, .. } = self;
         if ui.is_json() {
             ui.json(&json!({
                 "resumed": resumed, "syncs": names, "problems": problems, "trouble": trouble, "warnings": warnings,
+                "limits": limits,
             }));
         } else {
             problems.iter().for_each(|problem| ui.line(problem.to_string()));
             trouble.iter().for_each(|trouble| ui.line(trouble));
             warnings.iter().for_each(|warning| ui.note(format!("warning: {warning}")));
+            limits.iter().for_each(|limit| ui.line(format!("{limit}.")));
             resumed
                 .iter()
                 .for_each(|account| ui.line(format!("{account}: credentials accepted, destination resumed.")));
@@ -95,10 +99,10 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
         }
         return Ok(found.print(ui, &names));
     }
-    let keys = compose::keys(&project)?;
-    let now = compose::now(&project).await;
+    let (keys, limiter) = (compose::keys(&project)?, compose::limiter(&project).await?);
+    let asker = Asker { keys: &keys, limiter: &limiter, now: compose::now(&project).await };
     for name in &names {
-        check_sync(&project, name, &keys, now, &mut found).await;
+        check_sync(&project, name, asker, &mut found).await;
     }
     if syncs.is_empty() {
         check_places(&project, &mut found).await;
@@ -108,7 +112,7 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
 }
 
 /// Checks a sync against its source and its destination.
-async fn check_sync(project: &Project, name: &str, keys: &Keyring, now: i64, found: &mut Findings) {
+async fn check_sync(project: &Project, name: &str, asker: Asker<'_>, found: &mut Findings) {
     let start = match compose::start(project, name, RunOptions::default()) {
         Ok(start) => start,
         Err(error) => return found.add(error),
@@ -121,8 +125,10 @@ async fn check_sync(project: &Project, name: &str, keys: &Keyring, now: i64, fou
     if !unresolved.is_empty() {
         return found.problems.extend(unresolved);
     }
-    match probe(&start.sync.account, keys, Some(&start.sync.config.object), now).await {
-        Ok(Catalog { writable, identifying, relations }) => {
+    match probe(&start.sync.account, asker, Some(&start.sync.config.object)).await {
+        Ok(Catalog { writable, identifying, relations, stated }) => {
+            let name = &start.sync.account.name;
+            found.limits.extend(stated.iter().map(|stated| format!("{name}: the destination states a limit of {stated}")));
             let fields = Fields { writable: &writable, identifying: &identifying, relations: &relations };
             found.problems.extend(check_catalog(&start.sync, &start.written, fields));
             found.reached.insert(start.sync.account.name);

@@ -8,6 +8,7 @@ use outflow_backends::{DirectoryStore, MemoryLimiter, MemoryQueue, StateLock};
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Engine, Progress, Start};
 use outflow_model::id::Lane;
+use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_worker::{Accounts, Worker, serve};
@@ -43,7 +44,7 @@ pub(super) async fn engine(project: &Project) -> Result<Engine> {
     let ledger = ledger(project).await?;
     let clock = ledger.clock().await?;
     let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::default());
-    let limiter: Arc<dyn Limiter> = Arc::new(MemoryLimiter::new(clock.clone(), ledger.clone()));
+    let limiter = limiter(&ledger).await?;
     let folder = workplace::only(project)?;
     let store = Arc::new(DirectoryStore::open(&state_dir(project)?.join("store"))?);
     let (progress, _) = watch::channel(Progress::default());
@@ -59,6 +60,11 @@ pub(super) async fn engine(project: &Project) -> Result<Engine> {
         news: Arc::default(),
         progress,
     })
+}
+
+/// The limiter of this process; what others have used is in the ledger.
+pub(super) async fn limiter(ledger: &Arc<dyn Ledger>) -> Result<Arc<dyn Limiter>> {
+    Ok(Arc::new(MemoryLimiter::new(ledger.clock().await?, ledger.clone())))
 }
 
 impl Embedded {

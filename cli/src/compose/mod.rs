@@ -16,6 +16,7 @@ use outflow_coordinator::project::{Project, ResolvedSync, check_secrets, resolve
 use outflow_coordinator::{Engine, Start};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::{Ledger, RunOptions};
+use outflow_model::port::limiter::Limiter;
 use outflow_model::port::store::Store;
 use outflow_model::secret::Reference;
 use outflow_worker::{Keyring, Proxies, Secrets};
@@ -71,6 +72,14 @@ pub(crate) async fn store(project: &Project) -> Result<Arc<dyn Store>> {
     Ok(match &project.config.state.shared {
         Some(places) => shared::store(project, places, &state_dir(project)?.join("tmp-copies")).await?,
         None => Arc::new(DirectoryStore::open(&state_dir(project)?.join("store"))?),
+    })
+}
+
+/// What permits requests to destinations.
+pub(crate) async fn limiter(project: &Project) -> Result<Arc<dyn Limiter>> {
+    Ok(match &project.config.state.shared {
+        Some(places) => shared::limiter(project, places)?,
+        None => embedded::limiter(&ledger(project).await?).await?,
     })
 }
 

@@ -13,6 +13,7 @@ use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Times;
+use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
@@ -132,6 +133,12 @@ pub(super) async fn store(project: &Project, places: &SharedState, copies: &Path
         listed => drop(listed.map_err(told)?),
     }
     Ok(store)
+}
+
+/// What permits requests to destinations.
+pub(super) fn limiter(project: &Project, places: &SharedState) -> Result<Arc<dyn Limiter>> {
+    let url = resolved(&project.root, "limiter", &places.limiter)?;
+    Ok(Arc::new(RedisLimiter::new(&url, &places.prefix, None)?))
 }
 
 fn broker(root: &Path, places: &SharedState, name: &str) -> Result<RabbitQueue> {

@@ -106,7 +106,7 @@ async fn booked<'a>(limiter: &dyn Limiter, limits: &'a Limits, attempt: &'a Atte
     let first = request(limits, Some(attempt), "w");
     loop {
         match limiter.permit(&first).await? {
-            Verdict::Go => return Ok(Request { slot: 2, ..first }),
+            Verdict::Go { .. } => return Ok(Request { slot: 2, ..first }),
             Verdict::Later { wait, .. } => tokio::time::sleep(Duration::from_micros(wait as u64)).await,
             other => anyhow::bail!("{other:?}"),
         }

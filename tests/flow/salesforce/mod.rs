@@ -15,7 +15,7 @@ use outflow_model::port::ledger::RunOptions;
 use outflow_model::run::RunState;
 use outflow_simulators::{Client, Fault, Faults, Org, OrgOptions};
 use outflow_tests::{Lab, block};
-use outflow_worker::{Catalog, Keyring, probe};
+use outflow_worker::{Asker, Catalog, Keyring, probe};
 
 const NAME: &str = "  LastName: name\n";
 
@@ -165,8 +165,10 @@ pub(crate) fn folded() -> Result<()> {
 async fn checked(lab: &Lab<Org>) -> Result<Vec<String>> {
     let start = lab.start("people", RunOptions::default())?;
     let now = SystemClock::default().now() / 1_000_000;
-    let known = probe(&start.sync.account, &lab.keys()?, Some("Contact"), now).await?;
-    let Catalog { writable, identifying, relations } = &known;
+    let (keys, limiter) = (lab.keys()?, lab.limiter().await?);
+    let asker = Asker { keys: &keys, limiter: &limiter, now };
+    let known = probe(&start.sync.account, asker, Some("Contact")).await?;
+    let Catalog { writable, identifying, relations, .. } = &known;
     let problems = check_catalog(&start.sync, &start.written, Fields { writable, identifying, relations });
     Ok(problems.iter().map(ToString::to_string).collect())
 }
@@ -222,10 +224,13 @@ pub(crate) fn together() -> Result<()> {
             let lab = lab(options, settings, "mode: upsert\ndelivery: { chunk_rows: 200 }", NAME).await?;
             rows(&lab, people(2_000))?;
             let start = lab.start("people", RunOptions::default())?;
-            let now = SystemClock::default().now() / 1_000_000;
+            let (now, limiter) = (SystemClock::default().now() / 1_000_000, lab.limiter().await?);
             let ask = |keys: Keyring| {
-                let account = start.sync.account.clone();
-                tokio::spawn(async move { probe(&account, &keys, Some("Contact"), now).await })
+                let (account, limiter) = (start.sync.account.clone(), limiter.clone());
+                tokio::spawn(async move {
+                    let asker = Asker { keys: &keys, limiter: &limiter, now };
+                    probe(&account, asker, Some("Contact")).await
+                })
             };
             for asked in lab.many_keys(8)?.into_iter().map(ask).collect::<Vec<_>>() {
                 asked.await??;

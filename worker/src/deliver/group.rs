@@ -1,18 +1,17 @@
 //! One group of records: a destination's steps, one after the other, until each record has its outcome.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
 
 use outflow_destinations::{Batch, Event, Executed, Failure, Step};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Outcome, Refusal, Status};
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::Trouble;
-use outflow_model::port::limiter::{Claimed, Ended};
+use outflow_model::port::limiter::Claimed;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
 use tracing::{debug, warn};
 
-use super::request::{HOLD, Slot};
+use super::request::HOLD;
 use super::{BACKOFF, Delivery, Group, PASSES, Stop, Tools};
 use crate::auth::NoToken;
 
@@ -117,18 +116,19 @@ impl Delivery<'_> {
                             return Err(Stop::Next(Next::Stop { refusal }));
                         }
                     };
-                    let mut slot = self.permit(rows.len(), request.cost, HOLD).await?;
+                    let slot = self.permit(rows.len(), request.cost, HOLD).await?;
                     // Announced last: what was announced either leaves or is unknown.
                     if checkpoint {
-                        let permitted = Instant::now();
                         self.announce(&rows, &state).await?;
                         self.held = chunk.repeatable.then(|| parked(state.clone()));
-                        if permitted.elapsed() > Duration::from_micros(account.limits.slack() as u64) {
-                            slot = self.permit_anew(slot, rows.len(), request.cost).await?;
-                        }
                     }
-                    let answer = self.send(&request, &mut added, slot).await?;
-                    match answer {
+                    let patience = if checkpoint { ANNOUNCED } else { HOLD };
+                    let answer = self.send(&request, &mut added, (slot, rows.len()), patience).await;
+                    if answer.is_err() {
+                        // It does not leave.
+                        self.resolve(checkpoint);
+                    }
+                    match answer? {
                         Ok(response) => {
                             answered = request.method != "GET";
                             self.resolve(checkpoint);
@@ -242,19 +242,6 @@ impl Delivery<'_> {
             }
             told => told.map_err(Stop::from),
         }
-    }
-
-    /// Another permit for a request that was announced for long: by now the account may be paused, the run stopped, or what was
-    /// permitted meanwhile too much.
-    async fn permit_anew(&mut self, stale: Slot, records: usize, cost: u64) -> Result<Slot, Stop> {
-        // Its place lapses by itself where it cannot be given back.
-        _ = stale.end(Ended::Unsent).await;
-        let slot = self.permit(records, cost, ANNOUNCED).await;
-        if slot.is_err() {
-            // It does not leave.
-            self.resolve(true);
-        }
-        slot
     }
 
     /// The answer to the last announced request is known.

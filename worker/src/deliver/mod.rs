@@ -18,11 +18,11 @@ use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::{Outgoing, Queue};
 use outflow_model::table::Table;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1};
+use outflow_trace::Seldom;
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::account::Account;
-use crate::local::Seldom;
 use book::Book;
 use request::HOLD;
 

@@ -1,14 +1,14 @@
 //! One request: its permit and its answer.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use metrics::histogram;
 use outflow_destinations::{Request, Response};
 use outflow_model::limit::{Cause, Micros};
 use outflow_model::policy::ErrorClass;
-use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request as Permit, Verdict};
-use outflow_model::port::{self, Trouble};
+use outflow_model::port::limiter::{Claimed, Ended, Request as Permit, Verdict};
+use outflow_model::port::Trouble;
 use outflow_model::wire::Next;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span, warn};
@@ -17,6 +17,7 @@ use super::{Delivery, Stop, Tools};
 use crate::account::Account;
 use crate::auth::NoToken;
 use crate::figures;
+use crate::slot::{PLACE_SPARE, Pass, Slot};
 use crate::transport::{ANSWER_CAP, Added, BULK_ANSWER_CAP, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
@@ -27,57 +28,50 @@ const AWAY: Duration = Duration::from_millis(500);
 const CLOSED: Micros = 1_000_000;
 /// So many requests of a chunk are in its run's trace: viewers fail at tens of thousands of spans.
 const RECORDED: u32 = 20;
-/// A request's place among those under way outlives its timeout by this.
-const SPARE: Micros = 10_000_000;
 
 /// Tells whether a request waits for what the destination has asked for; else it only waits for its turn.
 const fn waits_for_time(cause: Cause) -> bool {
     matches!(cause, Cause::Paused | Cause::Daily)
 }
 
-/// A request that is asked for, or permitted. Dropped before it has ended, it gives its place back: a worker that is stopped
-/// leaks nothing.
-pub(super) struct Slot {
-    limiter: Arc<dyn Limiter>,
-    account: String,
-    number: u64,
-    /// What becomes of it where it is dropped; nothing where it has no place.
-    dropped: Option<Ended>,
+/// The permits of a delivery's request: the first, and others where it would leave too late with that.
+pub(super) struct Ticket<'d, 'a> {
+    delivery: &'d mut Delivery<'a>,
+    slot: Option<Slot>,
+    records: usize,
+    request: Option<&'d Request>,
+    /// How long another permit is waited for.
+    patience: Micros,
+    /// Why the request does not leave.
+    stop: Option<Stop>,
 }
 
-impl Slot {
-    fn new(tools: &Tools, account: &Account, number: u64) -> Self {
-        Self { limiter: tools.limiter.clone(), account: account.name.clone(), number, dropped: None }
+#[async_trait]
+impl Pass for Ticket<'_, '_> {
+    async fn may_leave(&mut self) -> bool {
+        if self.slot.as_ref().is_some_and(Slot::is_good) {
+            return true;
+        }
+        // What was late, or has been used, gives its place back.
+        self.slot = None;
+        let cost = self.request.map_or(1, |request| request.cost);
+        match self.delivery.permit(self.records, cost, self.patience).await {
+            Ok(slot) => self.slot = Some(slot),
+            Err(stop) => self.stop = Some(stop),
+        }
+        self.slot.is_some()
     }
 
-    /// Asks for a place; a wait for its moment that breaks off leaves none behind, nor does a request that never leaves.
-    async fn ask(&mut self, request: &Permit<'_>) -> port::Result<Verdict> {
-        self.dropped = Some(Ended::Unsent);
-        let verdict = self.limiter.permit(request).await;
-        self.dropped = match verdict {
-            // Without an answer it may have been given one.
-            Ok(Verdict::Go) | Err(_) => Some(Ended::Unsent),
-            Ok(_) => None,
-        };
-        verdict
+    fn sign(&self, added: &mut Added) {
+        let Delivery { account, tools, .. } = &*self.delivery;
+        if let Some(request) = self.request {
+            account.credentials.sign(added, request, tools.clock.now() / 1_000_000);
+        }
     }
 
-    /// The request leaves.
-    fn leave(&mut self) {
-        self.dropped = Some(Ended::Sent);
-    }
-
-    pub(super) async fn end(mut self, ended: Ended) -> port::Result<()> {
-        self.dropped = None;
-        self.limiter.end(&self.account, self.number, ended).await
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let (Some(ended), Ok(runtime)) = (self.dropped, tokio::runtime::Handle::try_current()) {
-            let (limiter, account, number) = (self.limiter.clone(), std::mem::take(&mut self.account), self.number);
-            runtime.spawn(async move { limiter.end(&account, number, ended).await });
+    fn left(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.left();
         }
     }
 }
@@ -92,8 +86,9 @@ impl Delivery<'_> {
             attempt: Some(&chunk.id),
             worker: self.holder,
             slot: self.tools.clock.entropy(),
+            late: 0,
             lease: self.tools.lease,
-            timeout: self.account.timeout + SPARE,
+            timeout: self.account.timeout + PLACE_SPARE,
             records: records as u64,
             cost,
             urgent: chunk.urgent,
@@ -101,7 +96,7 @@ impl Delivery<'_> {
             weight: chunk.weight,
         };
         let (mut held, began) = (0, Instant::now());
-        let mut slot = Slot::new(self.tools, self.account, request.slot);
+        let mut slot = Slot::new(&self.tools.limiter, &self.account.name, &self.account.late, request.slot);
         loop {
             // What is booked for later may be far off.
             let verdict = tokio::select! {
@@ -119,7 +114,7 @@ impl Delivery<'_> {
                 verdict => verdict?,
             };
             match verdict {
-                Verdict::Go => {
+                Verdict::Go { .. } => {
                     histogram!("outflow_limiter_wait_seconds", "lane" => self.account.name.clone())
                         .record(began.elapsed());
                     return Ok(slot);
@@ -150,17 +145,11 @@ impl Delivery<'_> {
     /// What credentials add to a request. A login is permitted as every request is: it leaves only while the run's gate is open
     /// and this delivery holds the chunk, and it counts.
     pub(super) async fn authorise(&mut self, now: i64) -> Result<Result<Added, NoToken>, Stop> {
-        let account = self.account;
-        if !account.credentials.must_log_in().await {
-            return Ok(account.credentials.add(&account.transport, now).await);
-        }
-        let mut slot = self.permit(0, 1, HOLD).await?;
-        slot.leave();
-        let added = account.credentials.add(&account.transport, now).await;
-        if let Err(error) = slot.end(Ended::Sent).await {
-            warn!(%error, "A login's place could not be given back");
-        }
-        Ok(added)
+        let Account { credentials, transport, .. } = self.account;
+        let slot = if credentials.must_log_in().await { Some(self.permit(0, 1, HOLD).await?) } else { None };
+        let mut ticket = Ticket { delivery: self, slot, records: 0, request: None, patience: HOLD, stop: None };
+        let added = credentials.add(transport, now, &mut ticket).await;
+        ticket.stop.map_or(Ok(added), Err)
     }
 
     fn span(&self, request: &Request) -> Span {
@@ -194,19 +183,24 @@ impl Delivery<'_> {
         Stop::Next(Next::Again { after, counted: false, parked: self.held.take(), class })
     }
 
-    /// Sends a permitted request.
+    /// Sends a permitted request; where it would leave too late, it waits for another permit for no longer than `patience`.
     pub(super) async fn send(
         &mut self,
         request: &Request,
         added: &mut Added,
-        mut slot: Slot,
+        (slot, records): (Slot, usize),
+        patience: Micros,
     ) -> Result<Result<Response, NoAnswer>, Stop> {
         let span = if self.book.report.requests < RECORDED { self.span(request) } else { Span::none() };
-        let began = Instant::now();
-        slot.leave();
-        self.account.credentials.sign(added, request, self.tools.clock.now() / 1_000_000);
+        let (began, transport) = (Instant::now(), &self.account.transport);
         let cap = if self.chunk.bulk { BULK_ANSWER_CAP } else { ANSWER_CAP };
-        let sent = self.account.transport.send(request, added, cap).instrument(span.clone()).await;
+        let mut ticket =
+            Ticket { delivery: self, slot: Some(slot), records, request: Some(request), patience, stop: None };
+        let sent = transport.send(request, added, cap, &mut ticket).instrument(span.clone()).await;
+        let Ticket { slot, stop, .. } = ticket;
+        if let Some(stop) = stop {
+            return Err(stop);
+        }
         let sent = sent.map(|response| Response { arrived: self.tools.clock.now(), ..response });
         let lane = self.account.name.clone();
         histogram!("outflow_api_request_seconds", "lane" => lane.clone()).record(began.elapsed());
@@ -223,7 +217,9 @@ impl Delivery<'_> {
             _ => Ended::Sent,
         };
         // An answer is worth more than its bookkeeping: the place lapses by itself.
-        if let Err(error) = slot.end(ended).await {
+        if let Some(slot) = slot
+            && let Err(error) = slot.end(ended).await
+        {
             warn!(%error, "A request's place could not be given back");
         }
         self.book.report.requests += 1;

@@ -58,13 +58,98 @@ fn ready() {
     _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-async fn sent(way: &Way<'_>, path: &str, added: &Added) -> Result<Response, NoAnswer> {
+/// Lets everything leave.
+struct Free;
+
+#[async_trait::async_trait]
+impl Pass for Free {
+    async fn may_leave(&mut self) -> bool {
+        true
+    }
+
+    fn sign(&self, _added: &mut Added) {}
+
+    fn left(&mut self) {}
+}
+
+async fn sent(way: &Way<'_>, path: &str, mut added: Added) -> Result<Response, NoAnswer> {
     ready();
     let unusable = |reason| NoAnswer { may_have_arrived: false, reason };
-    Transport::new(way, &Proxies::default()).map_err(unusable)?.send(&get(path), added, 1_000).await
+    Transport::new(way, &Proxies::default()).map_err(unusable)?.send(&get(path), &mut added, 1_000, &mut Free).await
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+
+/// Notes how many connections stood whenever a request asked whether it may leave, and whether it left.
+#[derive(Default)]
+struct Noted {
+    accepted: Arc<std::sync::atomic::AtomicUsize>,
+    asked: Vec<usize>,
+    left: bool,
+}
+
+#[async_trait::async_trait]
+impl Pass for Noted {
+    async fn may_leave(&mut self) -> bool {
+        let stands = || self.accepted.load(std::sync::atomic::Ordering::SeqCst);
+        let accepted = async {
+            while self.asked.len() == 1 && stands() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        _ = tokio::time::timeout(Duration::from_secs(5), accepted).await;
+        let stands = stands();
+        self.asked.push(stands);
+        self.asked.len() < 4
+    }
+
+    fn sign(&self, _added: &mut Added) {}
+
+    fn left(&mut self) {
+        self.left = true;
+    }
+}
+
+#[tokio::test]
+async fn a_request_leaves_with_a_permit_that_is_asked_for_once_its_connection_stands() -> anyhow::Result<()> {
+    ready();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let base = format!("http://{}", listener.local_addr()?);
+    let mut pass = Noted::default();
+    let accepted = pass.accepted.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            accepted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let mut request = [0; 4096];
+            while stream.read(&mut request).await? > 0 {
+                stream.write_all(OK.as_bytes()).await?;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    });
+    let way = Way { base: &base, ..PLAIN };
+    let transport = Transport::new(&way, &Proxies::default()).map_err(anyhow::Error::msg)?;
+    for _ in 0..2 {
+        let answer = transport.send(&get("/"), &mut Added::default(), 1_000, &mut pass).await;
+        assert_eq!(answer.map(|answer| answer.status), Ok(200));
+    }
+    // Before the connection, once it stood, and over the same one.
+    assert_eq!((pass.asked, pass.left), (vec![0, 1, 1], true));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_whose_connection_cannot_be_made_never_left() -> anyhow::Result<()> {
+    ready();
+    let base = format!("http://{}", TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?);
+    let transport =
+        Transport::new(&Way { base: &base, ..PLAIN }, &Proxies::default()).map_err(anyhow::Error::msg)?;
+    let mut pass = Noted::default();
+    let lost = transport.send(&get("/"), &mut Added::default(), 1_000, &mut pass).await;
+    assert_eq!(lost.err().map(|lost| lost.may_have_arrived), Some(false));
+    assert!(!pass.left);
+    Ok(())
+}
 
 #[tokio::test]
 async fn no_private_address_is_reached_by_a_name_or_by_what_an_answer_names() -> anyhow::Result<()> {
@@ -77,7 +162,7 @@ async fn no_private_address_is_reached_by_a_name_or_by_what_an_answer_names() ->
         ("https://api.example.com".to_owned(), format!("http://[::ffff:127.0.0.1]:{port}/results")),
     ] {
         let way = Way { base: &base, allow_private: false, allow_plain: true, ..PLAIN };
-        let lost = sent(&way, &path, &Added::default()).await.err();
+        let lost = sent(&way, &path, Added::default()).await.err();
         let lost = lost.map(|lost| (lost.may_have_arrived, lost.reason.contains("private network")));
         assert_eq!(lost, Some((false, true)), "{base} {path}");
     }
@@ -92,12 +177,12 @@ async fn an_answer_that_breaks_off_may_have_been_to_a_request_that_arrived() -> 
     for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{", "HTTP/1.1 200", ""] {
         let (_, port) = server(answer).await?;
         let base = format!("http://127.0.0.1:{port}");
-        let lost = sent(&Way { base: &base, ..PLAIN }, "/", &Added::default()).await;
+        let lost = sent(&Way { base: &base, ..PLAIN }, "/", Added::default()).await;
         assert_eq!(lost.err().map(|lost| lost.may_have_arrived), Some(true), "{answer}");
     }
     let nobody = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?;
     let base = format!("http://{nobody}");
-    let lost = sent(&Way { base: &base, ..PLAIN }, "/", &Added::default()).await;
+    let lost = sent(&Way { base: &base, ..PLAIN }, "/", Added::default()).await;
     assert_eq!(lost.err().map(|lost| lost.may_have_arrived), Some(false));
     Ok(())
 }
@@ -107,7 +192,7 @@ async fn an_answer_is_read_no_further_than_its_bound() -> anyhow::Result<()> {
     let long = format!("HTTP/1.1 200 OK\r\ncontent-length: 2000\r\n\r\n{}", "x".repeat(2_000));
     let (_, port) = server(long.leak()).await?;
     let base = format!("http://127.0.0.1:{port}");
-    let lost = sent(&Way { base: &base, ..PLAIN }, "/", &Added::default()).await;
+    let lost = sent(&Way { base: &base, ..PLAIN }, "/", Added::default()).await;
     assert!(lost.as_ref().is_err_and(|lost| lost.reason.contains("larger than 1000 bytes")), "{lost:?}");
     Ok(())
 }
@@ -124,7 +209,7 @@ async fn no_error_has_a_secret_of_the_address() -> anyhow::Result<()> {
         Way { base: "http://127.0.0.1:1", proxy: Some(bad), ..PLAIN },
         Way { base: "http://127.0.0.1:1", proxy: Some("http://user:hunter2@127.0.0.1:1"), ..PLAIN },
     ] {
-        let lost = sent(&way, "/", &added()).await.err().map(|lost| lost.reason).unwrap_or_default();
+        let lost = sent(&way, "/", added()).await.err().map(|lost| lost.reason).unwrap_or_default();
         assert!(!lost.is_empty() && !lost.contains("hunter2"), "{lost}");
     }
     Ok(())
@@ -138,15 +223,15 @@ async fn credentials_go_to_other_machines_over_tls_alone() -> anyhow::Result<()>
     let transport = Transport::new(&open, &Proxies::default()).map_err(anyhow::Error::msg)?;
     assert!(transport.may_take_secrets().is_err_and(|reason| reason.contains("allow_plain_http")));
     for added in [secret(), Added { is_login: true, ..Added::default() }] {
-        let lost = sent(&open, "/", &added).await.err().map(|lost| lost.reason).unwrap_or_default();
+        let lost = sent(&open, "/", added).await.err().map(|lost| lost.reason).unwrap_or_default();
         assert!(lost.contains("unencrypted"), "{lost}");
     }
-    let lost = sent(&Way { allow_plain: true, ..open }, "/", &secret()).await;
+    let lost = sent(&Way { allow_plain: true, ..open }, "/", secret()).await;
     assert!(lost.is_err_and(|lost| !lost.reason.contains("unencrypted")));
     // A login does not lead from https to http, wherever that is.
     let (ear, port) = server(OK).await?;
     let added = Added { base: Some(format!("http://127.0.0.1:{port}")), ..secret() };
-    let lost = sent(&Way { base: "https://api.example.com", ..PLAIN }, "/", &added).await;
+    let lost = sent(&Way { base: "https://api.example.com", ..PLAIN }, "/", added).await;
     assert!(lost.is_err_and(|lost| lost.reason.contains("unencrypted")));
     assert_eq!(heard(&ear), "");
     Ok(())
@@ -157,21 +242,21 @@ async fn a_proxy_is_asked_for_the_address_and_never_for_a_private_one() -> anyho
     let (ear, port) = server("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n").await?;
     let proxy = format!("http://user:hunter2@127.0.0.1:{port}");
     let way = Way { base: "https://api.example.com/v1", allow_private: false, proxy: Some(&proxy), ..PLAIN };
-    let lost = sent(&way, "/people?secret=s", &Added::header("authorization", "Bearer t0ken".to_owned())).await;
+    let lost = sent(&way, "/people?secret=s", Added::header("authorization", "Bearer t0ken".to_owned())).await;
     assert_eq!(lost.as_ref().err().map(|lost| lost.may_have_arrived), Some(false), "{lost:?}");
     let asked = heard(&ear);
     assert!(asked.starts_with("CONNECT api.example.com:443 HTTP/1.1\r\n"), "{asked}");
     assert!(asked.to_lowercase().contains("proxy-authorization: basic "), "{asked}");
     assert!(!asked.contains("t0ken") && !asked.contains("secret"), "{asked}");
     for private in ["https://10.0.0.1/x", "https://localhost/x", "https://169.254.169.254/x"] {
-        let lost = sent(&way, private, &Added::default()).await;
+        let lost = sent(&way, private, Added::default()).await;
         assert!(lost.is_err_and(|lost| lost.reason.contains("private network")), "{private}");
     }
     assert_eq!(heard(&ear), asked);
     // Over http:// it is given the whole request.
     let (ear, port) = server(OK).await?;
     let proxy = format!("http://127.0.0.1:{port}");
-    let answer = sent(&Way { base: "http://example.com", proxy: Some(&proxy), ..PLAIN }, "/x", &Added::default()).await;
+    let answer = sent(&Way { base: "http://example.com", proxy: Some(&proxy), ..PLAIN }, "/x", Added::default()).await;
     assert_eq!(answer.map(|answer| answer.status), Ok(200));
     assert!(heard(&ear).starts_with("GET http://example.com/x HTTP/1.1\r\n"), "{}", heard(&ear));
     Ok(())
@@ -225,7 +310,7 @@ async fn a_certificate_is_verified_and_what_is_wrong_with_it_is_told() -> anyhow
         let (port, authority) = secured(ends).await?;
         let base = format!("https://[::1]:{port}");
         let way = Way { base: &base, ca: trusted.then_some(authority.as_str()), ..PLAIN };
-        let answer = sent(&way, "/", &Added::header("authorization", "Bearer t".to_owned())).await;
+        let answer = sent(&way, "/", Added::header("authorization", "Bearer t".to_owned())).await;
         match told {
             None => assert_eq!(answer.map(|answer| answer.status), Ok(200)),
             Some(told) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::{AttemptId, Lane, RunId};
-use outflow_model::limit::{Answer, Ask, Cause, Kept, Limits, Micros, Usage};
+use outflow_model::limit::{Answer, Cause, Kept, Limits, Micros, Usage};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
@@ -223,15 +223,6 @@ impl Limiter for MemoryLimiter {
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
         self.load(request.account).await?;
         let now = self.clock.now();
-        let ask = Ask {
-            records: request.records,
-            cost: request.cost,
-            urgent: request.urgent,
-            sync: request.sync,
-            weight: request.weight,
-            slot: request.slot,
-            timeout: request.timeout,
-        };
         let answer = self.with(|state| {
             if let Some(verdict) = state.forbids(request, now) {
                 return Err(verdict);
@@ -243,12 +234,12 @@ impl Limiter for MemoryLimiter {
             if let Some(before) = account.before.take() {
                 account.usage.go_on(before, request.limits, now);
             }
-            Ok(account.usage.acquire(request.limits, now, &ask))
+            Ok(account.usage.acquire(request.limits, now, &request.ask()))
         });
-        let at = match answer {
+        let (at, late) = match answer {
             Err(verdict) => return Ok(verdict),
             Ok(Answer::Later { at, cause }) => return Ok(Verdict::Later { wait: at - now, cause }),
-            Ok(Answer::Send { at }) => at,
+            Ok(Answer::Send { at, late }) => (at, late),
         };
         // Gives the booked budget back where this future ends before the request may leave.
         let mut booked = Booked { limiter: self, account: request.account, slot: request.slot, kept: false };
@@ -268,7 +259,7 @@ impl Limiter for MemoryLimiter {
             }
         }
         booked.kept = true;
-        Ok(Verdict::Go)
+        Ok(Verdict::Go { after: at - now, within: request.limits.usable(late) })
     }
 
     async fn end(&self, account: &str, slot: u64, ended: Ended) -> Result<()> {
@@ -339,12 +330,13 @@ mod tests {
             urgent: false,
             sync: "s",
             weight: 1,
+            late: 0,
         };
         limiter.open_gate("crm", &attempt.run, 1, 60_000_000).await?;
         limiter.grant("crm", std::slice::from_ref(&attempt)).await?;
         limiter.claim("crm", &attempt, "w", 60_000_000).await?;
         let [first, second, third] = [ask(1, Some(&attempt)), ask(2, Some(&attempt)), ask(3, None)];
-        assert_eq!(limiter.permit(&first).await?, Verdict::Go);
+        assert!(limiter.permit(&first).await?.is_go());
         let (booked, closed) = tokio::join!(limiter.permit(&second), limiter.close_gate("crm", &attempt.run));
         closed?;
         assert_eq!(booked?, Verdict::Closed);

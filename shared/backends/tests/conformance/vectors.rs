@@ -36,9 +36,9 @@ fn limits(dice: &mut Dice) -> Limits {
 }
 
 /// What the script would have answered.
-fn told(answer: Answer, now: Micros) -> (i64, Micros) {
+fn told(answer: Answer, now: Micros) -> (i64, Micros, Option<Micros>) {
     match answer {
-        Answer::Send { at } => (0, at - now),
+        Answer::Send { at, late } => (0, at - now, Some(late)),
         Answer::Later { at, cause } => {
             let code = match cause {
                 Cause::Window => 3,
@@ -47,16 +47,16 @@ fn told(answer: Answer, now: Micros) -> (i64, Micros) {
                 Cause::Daily => 6,
                 Cause::Share => 7,
             };
-            (code, at - now)
+            (code, at - now, None)
         }
     }
 }
 
 /// The request that asks so.
 fn request<'a>(account: &'a str, limits: &'a Limits, ask: Ask<'a>) -> Request<'a> {
-    let Ask { records, cost, urgent, sync, weight, slot, timeout } = ask;
+    let Ask { records, cost, urgent, sync, weight, slot, timeout, late } = ask;
     let (attempt, worker, lease) = (None, "w", 0);
-    Request { account, limits, attempt, worker, slot, lease, timeout, records, cost, urgent, sync, weight }
+    Request { account, limits, attempt, worker, slot, lease, timeout, records, cost, urgent, sync, weight, late }
 }
 
 async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
@@ -81,10 +81,11 @@ async fn same_answers(limiter: &RedisLimiter, seed: u64) -> Result<[u32; 8]> {
             weight: dice.roll(3) as u32 + 1,
             slot,
             timeout: 2_000_000,
+            late: [0, 0, 0, 7_777, 300_000, 90_000_000][dice.roll(6) as usize],
         };
         let expected = told(usage.acquire(&limits, now, &ask), now);
         let told = limiter.ask(&request(&account, &limits, ask), now).await?;
-        let answer = (told.code, told.wait);
+        let answer = (told.code, told.wait, (told.code == 0).then_some(told.late));
         ensure!(
             answer == expected,
             "{answer:?} instead of {expected:?} at step {slot} of seed {seed}: {ask:?} {limits:?}"

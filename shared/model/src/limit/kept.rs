@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::log::Log;
-use super::{Ask, Limits, Micros, Unit, Usage};
+use super::{Ask, LATE_MAX, Limits, Micros, Unit, Usage};
 
 /// The use of an account's windows as it is written down: a little ahead of it, so that not each request is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ struct KeptWindow {
 }
 
 /// Any request: what is asked here is the same of all.
-const ANY: Ask<'static> = Ask { records: 1, cost: 1, urgent: true, sync: "", weight: 1, slot: 0, timeout: 0 };
+const ANY: Ask<'static> = Ask { records: 1, cost: 1, urgent: true, sync: "", weight: 1, slot: 0, timeout: 0, late: 0 };
 
 impl Usage {
     /// The use of the windows, as far as it will be known when requests have gone on for so long. What is bounded is exact, and is to
@@ -47,10 +47,10 @@ impl Usage {
         self.resume();
         let terms = limits.terms(&ANY);
         for ((window, term), kept) in limits.windows.iter().zip(&terms.windows).zip(kept.0) {
-            let furthest = now + 2 * window.within() + terms.horizon + 1_000_000;
+            let furthest = now + 2 * term.within + LATE_MAX + terms.horizon;
             let is_same = (window.unit, window.per_ms) == (kept.unit, kept.per_ms);
             let known = is_same && kept.arrival <= furthest && kept.log.last().is_none_or(|last| last <= furthest);
-            self.arrivals.push(if known { kept.arrival } else { term.just_used(now) });
+            self.arrivals.push(if known { kept.arrival } else { term.just_used(now, 0) });
             self.logs.push(if known { kept.log } else { Log::unknown(now, term.units) });
         }
     }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     fn sends(usage: &mut Usage, limits: &Limits, now: Micros, records: u64) -> bool {
-        matches!(usage.acquire(limits, now, &Ask { urgent: false, ..ask(records) }), Answer::Send { at } if at == now)
+        matches!(usage.acquire(limits, now, &Ask { urgent: false, ..ask(records) }), Answer::Send { at, .. } if at == now)
     }
 
     #[test]

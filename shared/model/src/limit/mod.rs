@@ -2,9 +2,10 @@
 //! every backend computes the same.
 //!
 //! Each window is a GCRA (generic cell rate algorithm): a theoretical arrival time per window instead of a counter, so
-//! no edge exists at which twice the limit could pass. Requests are spaced such that any `limit + 1` of them span more
-//! than the window plus the jitter that the network may add. Where a window counts something else than requests, what left in it is
-//! remembered, too: the last request might be larger than what is left.
+//! no edge exists at which twice the limit could pass. A limit is a promise about arrival: requests are spaced such that any
+//! `limit + 1` of them span more than the window, what the network may add, and how long after their permits requests have left
+//! lately. A permit that is older than that is asked for again. Where a window counts something else than requests, what left in it
+//! is remembered, too: the last request might be larger than what is left.
 
 mod kept;
 mod log;
@@ -26,8 +27,11 @@ pub type Micros = i64;
 const JITTER_MIN: Micros = 10_000;
 /// …and no more than this.
 const JITTER_MAX: Micros = 1_000_000;
-/// Announcing a request takes much the same time each time: so much longer it may take than usual without more requests in a window.
-const PUNCTUAL: Micros = 100_000;
+/// How late a request leaves is believed up to so much, and no further beyond what is known already than four times that and this.
+const LATE_MAX: Micros = 5_000_000;
+const LATE_STEP: Micros = 100_000;
+/// It counts less and less, and is forgotten after so long.
+const LATE_FORGOTTEN: Micros = 20_000_000;
 /// No request is booked further ahead than this, and no urgent one further than four times this: whoever waits longer asks again, and
 /// holds nothing meanwhile.
 const BOOKED_MAX: Micros = 2_000_000;
@@ -92,6 +96,8 @@ pub struct Ask<'a> {
     pub slot: u64,
     /// It leaves its place among those under way after so long.
     pub timeout: Micros,
+    /// The longest that a request of whoever asks has left after its permit since the last ask.
+    pub late: Micros,
 }
 
 /// The answer to an ask.
@@ -101,6 +107,8 @@ pub enum Answer {
     Send {
         /// When.
         at: Micros,
+        /// How late requests have left lately: what the windows make up for.
+        late: Micros,
     },
     /// Nothing booked: ask again at that moment.
     Later {
@@ -132,28 +140,40 @@ pub enum Cause {
 pub struct Term {
     /// Units that it uses.
     pub units: i64,
-    /// Microseconds between two units.
-    pub interval: Micros,
-    /// Microseconds that a unit may come before its turn.
-    pub tolerance: Micros,
-    /// What may leave at most; nothing where each request is one unit, for then pacing is enough.
-    pub bound: Option<Bound>,
+    /// The window's length, with what the network may add between two requests.
+    pub within: Micros,
+    /// So many intervals between units are as long as that, and as long as requests are late.
+    pub apart: i64,
+    /// Intervals that a unit may come before its turn.
+    pub early: i64,
+    /// Units that may leave in it at most; nothing where each request is one unit, for then pacing is enough.
+    pub most: Option<i64>,
 }
 
 impl Term {
+    /// Microseconds between two units where requests are so late.
+    pub const fn interval(&self, late: Micros) -> Micros {
+        (self.within + late + self.apart - 1) / self.apart
+    }
+
+    /// What may leave at most where requests are so late.
+    pub fn bound(&self, late: Micros) -> Option<Bound> {
+        self.most.map(|units| Bound { units, within: self.within + late })
+    }
+
     /// The theoretical arrival where a unit has left at `now` and no burst is left.
-    pub const fn just_used(&self, now: Micros) -> Micros {
-        now + self.tolerance + self.interval
+    pub const fn just_used(&self, now: Micros, late: Micros) -> Micros {
+        now + (self.early + 1) * self.interval(late)
     }
 
     /// When the request may leave, given the theoretical arrival.
-    pub fn at(&self, arrival: Micros, now: Micros) -> Micros {
-        (arrival - self.tolerance).max(now)
+    pub fn at(&self, arrival: Micros, now: Micros, late: Micros) -> Micros {
+        (arrival - self.early * self.interval(late)).max(now)
     }
 
     /// The theoretical arrival once the request has left at `at`.
-    pub fn after(&self, arrival: Micros, at: Micros) -> Micros {
-        arrival.max(at) + self.units * self.interval
+    pub fn after(&self, arrival: Micros, at: Micros, late: Micros) -> Micros {
+        arrival.max(at) + self.units * self.interval(late)
     }
 }
 
@@ -174,19 +194,16 @@ impl Limits {
     /// What `ask` means under these limits.
     pub fn terms(&self, ask: &Ask<'_>) -> Terms {
         let windows: Vec<_> = self.windows.iter().map(|window| window.term(ask, self.reserve_percent)).collect();
-        let ahead = windows.iter().map(|term| term.interval).max().unwrap_or(0);
+        let ahead = windows.iter().map(|term| term.interval(0)).max().unwrap_or(0);
         let booked = ahead.min(BOOKED_MAX);
         let horizon = if ask.urgent { 4 * booked.max(50_000) } else { booked };
         Terms { windows, ahead, horizon, share: 1_000 / i64::from(ask.weight.max(1)) }
     }
 
-    /// How late a request may leave after its permit: so much room is in each window when requests come as the slowest one has them
-    /// come.
-    pub fn slack(&self) -> Micros {
-        let paces = || self.windows.iter().map(|window| (window, window.pace(self.reserve_percent)));
-        let ahead = paces().map(|(_, pace)| pace.interval).max().unwrap_or(0);
-        let room = paces().map(|(window, pace)| pace.apart * ahead - window.per());
-        room.min().unwrap_or(JITTER_MAX).clamp(PUNCTUAL, JITTER_MAX)
+    /// How long after its permit a request may leave where the windows make up for `late`: half of what the network may add is left to
+    /// the network.
+    pub fn usable(&self, late: Micros) -> Micros {
+        late + self.windows.iter().map(Window::jitter).min().unwrap_or(JITTER_MAX) / 2
     }
 
     /// How many records a request may have, where windows count them: at least one.
@@ -216,39 +233,28 @@ impl Window {
         self.per_ms as i64 * 1_000
     }
 
-    /// Its length, with what the network may add between two requests.
-    fn within(&self) -> Micros {
-        self.per() + (self.per() / 50).clamp(JITTER_MIN, JITTER_MAX)
-    }
-
-    fn pace(&self, reserve_percent: u8) -> Pace {
-        let limit = self.ours(reserve_percent) as i64;
-        // Few, since they are taken from the sustained rate.
-        let burst = (limit / 64).max(1);
-        let apart = limit - burst + 1;
-        Pace { limit, burst, apart, interval: (self.within() + apart - 1) / apart }
+    /// What the network may add between two requests.
+    fn jitter(&self) -> Micros {
+        (self.per() / 50).clamp(JITTER_MIN, JITTER_MAX)
     }
 
     fn term(&self, ask: &Ask<'_>, reserve_percent: u8) -> Term {
-        let Pace { limit, burst, interval, .. } = self.pace(reserve_percent);
+        let limit = self.ours(reserve_percent) as i64;
+        // Few, since they are taken from the sustained rate.
+        let burst = (limit / 64).max(1);
         let units = match self.unit {
             Unit::Requests => 1,
             Unit::Records => ask.records as i64,
             Unit::Cost => ask.cost as i64,
         };
-        let bound = (self.unit != Unit::Requests).then_some(Bound { units: limit, within: self.within() });
-        Term { units, interval, tolerance: (burst - 1) * interval, bound }
+        Term {
+            units,
+            within: self.per() + self.jitter(),
+            apart: limit - burst + 1,
+            early: burst - 1,
+            most: (self.unit != Unit::Requests).then_some(limit),
+        }
     }
-}
-
-/// How a window's units are spaced.
-struct Pace {
-    limit: i64,
-    /// Units that may leave together after a pause.
-    burst: i64,
-    /// So many intervals are more than the window.
-    apart: i64,
-    interval: Micros,
 }
 
 #[cfg(test)]
@@ -262,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_may_leave_as_late_as_its_windows_have_room() {
-        let [short, long] = [(Unit::Requests, 190, 10_000), (Unit::Requests, 100, 60_000)];
-        let slack = limits(&[short], 0).slack();
-        assert!((200_000..210_000).contains(&slack), "{slack}");
-        assert_eq!(limits(&[long, short], 0).slack(), 1_000_000, "in the short one there are never many");
-        assert_eq!(limits(&[(Unit::Requests, 4, 1_000)], 0).slack(), PUNCTUAL);
-        assert_eq!(limits(&[], 0).slack(), 1_000_000);
+    fn a_permit_is_good_for_what_its_windows_make_up_for() {
+        let [short, long] = [(Unit::Requests, 60, 1_000), (Unit::Requests, 100, 60_000)];
+        assert_eq!(limits(&[long, short], 0).usable(30_000), 40_000);
+        assert_eq!(limits(&[], 0).usable(0), 500_000);
+        let ask = Ask { records: 1, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, timeout: 0, late: 0 };
+        let term = limits(&[short], 0).terms(&ask).windows[0];
+        assert!(60 * term.interval(30_000) - limits(&[short], 0).usable(30_000) > 1_000_000, "61 span the window");
     }
 
     #[test]
@@ -281,7 +287,7 @@ mod tests {
 
     #[test]
     fn nothing_is_booked_for_a_moment_that_is_far_off() {
-        let ask = Ask { records: 1, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, timeout: 0 };
+        let ask = Ask { records: 1, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, timeout: 0, late: 0 };
         let slow = limits(&[(Unit::Requests, 1, 60_000)], 0);
         assert_eq!(slow.terms(&ask).horizon, BOOKED_MAX);
         assert_eq!(slow.terms(&Ask { urgent: true, ..ask }).horizon, 4 * BOOKED_MAX);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::log::Log;
-use super::{Answer, Ask, Cause, Limits, Micros};
+use super::{Answer, Ask, Cause, LATE_FORGOTTEN, LATE_MAX, LATE_STEP, Limits, Micros};
 
 /// What an account has used. Kept by a limiter backend, one per account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Usage {
     shares: BTreeMap<String, Share>,
     /// Another process may have sent until just now.
     resumed: bool,
+    /// How late requests have left, and when that was told.
+    late: (Micros, Micros),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,11 +47,11 @@ const SHARE_LEAD: i64 = 4_000;
 impl Usage {
     /// Books `ask` or says when to ask again. `now` never goes back.
     pub fn acquire(&mut self, limits: &Limits, now: Micros, ask: &Ask<'_>) -> Answer {
-        let terms = limits.terms(ask);
+        let (terms, late) = (limits.terms(ask), self.learn_late(ask.late, now));
         self.arrivals.truncate(terms.windows.len());
         self.logs.truncate(terms.windows.len());
         for term in terms.windows.iter().skip(self.arrivals.len()) {
-            self.arrivals.push(if self.resumed { term.just_used(now) } else { 0 });
+            self.arrivals.push(if self.resumed { term.just_used(now, late) } else { 0 });
             self.logs.push(if self.resumed { Log::unknown(now, term.units) } else { Log::default() });
         }
         self.roll_day(now);
@@ -64,9 +66,9 @@ impl Usage {
         if limits.in_flight.is_some_and(|cap| self.in_flight.len() >= cap.max(1) as usize) {
             return Answer::Later { at: now + 5_000, cause: Cause::InFlight };
         }
-        let paced = terms.windows.iter().zip(&self.arrivals).map(|(term, arrival)| term.at(*arrival, now));
+        let paced = terms.windows.iter().zip(&self.arrivals).map(|(term, arrival)| term.at(*arrival, now, late));
         let bounded = terms.windows.iter().zip(&self.logs);
-        let bounded = bounded.filter_map(|(term, log)| Some(log.at(term.units, term.bound?, now)));
+        let bounded = bounded.filter_map(|(term, log)| Some(log.at(term.units, term.bound(late)?, now)));
         let at = paced.chain(bounded).fold(now, Micros::max);
         if at > now + terms.horizon {
             return Answer::Later { at: at - terms.horizon, cause: Cause::Window };
@@ -75,16 +77,27 @@ impl Usage {
             return Answer::Later { at: now + terms.ahead.max(1_000), cause: Cause::Share };
         }
         for (term, arrival) in terms.windows.iter().zip(&mut self.arrivals) {
-            *arrival = term.after(*arrival, at);
+            *arrival = term.after(*arrival, at, late);
         }
         for (term, log) in terms.windows.iter().zip(&mut self.logs) {
-            if let Some(bound) = term.bound {
+            if let Some(bound) = term.bound(late) {
                 log.book(term.units, bound, at);
             }
         }
         self.in_flight.insert(ask.slot, at + ask.timeout);
         self.daily += 1;
-        Answer::Send { at }
+        Answer::Send { at, late }
+    }
+
+    /// How late requests leave. What is told once counts for a while; who tells far more than is known may be an exception.
+    fn learn_late(&mut self, told: Micros, now: Micros) -> Micros {
+        let (late, since) = self.late;
+        let late = late * (LATE_FORGOTTEN + since - now).clamp(0, LATE_FORGOTTEN) / LATE_FORGOTTEN;
+        let told = told.clamp(0, LATE_MAX.min(4 * late + LATE_STEP));
+        if told >= late {
+            self.late = (told, now);
+        }
+        late.max(told)
     }
 
     /// A request that was booked has ended.
@@ -159,7 +172,7 @@ mod tests {
     use crate::limit::{Unit, Window};
 
     const ASK: Ask<'static> =
-        Ask { records: 100, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, timeout: 60_000_000 };
+        Ask { records: 100, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, timeout: 60_000_000, late: 0 };
 
     fn limits(limit: u64, per_ms: u64) -> Limits {
         Limits { windows: vec![Window { unit: Unit::Requests, limit, per_ms }], ..Limits::default() }
@@ -171,7 +184,7 @@ mod tests {
         let end = now + micros;
         while now < end {
             match usage.acquire(limits, now, &ASK) {
-                Answer::Send { at } => {
+                Answer::Send { at, .. } => {
                     now = at;
                     sent.push(at);
                     usage.release(0);
@@ -207,6 +220,47 @@ mod tests {
         }
     }
 
+    /// Requests arrive as late as a permit may be used, or at once; nobody sees it, and nobody knows before the first is late.
+    #[test]
+    fn no_window_sees_more_than_its_limit_however_late_requests_arrive() {
+        for (limit, per_ms) in [(60, 1_000), (190, 10_000), (4, 1_000)] {
+            let (limits, per) = (limits(limit, per_ms), per_ms as i64 * 1_000);
+            let (mut usage, mut now, mut arrived) = (Usage::default(), 1_000_000_000, Vec::new());
+            let (mut told, mut dice) = (0, 1_u64);
+            while now < 1_000_000_000 + 8 * per {
+                match usage.acquire(&limits, now, &Ask { late: std::mem::take(&mut told), ..ASK }) {
+                    Answer::Send { at, late } => {
+                        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        let usable = limits.usable(late);
+                        // Some are so late that they are not used.
+                        let delay = if dice >> 62 == 0 { (dice >> 40) as Micros % 400_000 } else { 0 };
+                        told = delay;
+                        if delay <= usable {
+                            arrived.push(at + delay);
+                        }
+                        now = at;
+                    }
+                    Answer::Later { at, .. } => now = at.max(now + 1),
+                }
+            }
+            arrived.sort_unstable();
+            assert!(worst(&arrived, per) <= limit as usize, "{limit} per {per_ms} ms");
+            assert!(arrived.len() as u64 >= 4 * limit, "{} of {limit} per {per_ms} ms", arrived.len());
+        }
+    }
+
+    #[test]
+    fn how_late_requests_leave_is_remembered_for_a_while_and_one_exception_counts_little() {
+        let mut usage = Usage::default();
+        let mut late = |at: Micros, late: Micros| match usage.acquire(&Limits::default(), DAY + at, &Ask { late, ..ASK }) {
+            Answer::Send { late, .. } => late,
+            later @ Answer::Later { .. } => panic!("{later:?}"),
+        };
+        assert_eq!((late(0, 30_000), late(1, 0), late(LATE_FORGOTTEN / 2, 0)), (30_000, 29_999, 15_000));
+        assert_eq!((late(LATE_FORGOTTEN / 2, 3_600_000_000), late(LATE_FORGOTTEN / 2, 3_600_000_000)), (160_000, 740_000));
+        assert_eq!((late(2 * LATE_FORGOTTEN, 0), late(2 * LATE_FORGOTTEN, -5)), (0, 0));
+    }
+
     #[test]
     fn a_restart_does_not_begin_with_a_burst() {
         for (limit, per_ms) in [(190, 10_000), (1, 1_000), (1_000, 1_000)] {
@@ -216,7 +270,7 @@ mod tests {
             let mut lives = 0;
             while now < end {
                 match usage.acquire(&limits, now, &ASK) {
-                    Answer::Send { at } => {
+                    Answer::Send { at, .. } => {
                         now = at;
                         sent.push(at);
                     }
@@ -268,7 +322,7 @@ mod tests {
                         let ask = Ask { records, ..ASK };
                         now = loop {
                             match usage.acquire(&limits, now, &ask) {
-                                Answer::Send { at } => break at,
+                                Answer::Send { at, .. } => break at,
                                 Answer::Later { at, .. } => now = at.max(now + 1),
                             }
                         };
@@ -304,7 +358,7 @@ mod tests {
         let urgent = Ask { urgent: true, ..ASK };
         let closed = Answer::Later { at: 5_000_000, cause: Cause::Paused };
         assert_eq!(usage.acquire(&limits(10, 1_000), 1_000_000, &urgent), closed);
-        assert_eq!(usage.acquire(&limits(10, 1_000), 5_000_000, &ASK), Answer::Send { at: 5_000_000 });
+        assert_eq!(usage.acquire(&limits(10, 1_000), 5_000_000, &ASK), Answer::Send { at: 5_000_000, late: 0 });
     }
 
     #[test]
@@ -334,7 +388,7 @@ mod tests {
         let limits = Limits { in_flight: Some(2), ..limits(1, 1_000) };
         let mut usage = Usage::default();
         assert!(matches!(usage.acquire(&limits, DAY, &ASK), Answer::Send { .. }));
-        let Answer::Send { at } = usage.acquire(&limits, DAY, &Ask { slot: 1, ..ASK }) else {
+        let Answer::Send { at, .. } = usage.acquire(&limits, DAY, &Ask { slot: 1, ..ASK }) else {
             panic!("it is not booked")
         };
         assert!(at > DAY);
@@ -385,7 +439,7 @@ mod tests {
             for turn in 0..2 {
                 if due[turn] <= now {
                     due[turn] = match usage.acquire(&limits, now, &asks[turn]) {
-                        Answer::Send { at } => {
+                        Answer::Send { at, .. } => {
                             sent[turn] += 1;
                             at
                         }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::Result;
 use crate::id::{AttemptId, Lane, RunId};
-use crate::limit::{Cause, Limits, Micros};
+use crate::limit::{Ask, Cause, Limits, Micros};
 
 /// A request that wants to leave.
 #[derive(Clone, Debug)]
@@ -33,13 +33,28 @@ pub struct Request<'a> {
     pub sync: &'a str,
     /// The sync's share.
     pub weight: u32,
+    /// The longest that a request of this process has left after its permit since it last asked.
+    pub late: Micros,
+}
+
+impl<'a> Request<'a> {
+    /// What it would use.
+    pub const fn ask(&self) -> Ask<'a> {
+        let Self { records, cost, urgent, sync, weight, slot, timeout, late, .. } = *self;
+        Ask { records, cost, urgent, sync, weight, slot, timeout, late }
+    }
 }
 
 /// May the request leave?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Now. `end` must be called with the request's slot when it has ended.
-    Go,
+    Go {
+        /// Its moment came so long after it was asked for, at the earliest.
+        after: Micros,
+        /// It may leave within so long from then on; later it takes another permit.
+        within: Micros,
+    },
     /// Not yet: ask again after so many microseconds.
     Later {
         /// How long.
@@ -51,6 +66,13 @@ pub enum Verdict {
     Closed,
     /// The attempt is not this worker's, or no more.
     Lost,
+}
+
+impl Verdict {
+    /// True where the request may leave.
+    pub const fn is_go(&self) -> bool {
+        matches!(self, Self::Go { .. })
+    }
 }
 
 /// What became of an attempt that was to be taken back.
@@ -101,9 +123,9 @@ pub enum Ended {
 /// The shared limiter, gates and claims.
 ///
 /// 1. `permit` books budget, checks the account's pause, the run's gate and the attempt's claim, and renews that claim, in
-///    one step; where it answers [`Verdict::Go`] the request may leave at once.
-/// 2. No schedule of permits exceeds `limits` in any window, whoever asks, from however many processes. A limiter that cannot
-///    be reached permits nothing.
+///    one step; where it answers [`Verdict::Go`] the request may leave at once, and for as long as that says.
+/// 2. Requests that leave as their permits say exceed `limits` in no window, whoever asks, from however many processes. A limiter that
+///    cannot be reached permits nothing.
 /// 3. A gate that was never opened, was closed, or was not renewed in time is closed: the run may not send.
 /// 4. Only an attempt that was granted is claimed. A claim belongs to one delivery of one worker until its lease lapses and another
 ///    takes it over, which that one is told; one that is finished is taken by nobody. Of each chunk's attempts only the newest that

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::{AttemptId, Lane, RunId};
-use outflow_model::limit::{Ask, Cause, Limits, Micros, Unit, Window};
+use outflow_model::limit::{Cause, Limits, Micros, Unit, Window};
 use outflow_model::port::Result;
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
@@ -53,6 +53,8 @@ pub struct Told {
     pub code: i64,
     /// Microseconds: until it may leave, or until it may ask again.
     pub wait: Micros,
+    /// How late requests have left lately.
+    pub late: Micros,
 }
 
 impl RedisLimiter {
@@ -61,15 +63,15 @@ impl RedisLimiter {
     pub fn new(url: &str, prefix: &str, quotas: Option<Arc<dyn Quotas>>) -> Result<Self> {
         let connection = Link::to(url)?;
         let scripts = Scripts {
-            permit: Script::new(include_str!("permit.lua")),
+            permit: timed(include_str!("permit.lua")),
             set: Script::new(scripts::SET),
-            claim: Script::new(scripts::CLAIM),
-            revoke: Script::new(scripts::REVOKE),
+            claim: timed(scripts::CLAIM),
+            revoke: timed(scripts::REVOKE),
             finish: Script::new(scripts::FINISH),
-            changed: Script::new(scripts::CHANGED),
-            pause: Script::new(scripts::PAUSE),
+            changed: timed(scripts::CHANGED),
+            pause: timed(scripts::PAUSE),
             end: Script::new(scripts::END),
-            daily: Script::new(scripts::DAILY),
+            daily: timed(scripts::DAILY),
             announce: Script::new(scripts::ANNOUNCE),
             lanes: Script::new(scripts::LANES),
         };
@@ -108,7 +110,8 @@ impl RedisLimiter {
     /// A call of a script that looks at an attempt's claim.
     fn about<'a>(&self, script: &'a Script, account: &str, attempt: &AttemptId) -> ScriptInvocation<'a> {
         let mut call = script.prepare_invoke();
-        call.key(self.claims(account, &attempt.run)).arg(attempt.chunk).arg(attempt.attempt).arg(REMEMBERED);
+        call.key(self.claims(account, &attempt.run)).key(self.key(account, "usage"));
+        call.arg(attempt.chunk).arg(attempt.attempt).arg(REMEMBERED);
         call
     }
 
@@ -134,9 +137,8 @@ impl RedisLimiter {
     /// Asks for a permit at `now`, or at this moment where that is 0; answers as the script does.
     #[doc(hidden)]
     pub async fn ask(&self, request: &Request<'_>, now: Micros) -> Result<Told> {
-        let Request { account, limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease, timeout } =
-            *request;
-        let terms = limits.terms(&Ask { records, cost, urgent, sync, weight, slot, timeout });
+        let Request { account, limits, attempt, worker, urgent, sync, slot, lease, timeout, late, .. } = *request;
+        let terms = limits.terms(&request.ask());
         let mut call = self.scripts.permit.prepare_invoke();
         for what in ["usage", "flight", "shares", "pause"] {
             call.key(self.key(account, what));
@@ -152,21 +154,20 @@ impl RedisLimiter {
             .arg(optional(limits.daily))
             .arg(limits.reserve_percent.min(99));
         call.arg(optional(limits.in_flight.map(u64::from))).arg(i32::from(urgent));
-        call.arg(terms.ahead).arg(terms.horizon).arg(terms.share).arg(sync);
+        call.arg(terms.ahead).arg(terms.horizon).arg(terms.share).arg(sync).arg(late);
         call.arg(attempt.map_or(0, |attempt| attempt.chunk)).arg(attempt.map_or(0, |attempt| attempt.attempt));
         for (name, term) in names(limits).zip(&terms.windows) {
-            call.arg(name).arg(term.units).arg(term.interval).arg(term.tolerance);
-            call.arg(term.bound.map_or(-1, |bound| bound.units)).arg(term.bound.map_or(0, |bound| bound.within));
+            call.arg(name).arg(term.units).arg(term.within).arg(term.apart).arg(term.early).arg(term.most.unwrap_or(-1));
         }
-        let (code, wait) = self.invoke(&call).await?;
-        Ok(Told { code, wait })
+        let (code, wait, late) = self.invoke(&call).await?;
+        Ok(Told { code, wait, late })
     }
 
     /// What has changed while a booked request waited for its moment.
     async fn changed(&self, request: &Request<'_>) -> Result<Option<Verdict>> {
         let account = request.account;
         let mut call = self.scripts.changed.prepare_invoke();
-        call.key(self.key(account, "pause")).arg(request.worker);
+        call.key(self.key(account, "pause")).key(self.key(account, "usage")).arg(request.worker);
         if let Some(AttemptId { run, chunk, attempt }) = request.attempt {
             call.key(self.gate(account, run)).key(self.claims(account, run)).arg(*chunk).arg(*attempt);
         }
@@ -180,9 +181,9 @@ impl RedisLimiter {
     }
 
     /// What becomes of a booked request whose moment has come.
-    async fn booked(&self, request: &Request<'_>) -> Result<Verdict> {
+    async fn booked(&self, request: &Request<'_>, go: Verdict) -> Result<Verdict> {
         match self.changed(request).await? {
-            None => Ok(Verdict::Go),
+            None => Ok(go),
             Some(verdict) => {
                 self.end(request.account, request.slot, Ended::Unsent).await?;
                 Ok(verdict)
@@ -227,6 +228,11 @@ fn names(limits: &Limits) -> impl Iterator<Item = String> {
 /// As the scripts are told it: -1 for nothing.
 fn optional(number: Option<u64>) -> i64 {
     number.map_or(-1, |number| number as i64)
+}
+
+/// A script that goes by an account's time.
+fn timed(script: &str) -> Script {
+    Script::new(&format!("{}{script}", scripts::TICKS))
 }
 
 fn millis(micros: Micros) -> i64 {
@@ -307,13 +313,14 @@ impl Limiter for RedisLimiter {
     }
 
     async fn permit(&self, request: &Request<'_>) -> Result<Verdict> {
-        let Told { code, wait } = self.ask(request, 0).await?;
+        let Told { code, wait, late } = self.ask(request, 0).await?;
+        let go = Verdict::Go { after: wait, within: request.limits.usable(late) };
         let cause = match code {
             0 if wait > 0 => {
                 tokio::time::sleep(Duration::from_micros(wait as u64)).await;
-                return self.booked(request).await;
+                return self.booked(request, go).await;
             }
-            0 => return Ok(Verdict::Go),
+            0 => return Ok(go),
             1 => return Ok(Verdict::Closed),
             2 => return Ok(Verdict::Lost),
             3 => Cause::Window,
@@ -334,7 +341,7 @@ impl Limiter for RedisLimiter {
 
     async fn pause(&self, account: &str, wait: Micros) -> Result<()> {
         let mut call = self.scripts.pause.prepare_invoke();
-        self.invoke(call.key(self.key(account, "pause")).arg(wait)).await
+        self.invoke(call.key(self.key(account, "pause")).key(self.key(account, "usage")).arg(wait)).await
     }
 
     async fn learn_daily(&self, account: &str, used: u64, allowed: Option<u64>) -> Result<()> {

@@ -2,35 +2,38 @@
 -- The arithmetic is that of `Usage` in shared/model/src/limit; a test holds the two together.
 --
 -- KEYS  usage, requests under way, shares, pause; for requests of a run also gate and claims
--- ARGV  now (0: this server's time), slot, lease, timeout, worker, quota of the day (-1: none), percent kept back,
+-- ARGV  now (0: the account's time), slot, lease, timeout, worker, quota of the day (-1: none), percent kept back,
 --       requests under way at most (-1: any), urgent (0 or 1), ahead, horizon, share, sync,
---       chunk, attempt, then of each window: name, units, interval, tolerance, units that may leave at most (-1: pacing is
---       enough) and within how long
--- Answers {code, microseconds}: 0 send after the microseconds, 1 closed, 2 lost; ask again after them, for there is in the way
+--       how late a request has left, chunk, attempt, then of each window: name, units, length, intervals in that, intervals that may
+--       come early, units that may leave in it at most (-1: pacing is enough)
+-- Answers {code, microseconds, how late requests leave}: 0 send after the microseconds, 1 closed, 2 lost; ask again after them, for there is in the way
 --       3 a window, 4 requests under way, 5 a pause, 6 the day's quota, 7 another sync's turn
 
 local DAY, SHARE_MEMORY, SHARE_LEAD = 86400000000, 500000, 4000
-
--- Redis writes large numbers in a form that loses digits.
-local function text(number)
-  return string.format('%.0f', number)
-end
+local LATE_MAX, LATE_STEP, LATE_FORGOTTEN = 5000000, 100000, 20000000
 
 local usage, flight, shares, pause, gate, claims = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local now, slot, lease, timeout, worker = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local quota, kept_back, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local urgent, ahead, horizon = ARGV[9] == '1', tonumber(ARGV[10]), tonumber(ARGV[11])
-local share, sync, chunk, attempt = tonumber(ARGV[12]), ARGV[13], ARGV[14], ARGV[15]
+local share, sync, told, chunk, attempt = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14]), ARGV[15], ARGV[16]
+now = ticks(usage, now > 0 and now)
 
-if now == 0 then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
+local known = redis.call('HMGET', usage, 'late', 'late_since')
+local left = math.min(LATE_FORGOTTEN + tonumber(known[2] or 0) - now, LATE_FORGOTTEN)
+local late = math.floor(tonumber(known[1] or 0) * math.max(left, 0) / LATE_FORGOTTEN)
+told = math.max(math.min(told, LATE_MAX, 4 * late + LATE_STEP), 0)
+if told >= late then
+  late = told
+  redis.call('HSET', usage, 'late', text(late), 'late_since', text(now))
 end
 
 local windows = {}
-for first = 16, #ARGV, 6 do
-  local window = { name = ARGV[first], units = tonumber(ARGV[first + 1]), interval = tonumber(ARGV[first + 2]) }
-  window.tolerance, window.most, window.within = tonumber(ARGV[first + 3]), tonumber(ARGV[first + 4]), tonumber(ARGV[first + 5])
+for first = 17, #ARGV, 6 do
+  local window, apart = { name = ARGV[first], units = tonumber(ARGV[first + 1]) }, tonumber(ARGV[first + 3])
+  window.within, window.most = tonumber(ARGV[first + 2]) + late, tonumber(ARGV[first + 5])
+  window.interval = math.ceil(window.within / apart)
+  window.tolerance = tonumber(ARGV[first + 4]) * window.interval
   window.arrival = redis.call('HGET', usage, window.name)
   windows[#windows + 1] = window
 end
@@ -44,7 +47,6 @@ for _, window in ipairs(windows) do
     if window.most >= 0 then
       redis.call('HSET', usage, 'log:' .. window.name, text(now) .. ' ' .. text(window.units) .. ' ')
     end
-    redis.call('PEXPIRE', usage, 172800000)
   end
   if window.most >= 0 then
     -- What left, and when the last of it did, in order: `MOMENT UNITS `, again and again.
@@ -57,22 +59,22 @@ end
 
 if gate then
   if redis.call('EXISTS', gate) == 0 then
-    return {1, 0}
+    return {1, 0, late}
   end
   local held, holder = string.match(redis.call('HGET', claims, chunk) or '', '^(%d+) %d+ (.*)$')
   if held ~= attempt or holder ~= worker then
-    return {2, 0}
+    return {2, 0, late}
   end
   redis.call('HSET', claims, chunk, attempt .. ' ' .. text(now + lease) .. ' ' .. worker)
 end
 
 local paused = tonumber(redis.call('GET', pause) or 0)
 if paused > now then
-  return {5, paused - now}
+  return {5, paused - now, late}
 end
 
 local day = math.floor(now / DAY)
-local known = redis.call('HMGET', usage, 'day', 'daily', 'allowed')
+known = redis.call('HMGET', usage, 'day', 'daily', 'allowed')
 local daily = tonumber(known[2] or 0)
 if day > tonumber(known[1] or 0) then
   daily = 0
@@ -82,12 +84,12 @@ if quota < 0 or (allowed >= 0 and allowed < quota) then
   quota = allowed
 end
 if quota >= 0 and daily >= math.floor(quota * (100 - kept_back) / 100) then
-  return {6, (day + 1) * DAY - now}
+  return {6, (day + 1) * DAY - now, late}
 end
 
 redis.call('ZREMRANGEBYSCORE', flight, '-inf', text(now))
 if most >= 0 and redis.call('ZCARD', flight) >= math.max(most, 1) then
-  return {4, 5000}
+  return {4, 5000, late}
 end
 
 local at = now
@@ -109,7 +111,7 @@ for _, window in ipairs(windows) do
   end
 end
 if at > now + horizon then
-  return {3, at - horizon - now}
+  return {3, at - horizon - now, late}
 end
 
 if #windows > 0 then
@@ -133,7 +135,7 @@ if #windows > 0 then
   redis.call('HSET', shares, sync, text(now) .. ' ' .. text(used))
   redis.call('PEXPIRE', shares, 60000)
   if waits then
-    return {7, math.max(ahead, 1000)}
+    return {7, math.max(ahead, 1000), late}
   end
 end
 
@@ -160,7 +162,6 @@ for _, window in ipairs(windows) do
   end
 end
 redis.call('HSET', usage, 'day', text(day), 'daily', text(daily + 1))
-redis.call('PEXPIRE', usage, 172800000)
 redis.call('ZADD', flight, text(at + timeout), slot)
 redis.call('PEXPIRE', flight, 86400000)
-return {0, at - now}
+return {0, at - now, late}

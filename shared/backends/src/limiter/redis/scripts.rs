@@ -1,5 +1,24 @@
 //! What the limiter does in Redis besides permits: each in one step, on this server's time.
 
+/// The time of an account, whose usage is the first argument, or the time that is told: this server's, which goes on by its ticks where
+/// that is set back, or where another server that is behind has taken its place.
+pub(super) const TICKS: &str = "
+local function text(number) return string.format('%.0f', number) end
+local function ticks(usage, told)
+  local time = redis.call('TIME')
+  local now = told or time[1] * 1000000 + time[2]
+  local known = redis.call('HMGET', usage, 'seen', 'behind')
+  local seen, behind = tonumber(known[1] or 0), tonumber(known[2] or 0)
+  if now + behind < seen then
+    behind = seen - now
+    redis.call('HSET', usage, 'behind', text(behind))
+  end
+  redis.call('HSET', usage, 'seen', text(now + behind))
+  redis.call('PEXPIRE', usage, 172800000)
+  return now + behind
+end
+";
+
 // The claims of a run are one hash, which lives as long as its gate is renewed: by chunk `ATTEMPT MOMENT HOLDER`, where nobody
 // else takes the attempt until the moment, in microseconds. The holder `+` says that it was granted and that no delivery has it yet;
 // without a holder it is over, and with the moment 1 it was taken back before any delivery held it. Of attempts that are not the
@@ -18,12 +37,11 @@ for place = 3, #ARGV, 2 do
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])";
 
-/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, holder, lease in microseconds, requests that
+/// KEYS claims, usage; ARGV chunk, attempt, how long it is remembered in milliseconds, holder, lease in microseconds, requests that
 /// the holder has announced. Answers {whose, requests that were announced before}: 1 mine, 2 inherited, 0 held, -1 finished, -2 not
 /// granted.
 pub(super) const CLAIM: &str = "
-local time = redis.call('TIME')
-local now, attempt, claimed = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
+local now, attempt, claimed = ticks(KEYS[2]), tonumber(ARGV[2]), 1
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if not claim then return {-2, 0} end
 local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
@@ -43,13 +61,12 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%s %.0f %s', ARGV[2], now + 
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return {claimed, announced}";
 
-/// KEYS claims; ARGV chunk, attempt, how long it is remembered in milliseconds, grace in microseconds. Answers
+/// KEYS claims, usage; ARGV chunk, attempt, how long it is remembered in milliseconds, grace in microseconds. Answers
 /// {what, requests that were announced}: 1 nobody ever held it, 2 its holder is gone for longer than that, 0 held, -1 finished
 /// before, -2 nothing is known of it.
 /// Whoever asks again about what nobody ever held is told the same: what was to be written of it may not have been.
 pub(super) const REVOKE: &str = "
-local time = redis.call('TIME')
-local now, attempt, revoked = time[1] * 1000000 + time[2], tonumber(ARGV[2]), 1
+local now, attempt, revoked = ticks(KEYS[2]), tonumber(ARGV[2]), 1
 local claim = redis.call('HGET', KEYS[1], ARGV[1])
 if not claim then return {-2, 0} end
 local newest, until_then, holder = string.match(claim, '^(%d+) (%d+) (.*)$')
@@ -71,17 +88,17 @@ if not claim or tonumber(string.match(claim, '^%d+')) > tonumber(ARGV[2]) then r
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' 0 ')
 redis.call('PEXPIRE', KEYS[1], ARGV[3])";
 
-/// KEYS pause; for requests of a run also gate and claims; ARGV holder, chunk, attempt. Answers {code, microseconds}:
+/// KEYS pause, usage; for requests of a run also gate and claims; ARGV holder, chunk, attempt. Answers {code, microseconds}:
 /// 0 nothing has changed, 1 closed, 2 lost, 3 paused for so long.
 pub(super) const CHANGED: &str = "
-if KEYS[2] then
-  if redis.call('EXISTS', KEYS[2]) == 0 then return {1, 0} end
-  local attempt, holder = string.match(redis.call('HGET', KEYS[3], ARGV[2]) or '', '^(%d+) %d+ (.*)$')
+if KEYS[3] then
+  if redis.call('EXISTS', KEYS[3]) == 0 then return {1, 0} end
+  local attempt, holder = string.match(redis.call('HGET', KEYS[4], ARGV[2]) or '', '^(%d+) %d+ (.*)$')
   if attempt ~= ARGV[3] or holder ~= ARGV[1] then return {2, 0} end
 end
-local paused = redis.call('PTTL', KEYS[1])
-if paused < 0 then return {0, 0} end
-return {3, paused * 1000}";
+local paused = tonumber(redis.call('GET', KEYS[1]) or 0) - ticks(KEYS[2])
+if paused <= 0 then return {0, 0} end
+return {3, paused}";
 
 /// KEYS lanes; ARGV account, concurrency, for how long in microseconds.
 pub(super) const ANNOUNCE: &str = "
@@ -104,10 +121,9 @@ for place = 1, #all, 2 do
 end
 return known";
 
-/// KEYS pause; ARGV wait in microseconds. Never shortens a pause.
+/// KEYS pause, usage; ARGV wait in microseconds. Never shortens a pause.
 pub(super) const PAUSE: &str = "
-local time = redis.call('TIME')
-local until_then = time[1] * 1000000 + time[2] + tonumber(ARGV[1])
+local until_then = ticks(KEYS[2]) + tonumber(ARGV[1])
 if until_then > tonumber(redis.call('GET', KEYS[1]) or 0) then
   redis.call('SET', KEYS[1], string.format('%.0f', until_then), 'PX', math.ceil(tonumber(ARGV[1]) / 1000))
 end";
@@ -122,8 +138,7 @@ end";
 /// is allowed a day (-1: not told). As in `Usage`, less is believed of a destination where it is below half of what is known.
 /// Answers {day, used, 1 where less was believed on it}.
 pub(super) const DAILY: &str = "
-local time = redis.call('TIME')
-local today = math.floor((time[1] * 1000000 + time[2]) / 86400000000)
+local today = math.floor(ticks(KEYS[1]) / 86400000000)
 local known = redis.call('HMGET', KEYS[1], 'day', 'daily')
 local used = tonumber(known[2] or 0)
 if tonumber(known[1] or 0) < today then used = 0 end
@@ -136,5 +151,4 @@ elseif ARGV[1] == '-1' or tonumber(ARGV[1]) == today then
 end
 redis.call('HSET', KEYS[1], 'day', today, 'daily', string.format('%.0f', used))
 if ARGV[3] ~= '-1' then redis.call('HSET', KEYS[1], 'allowed', ARGV[3]) end
-redis.call('PEXPIRE', KEYS[1], 172800000)
 return {today, used, tonumber(redis.call('HGET', KEYS[1], 'lowered') or -1) == today and 1 or 0}";
