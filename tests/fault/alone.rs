@@ -26,7 +26,21 @@ fn limits(limit: u64) -> Limits {
 fn request<'a>(limits: &'a Limits, attempt: &'a AttemptId, slot: u64) -> Request<'a> {
     let (records, cost, weight, lease) = (1, 1, 1, 30 * SECOND);
     let (worker, attempt, sync, timeout, urgent) = ("w", Some(attempt), "s", 60 * SECOND, false);
-    Request { account: "crm", limits, attempt, worker, records, cost, urgent, sync, weight, slot, lease, timeout, late: 0 }
+    Request {
+        account: "crm",
+        limits,
+        attempt,
+        worker,
+        records,
+        cost,
+        urgent,
+        sync,
+        weight,
+        slot,
+        lease,
+        timeout,
+        late: 0,
+    }
 }
 
 /// A worker that delivers an attempt of an open run, and has sent its first request.

@@ -165,7 +165,19 @@ impl Pass for Ticket<'_> {
         let (urgent, records, cost, timeout) = (true, 0, self.request.cost, timeout + PLACE_SPARE);
         let (account, attempt, worker, sync, weight, lease, late) = (name.as_str(), None, "", "", 1, 0, 0);
         let ask = Permit {
-            account, limits, attempt, worker, slot: number, lease, timeout, records, cost, urgent, sync, weight, late,
+            account,
+            limits,
+            attempt,
+            worker,
+            slot: number,
+            lease,
+            timeout,
+            records,
+            cost,
+            urgent,
+            sync,
+            weight,
+            late,
         };
         loop {
             match slot.ask(&ask).await {

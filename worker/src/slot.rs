@@ -55,7 +55,9 @@ impl Slot {
         let request = Permit { slot: self.number, late: self.late.0.swap(0, Ordering::Relaxed), ..request.clone() };
         let verdict = self.limiter.permit(&request).await;
         match verdict {
-            Ok(Verdict::Go { after, within }) => self.permit = (asked + Duration::from_micros(after.max(0) as u64), within),
+            Ok(Verdict::Go { after, within }) => {
+                self.permit = (asked + Duration::from_micros(after.max(0) as u64), within)
+            }
             // Without an answer it may have been given one.
             Err(_) => {}
             Ok(_) => self.dropped = None,

@@ -14,9 +14,9 @@ use outflow_destinations::{Request, Response};
 use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Client, ClientBuilder, Method, Proxy, RequestBuilder, Url, redirect};
 
+use crate::address::{PublicOnly, is_private_literal, is_this_machine, plain, private};
 use crate::connect::{Beside, SPARE, Spare, Unconnected};
 use crate::slot::Pass;
-use crate::address::{PublicOnly, is_private_literal, is_this_machine, plain, private};
 
 /// No answer is read further, but for one on a bulk job: of several at once a worker must hold all.
 pub(crate) const ANSWER_CAP: usize = 16 * 1024 * 1024;

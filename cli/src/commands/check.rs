@@ -128,7 +128,9 @@ async fn check_sync(project: &Project, name: &str, asker: Asker<'_>, found: &mut
     match probe(&start.sync.account, asker, Some(&start.sync.config.object)).await {
         Ok(Catalog { writable, identifying, relations, stated }) => {
             let name = &start.sync.account.name;
-            found.limits.extend(stated.iter().map(|stated| format!("{name}: the destination states a limit of {stated}")));
+            found
+                .limits
+                .extend(stated.iter().map(|stated| format!("{name}: the destination states a limit of {stated}")));
             let fields = Fields { writable: &writable, identifying: &identifying, relations: &relations };
             found.problems.extend(check_catalog(&start.sync, &start.written, fields));
             found.reached.insert(start.sync.account.name);

@@ -142,8 +142,7 @@ async fn a_request_leaves_with_a_permit_that_is_asked_for_once_its_connection_st
 async fn a_request_whose_connection_cannot_be_made_never_left() -> anyhow::Result<()> {
     ready();
     let base = format!("http://{}", TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?);
-    let transport =
-        Transport::new(&Way { base: &base, ..PLAIN }, &Proxies::default()).map_err(anyhow::Error::msg)?;
+    let transport = Transport::new(&Way { base: &base, ..PLAIN }, &Proxies::default()).map_err(anyhow::Error::msg)?;
     let mut pass = Noted::default();
     let lost = transport.send(&get("/"), &mut Added::default(), 1_000, &mut pass).await;
     assert_eq!(lost.err().map(|lost| lost.may_have_arrived), Some(false));

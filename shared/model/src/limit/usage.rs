@@ -252,12 +252,16 @@ mod tests {
     #[test]
     fn how_late_requests_leave_is_remembered_for_a_while_and_one_exception_counts_little() {
         let mut usage = Usage::default();
-        let mut late = |at: Micros, late: Micros| match usage.acquire(&Limits::default(), DAY + at, &Ask { late, ..ASK }) {
-            Answer::Send { late, .. } => late,
-            later @ Answer::Later { .. } => panic!("{later:?}"),
-        };
+        let mut late =
+            |at: Micros, late: Micros| match usage.acquire(&Limits::default(), DAY + at, &Ask { late, ..ASK }) {
+                Answer::Send { late, .. } => late,
+                later @ Answer::Later { .. } => panic!("{later:?}"),
+            };
         assert_eq!((late(0, 30_000), late(1, 0), late(LATE_FORGOTTEN / 2, 0)), (30_000, 29_999, 15_000));
-        assert_eq!((late(LATE_FORGOTTEN / 2, 3_600_000_000), late(LATE_FORGOTTEN / 2, 3_600_000_000)), (160_000, 740_000));
+        assert_eq!(
+            (late(LATE_FORGOTTEN / 2, 3_600_000_000), late(LATE_FORGOTTEN / 2, 3_600_000_000)),
+            (160_000, 740_000)
+        );
         assert_eq!((late(2 * LATE_FORGOTTEN, 0), late(2 * LATE_FORGOTTEN, -5)), (0, 0));
     }
 

@@ -157,7 +157,12 @@ impl RedisLimiter {
         call.arg(terms.ahead).arg(terms.horizon).arg(terms.share).arg(sync).arg(late);
         call.arg(attempt.map_or(0, |attempt| attempt.chunk)).arg(attempt.map_or(0, |attempt| attempt.attempt));
         for (name, term) in names(limits).zip(&terms.windows) {
-            call.arg(name).arg(term.units).arg(term.within).arg(term.apart).arg(term.early).arg(term.most.unwrap_or(-1));
+            call.arg(name)
+                .arg(term.units)
+                .arg(term.within)
+                .arg(term.apart)
+                .arg(term.early)
+                .arg(term.most.unwrap_or(-1));
         }
         let (code, wait, late) = self.invoke(&call).await?;
         Ok(Told { code, wait, late })
