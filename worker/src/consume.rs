@@ -226,11 +226,12 @@ impl Worker {
             Ok(account) => account,
             Err(error) => return stop("ACCOUNT", error.to_string()),
         };
-        // Records are there twice while they are read, and as they came.
+        // Records are there twice while they are read, and as they came; then once more, and in a request's body, which doubles its
+        // room as it grows.
         let unpacked = unpacked_len(&chunk.payload).min(CHUNK_CAP as u64);
         // An answer on a job repeats them once more.
         let answer = if chunk.bulk { unpacked.min(BULK_ANSWER_CAP as u64) } else { 0 };
-        let bytes = chunk.payload.len() as u64 + 2 * unpacked + answer;
+        let bytes = chunk.payload.len() as u64 + 4 * unpacked + answer;
         let lane = Lane(chunk.account.name.clone());
         let _place = tokio::select! {
             biased;
