@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use outflow_backends::MemoryQueue;
 use outflow_model::id::Lane;
 use outflow_model::port::Result;
-use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Reports, Take};
+use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Take};
 use outflow_model::wire::{ChunkV1, unpack};
 
 /// A queue in memory; whoever takes a message with this record is gone before it can do anything, which hands the
@@ -74,7 +74,7 @@ impl Queue for DeadlyQueue {
         self.inner.report(message).await
     }
 
-    fn reports(&self) -> Arc<dyn Reports> {
+    fn reports(&self) -> Arc<dyn Consumer> {
         self.inner.reports()
     }
 }

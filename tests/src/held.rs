@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use outflow_backends::MemoryQueue;
 use outflow_model::id::Lane;
 use outflow_model::port::Result;
-use outflow_model::port::queue::{Consumer, Outgoing, Queue, Reports};
+use outflow_model::port::queue::{Consumer, Outgoing, Queue};
 use tokio::sync::watch;
 
 /// A queue in memory, whose reports wait as long as it is held.
@@ -64,7 +64,7 @@ impl Queue for HeldQueue {
         self.inner.report(message).await
     }
 
-    fn reports(&self) -> Arc<dyn Reports> {
+    fn reports(&self) -> Arc<dyn Consumer> {
         self.inner.reports()
     }
 }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 use outflow_backends::{
-    DirectoryStore, FileVault, KeyRing, MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter,
-    RedisVault, SqliteLedger, SystemClock, checked, sealed,
+    Codec, DirectoryStore, FileVault, KeyRing, MemoryLimiter, MemoryQueue, PostgresLedger, RabbitQueue, RedisLimiter,
+    RedisVault, SqliteLedger, SystemClock,
 };
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::Limiter;
@@ -99,7 +99,7 @@ impl House {
             Self::Distributed { services, prefix, state, .. } => {
                 let queue = Arc::new(RabbitQueue::new(&services.0.url, prefix, process)?);
                 let store = Arc::new(DirectoryStore::open(&state.join("messages"))?);
-                sealed(checked(queue, Some(store), LARGE), keys()?)
+                Codec::new(keys()?, Some(store)).with_inline(LARGE).over(queue)
             }
         })
     }

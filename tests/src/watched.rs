@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use outflow_model::id::{AttemptId, Lane};
 use outflow_model::port::ledger::Ledger;
-use outflow_model::port::queue::{Consumer, Outgoing, Queue, Reports};
+use outflow_model::port::queue::{Consumer, Outgoing, Queue};
 use outflow_model::port::{PortError, Result, Trouble};
 
 /// A watched queue.
@@ -81,7 +81,7 @@ impl Queue for WatchedQueue {
         self.inner.report(message).await
     }
 
-    fn reports(&self) -> Arc<dyn Reports> {
+    fn reports(&self) -> Arc<dyn Consumer> {
         self.inner.reports()
     }
 }

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use outflow_backends::{
-    Allowed, CLAIM_CHECK, FileVault, KeyRing, Place, PostgresLedger, RabbitDeadLetters, RabbitQueue, RedisLimiter,
-    RedisVault, SystemClock, USUAL, checked, is_own, open_store, resolve, sealed,
+    Allowed, Codec, FileVault, KeyRing, Place, PostgresLedger, RabbitDeadLetters, RabbitQueue, RedisLimiter,
+    RedisVault, SystemClock, USUAL, is_own, open_store, resolve,
 };
 use outflow_coordinator::project::{Project, SharedState};
 use outflow_coordinator::{Coordinator, Engine, Progress, Projects};
 use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Times;
 use outflow_model::port::limiter::Limiter;
-use outflow_model::port::queue::Queue;
 use outflow_model::port::store::Store;
 use outflow_model::port::vault::Vault;
 use outflow_model::port::{PortError, Trouble};
@@ -91,12 +90,6 @@ fn ring_of(project: &Project, places: &SharedState) -> Result<Arc<KeyRing>> {
     }
 }
 
-/// What is done to messages on their way: they are sealed, and then go to the store where they are large, so that what lies
-/// there is sealed too.
-fn layered(queue: RabbitQueue, store: Option<Arc<dyn Store>>, keys: Arc<KeyRing>) -> Arc<dyn Queue> {
-    sealed(checked(Arc::new(queue), store, CLAIM_CHECK), keys)
-}
-
 /// Where refresh tokens are kept: in Redis for all, where there is a key that seals them; else in this machine's `folder`.
 fn vault_at(folder: &Path, limiter: &str, prefix: &str, keys: &Arc<KeyRing>) -> Result<Arc<dyn Vault>> {
     let own = FileVault::new(folder);
@@ -166,7 +159,7 @@ async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Resul
     let (progress, _) = watch::channel(Progress::default());
     let engine = Engine {
         ledger: ledger.clone(),
-        queue: layered(queue, Some(store.clone()), keys),
+        queue: Codec::new(keys, Some(store.clone())).over(Arc::new(queue)),
         store,
         limiter: Arc::new(limiter),
         clock: ledger.clock().await?,
@@ -305,6 +298,6 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     let limiter = RedisLimiter::new(&limiter, &prefix, None)?;
     let clock = limiter.clock();
     let accounts = Accounts::new(Keyring { secrets, vault, proxies: Proxies::from_env() });
-    let queue = layered(queue, store, keys);
+    let queue = Codec::new(keys, store).over(Arc::new(queue));
     Ok(Worker::new(name, accounts, queue, Arc::new(limiter), clock))
 }

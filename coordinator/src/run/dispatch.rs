@@ -6,6 +6,7 @@ use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::limit::Micros;
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::{Chunk, Run, RunPatch};
+use outflow_model::port::queue::Take;
 use outflow_model::run::RunState;
 use outflow_model::wire::Next;
 use tokio::sync::watch;
@@ -194,7 +195,7 @@ impl Engine {
             }
             let pause = board.pause(now);
             tokio::select! {
-                first = reports.next() => self.settle(run, start, board, reports.as_ref(), first?).await?,
+                first = reports.next(Take::Any) => self.settle(run, start, board, reports.as_ref(), first?).await?,
                 Some(settled) = news.recv() => {
                     let mut settled = vec![settled];
                     settled.extend(std::iter::from_fn(|| news.try_recv().ok()));

@@ -8,7 +8,7 @@ use outflow_model::limit::Micros;
 use outflow_model::outcome::Status;
 use outflow_model::port::ledger::{Chunk, Run};
 use outflow_model::port::limiter::Revoked;
-use outflow_model::port::queue::{Delivery, Reports};
+use outflow_model::port::queue::{Consumer, Delivery, Take};
 use outflow_model::wire::{Next, ReportV1};
 use tracing::{info, warn};
 
@@ -29,12 +29,12 @@ impl Engine {
         run: &Run,
         start: &Start,
         board: &mut Board,
-        waiting: &dyn Reports,
+        waiting: &dyn Consumer,
         first: Delivery,
     ) -> Result<(), EngineError> {
         let mut deliveries = vec![first];
         while deliveries.len() < SETTLE {
-            match tokio::time::timeout(Duration::from_millis(1), waiting.next()).await {
+            match tokio::time::timeout(Duration::from_millis(1), waiting.next(Take::Any)).await {
                 Ok(delivery) => deliveries.push(delivery?),
                 Err(_) => break,
             }

@@ -19,7 +19,7 @@ use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::limit::Limits;
 use outflow_model::outcome::Status;
 use outflow_model::port::limiter::Limiter;
-use outflow_model::port::queue::{Outgoing, Queue};
+use outflow_model::port::queue::{Outgoing, Queue, Take};
 use outflow_model::table::{Field, NullPolicy, Table};
 use outflow_model::wire::{AccountV1, ChunkV1, ReportV1, VERSION, pack};
 use outflow_worker::{Accounts, Keyring, Proxies, Worker, serve};
@@ -159,7 +159,7 @@ async fn deliver(tables: &[Table], number: u32) -> Result<Cost> {
         queue.publish(&lane, false, Outgoing::new("bench", message)).await?;
     }
     for _ in tables {
-        let message = queue.reports().next().await?;
+        let message = queue.reports().next(Take::Any).await?;
         let report = ReportV1::decode(&message.body)?;
         ensure!(report.statuses.iter().all(|status| *status == Status::Succeeded as u8), "{:?}", report.next);
         message.ack().await?;

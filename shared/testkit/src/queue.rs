@@ -91,7 +91,7 @@ async fn kept(queue: Arc<dyn Queue>) -> Result<()> {
             let (queue, message) = (queue.clone(), Outgoing::new(id.as_str(), body.clone()));
             async move { queue.report(message).await }
         });
-        let report = queue.reports().next().await?;
+        let report = queue.reports().next(Take::Any).await?;
         ensure!(report.id == id && report.body == body, "{} bytes under {}", report.body.len(), report.id);
         report.ack().await?;
         sent.await??;
@@ -177,10 +177,10 @@ async fn returned(queue: Arc<dyn Queue>) -> Result<()> {
     });
     let reports = queue.reports();
     for _ in 0..30 {
-        let delivery = tokio::time::timeout(LONG, reports.next()).await.context("the report is lost")??;
+        let delivery = tokio::time::timeout(LONG, reports.next(Take::Any)).await.context("the report is lost")??;
         ensure!(delivery.body == "r");
     }
-    tokio::time::timeout(LONG, reports.next()).await.context("the report is lost")??.ack().await?;
+    tokio::time::timeout(LONG, reports.next(Take::Any)).await.context("the report is lost")??.ack().await?;
     sending.await??;
     Ok(())
 }
@@ -190,7 +190,7 @@ async fn reports(queue: Arc<dyn Queue>) -> Result<()> {
         let queue = queue.clone();
         async move { queue.report(message("r")).await }
     });
-    let report = queue.reports().next().await?;
+    let report = queue.reports().next(Take::Any).await?;
     ensure!(report.body == "r");
     report.ack().await?;
     sent.await??;

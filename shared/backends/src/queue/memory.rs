@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use outflow_model::id::Lane;
-use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Receipt, Reports, Take};
+use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Receipt, Take};
 use outflow_model::port::{PortError, Result, Trouble};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -134,7 +134,7 @@ impl Queue for MemoryQueue {
         done.await.map_err(|_| PortError::new(Trouble::Unavailable, "Nobody settles reports any more"))
     }
 
-    fn reports(&self) -> Arc<dyn Reports> {
+    fn reports(&self) -> Arc<dyn Consumer> {
         Arc::new(Reader::new(self.reports.clone(), Semaphore::MAX_PERMITS))
     }
 }
@@ -161,36 +161,25 @@ impl Reader {
         };
         of(true).or_else(|| if take == Take::Any { of(false) } else { None })
     }
+}
 
-    async fn take(&self, take: Take) -> Delivery {
+#[async_trait]
+impl Consumer for Reader {
+    async fn next(&self, take: Take) -> Result<Delivery> {
         loop {
             // Registered before the look: what arrives in between is not missed.
             let mut arrived = std::pin::pin!(self.channel.arrived.notified());
             arrived.as_mut().enable();
             if let Some(held) = self.try_take(take) {
                 let (id, body, before) = (held.message.id.clone(), held.message.body.clone(), held.message.deliveries);
-                return Delivery::new(id, body, before, Box::new(held));
+                return Ok(Delivery::new(id, body, before, Box::new(held)));
             }
             arrived.await;
         }
     }
-}
-
-#[async_trait]
-impl Consumer for Reader {
-    async fn next(&self, take: Take) -> Result<Delivery> {
-        Ok(self.take(take).await)
-    }
 
     /// Nothing waits here: the queue itself is asked.
     fn stop(&self) {}
-}
-
-#[async_trait]
-impl Reports for Reader {
-    async fn next(&self) -> Result<Delivery> {
-        Ok(self.take(Take::Any).await)
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,8 @@
 //! Queues.
 
-mod checked;
-mod layered;
 mod memory;
 mod rabbitmq;
-mod sealed;
 
-pub use checked::{CLAIM_CHECK, checked};
 pub use memory::MemoryQueue;
+pub(crate) use rabbitmq::LARGEST;
 pub use rabbitmq::{RabbitDeadLetters, RabbitQueue};
-pub use sealed::sealed;

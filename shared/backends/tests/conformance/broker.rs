@@ -10,7 +10,7 @@ use lapin::options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
 use libtest_mimic::Trial;
-use outflow_backends::{CLAIM_CHECK, RabbitQueue, checked, sealed};
+use outflow_backends::{Codec, OFFLOAD, RabbitQueue};
 use outflow_model::id::Lane;
 use outflow_model::port::Trouble;
 use outflow_model::port::dead_letters::{Dead, DeadLetters, Kept, Why};
@@ -61,15 +61,15 @@ async fn operator_of(url: &str) -> Result<(Connection, Channel)> {
 async fn larger() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let store = stores::directory(&folder).await?;
-    let queue = sealed(checked(open(&fresh("queue"))?, Some(store.clone()), CLAIM_CHECK), keys()?);
+    let queue = Codec::new(keys()?, Some(store.clone())).over(open(&fresh("queue"))?);
     let lane = Lane("a".to_owned());
     let consumer = queue.consume(&lane, 2);
-    for size in [CLAIM_CHECK - 100, CLAIM_CHECK, 40 * CLAIM_CHECK] {
+    for size in [OFFLOAD - 100, OFFLOAD, 40 * OFFLOAD] {
         queue.publish(&lane, false, Outgoing::new("run_1/1#1", vec![9; size])).await?;
         let delivery = consumer.next(Take::Any).await?;
         ensure!(delivery.body == vec![9; size], "{} bytes of {size}", delivery.body.len());
         // What sealing adds counts.
-        ensure!(store.list("messages").await?.len() == usize::from(size >= CLAIM_CHECK));
+        ensure!(store.list("messages").await?.len() == usize::from(size >= OFFLOAD));
         delivery.ack().await?;
         ensure!(store.list("messages").await?.is_empty());
     }
@@ -291,7 +291,7 @@ async fn put_aside() -> Result<()> {
         consumer.next(Take::Any).await?.put_aside().await?;
     }
     queue.report(Outgoing::new("run_1/3#1", "report")).await?;
-    queue.reports().next().await?.put_aside().await?;
+    queue.reports().next(Take::Any).await?.put_aside().await?;
     let mut found = Vec::new();
     while found.len() < 3 {
         let first = dead(&letters).await?;

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outflow_backends::{
-    FileVault, KeyRing, MemoryLimiter, MemoryQueue, RabbitQueue, RedisLimiter, RedisVault, SqliteLedger, SystemClock,
-    checked, sealed,
+    Codec, FileVault, KeyRing, MemoryLimiter, MemoryQueue, RabbitQueue, RedisLimiter, RedisVault, SqliteLedger,
+    SystemClock,
 };
 use outflow_model::id::{AttemptId, Lane, RunId};
 use outflow_model::port::Trouble;
@@ -105,20 +105,20 @@ pub(crate) fn keys() -> Result<Arc<KeyRing>> {
 }
 
 async fn sealed_queue(folder: &TempDir) -> Result<Arc<dyn Queue>> {
-    Ok(sealed(queue(folder).await?, keys()?))
+    Ok(Codec::new(keys()?, None).over(queue(folder).await?))
 }
 
 async fn sealed_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
-    Ok(sealed(rabbitmq(folder).await?, keys()?))
+    Ok(Codec::new(keys()?, None).over(rabbitmq(folder).await?))
 }
 
 /// All but the smallest bodies go by the store, as in a composition: sealed first.
 async fn checked_queue(folder: &TempDir) -> Result<Arc<dyn Queue>> {
-    Ok(sealed(checked(queue(folder).await?, Some(stores::directory(folder).await?), 8), keys()?))
+    Ok(Codec::new(keys()?, Some(stores::directory(folder).await?)).with_inline(8).over(queue(folder).await?))
 }
 
 async fn checked_rabbitmq(folder: &TempDir) -> Result<Arc<dyn Queue>> {
-    Ok(sealed(checked(rabbitmq(folder).await?, Some(stores::directory(folder).await?), 8), keys()?))
+    Ok(Codec::new(keys()?, Some(stores::directory(folder).await?)).with_inline(8).over(rabbitmq(folder).await?))
 }
 
 async fn vault(folder: &TempDir) -> Result<Arc<dyn Vault>> {

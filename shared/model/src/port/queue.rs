@@ -59,24 +59,19 @@ pub trait Queue: Send + Sync {
     async fn report(&self, message: Outgoing) -> Result<()>;
     /// An error where messages can neither be sent nor taken right now.
     async fn check(&self) -> Result<()>;
-    /// Takes part in reading reports, until the answer is dropped: what it holds then goes to other readers.
-    fn reports(&self) -> Arc<dyn Reports>;
+    /// Takes part in consuming reports, which are all of one kind, until the answer is dropped: what it holds then goes to other
+    /// consumers.
+    fn reports(&self) -> Arc<dyn Consumer>;
 }
 
-/// A consumer of a lane.
+/// A consumer of a lane, or of the reports.
 #[async_trait]
 pub trait Consumer: Send + Sync {
-    /// Waits for the next chunk.
+    /// Waits for the next message. A caller may stop waiting at any moment: the message then goes to another call, or back to the
+    /// queue.
     async fn next(&self, take: Take) -> Result<Delivery>;
     /// Takes no more: what waits here goes to other consumers at once; what was taken can still be acknowledged.
     fn stop(&self);
-}
-
-/// A reader of reports.
-#[async_trait]
-pub trait Reports: Send + Sync {
-    /// Waits for the next report.
-    async fn next(&self) -> Result<Delivery>;
 }
 
 /// A message in a consumer's hands. Dropping it unacknowledged hands it back.

@@ -7,19 +7,19 @@ mod outbox;
 mod publisher;
 mod topology;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use outflow_model::id::Lane;
 use outflow_model::port::Result;
-use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Reports, Take};
+use outflow_model::port::queue::{Consumer, Delivery, Outgoing, Queue, Take};
 use tokio::sync::Notify;
 
 pub use dead::RabbitDeadLetters;
 use inbox::Inbox;
 use link::Link;
-pub(super) use publisher::LARGEST;
+pub(crate) use publisher::LARGEST;
 use publisher::Publisher;
 use topology::Topology;
 
@@ -37,26 +37,19 @@ pub struct RabbitQueue {
     /// Its own connection: on one that the broker blocks, no acknowledgement leaves either.
     link: Arc<Link>,
     topology: Topology,
-    /// There as long as somebody reads: reports that nobody here settles belong to others.
-    reports: Mutex<Weak<Reader>>,
 }
 
-/// What this process reads of the reports.
-struct Reader {
-    inbox: Inbox,
-    arrived: Arc<Notify>,
-}
-
-/// A lane that this process consumes.
+/// A lane, or the reports, as this process consumes them.
 struct Served {
-    urgent: Inbox,
+    urgent: Option<Inbox>,
     normal: Inbox,
     arrived: Arc<Notify>,
 }
 
 impl Served {
     fn take(&self, take: Take) -> Option<Delivery> {
-        self.urgent.take().or_else(|| if take == Take::Any { self.normal.take() } else { None })
+        let urgent = self.urgent.as_ref().and_then(Inbox::take);
+        urgent.or_else(|| if take == Take::Any { self.normal.take() } else { None })
     }
 }
 
@@ -70,7 +63,6 @@ impl RabbitQueue {
             publisher: Publisher::new(Link::new(url, &format!("{name} publishes"))?, topology.clone()),
             link: Arc::new(Link::new(url, &format!("{name} consumes"))?),
             topology,
-            reports: Mutex::default(),
         })
     }
 
@@ -106,7 +98,7 @@ impl Queue for RabbitQueue {
     fn consume(&self, lane: &Lane, most: u16) -> Arc<dyn Consumer> {
         let arrived = Arc::new(Notify::new());
         let open = |urgent| self.inbox(self.topology.lane(lane, urgent), most.max(1), &arrived);
-        Arc::new(Served { urgent: open(true), normal: open(false), arrived: arrived.clone() })
+        Arc::new(Served { urgent: Some(open(true)), normal: open(false), arrived: arrived.clone() })
     }
 
     async fn waiting(&self, lane: &Lane) -> Result<u64> {
@@ -129,15 +121,9 @@ impl Queue for RabbitQueue {
         self.publisher.publish(&self.topology.reports(), "outflow.report.v1", &message, Duration::MAX).await
     }
 
-    fn reports(&self) -> Arc<dyn Reports> {
-        let mut reader = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = reader.upgrade() {
-            return open;
-        }
+    fn reports(&self) -> Arc<dyn Consumer> {
         let arrived = Arc::new(Notify::new());
-        let open = Arc::new(Reader { inbox: self.inbox(self.topology.reports(), REPORTS, &arrived), arrived });
-        *reader = Arc::downgrade(&open);
-        open
+        Arc::new(Served { urgent: None, normal: self.inbox(self.topology.reports(), REPORTS, &arrived), arrived })
     }
 }
 
@@ -148,14 +134,6 @@ impl Consumer for Served {
     }
 
     fn stop(&self) {
-        self.urgent.stop();
-        self.normal.stop();
-    }
-}
-
-#[async_trait]
-impl Reports for Reader {
-    async fn next(&self) -> Result<Delivery> {
-        Ok(next(&self.arrived, || self.inbox.take()).await)
+        self.urgent.iter().chain([&self.normal]).for_each(Inbox::stop);
     }
 }

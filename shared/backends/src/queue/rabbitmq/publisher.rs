@@ -1,7 +1,7 @@
 //! Publishing with confirms, many at a time, within a bound of bytes.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
@@ -10,13 +10,13 @@ use lapin::{BasicProperties, Channel};
 use metrics::gauge;
 use outflow_model::port::queue::Outgoing;
 use outflow_model::port::{PortError, Result, Trouble};
-use tokio::sync::{Mutex, OnceCell, Semaphore};
+use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
 
 use crate::count_trouble;
 
 use super::link::{Link, unanswered, within};
-use super::outbox::{Fate, Outbox};
+use super::outbox::Outbox;
 use super::topology::Topology;
 
 /// Unconfirmed bytes, in KiB.
@@ -25,7 +25,7 @@ const WINDOW: u32 = 64 * 1024;
 const CONFIRM: Duration = Duration::from_secs(30);
 const PERSISTENT: u8 = 2;
 /// RabbitMQ 4 refuses larger messages, and closes the channel of all others with them.
-pub(in crate::queue) const LARGEST: usize = 16 * 1024 * 1024;
+pub(crate) const LARGEST: usize = 16 * 1024 * 1024;
 /// How long after a failure a message is published again; doubles up to the last.
 const AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
@@ -41,7 +41,7 @@ pub(super) struct Publisher {
 struct Open {
     channel: Channel,
     outbox: Outbox,
-    declared: std::sync::Mutex<BTreeMap<String, Arc<OnceCell<()>>>>,
+    declared: Mutex<BTreeSet<String>>,
 }
 
 impl Publisher {
@@ -110,14 +110,7 @@ impl Publisher {
         self.declare(&open, queue).await?;
         let sending = open.outbox.send(queue, properties(kind, message), message.body.clone());
         match tokio::time::timeout(CONFIRM, sending).await {
-            Ok(Ok(Fate::Taken)) => Ok(()),
-            Ok(Ok(Fate::Returned)) => {
-                open.declared.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
-                Err(PortError::new(Trouble::Unavailable, format!("RabbitMQ has lost the queue {queue}")))
-            }
-            Ok(Ok(Fate::Refused)) => {
-                Err(PortError::new(Trouble::Unavailable, format!("RabbitMQ has no room in the queue {queue}")))
-            }
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) if self.link.is_blocked().await => Err(blocked()),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(unanswered()),
@@ -128,24 +121,24 @@ impl Publisher {
         // Of all who find no connection one waits for it, before they queue here.
         self.link.check().await?;
         let mut held = self.open.lock().await;
-        if let Some(open) = held.as_ref().filter(|open| open.channel.status().connected()) {
+        if let Some(open) = held.as_ref().filter(|open| open.channel.status().connected() && open.outbox.is_open()) {
             return Ok(open.clone());
         }
         let channel = self.link.channel().await?;
         within(CONFIRM, channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let outbox = Outbox::new(channel.clone());
-        Ok(held.insert(Arc::new(Open { channel, outbox, declared: std::sync::Mutex::default() })).clone())
+        Ok(held.insert(Arc::new(Open { channel, outbox, declared: Mutex::default() })).clone())
     }
 
     /// Over a channel of its own: the broker closes the one over which a queue is declared that is there and of another kind.
     async fn declare(&self, open: &Open, queue: &str) -> Result<()> {
-        let declared =
-            open.declared.lock().unwrap_or_else(PoisonError::into_inner).entry(queue.to_owned()).or_default().clone();
-        let work = async {
+        let mut declared = open.declared.lock().await;
+        if !declared.contains(queue) {
             let channel = self.link.channel().await?;
-            within(CONFIRM, self.topology.declare(&channel, queue)).await.map(drop)
-        };
-        declared.get_or_try_init(|| work).await.map(drop)
+            within(CONFIRM, self.topology.declare(&channel, queue)).await?;
+            declared.insert(queue.to_owned());
+        }
+        Ok(())
     }
 }
 
