@@ -17,6 +17,10 @@ use crate::sorter::Sorter;
 
 /// Invalid rows that are named; all are counted.
 const NAMED: usize = 1_000;
+/// Bytes of the longest key. A snapshot has no larger block than 64 MiB, and keeps the key of every row.
+const LONGEST_KEY: usize = 1 << 20;
+/// Letters of a key that an invalid row is named by.
+const SHOWN_KEY: usize = 1_000;
 /// Bytes of a row's number that are kept, with [`FAULTY`]: enough for half a million million rows.
 const ORDINAL: usize = 5;
 /// Bit of a row's number that marks a row with a value that the source could not give exactly.
@@ -74,6 +78,8 @@ pub enum Reason {
     NullKey,
     /// Another row has the same key.
     DuplicateKey,
+    /// The key is longer than a snapshot keeps.
+    LongKey,
 }
 
 /// A row that Outflow refuses before planning.
@@ -237,22 +243,35 @@ impl<'a> Detector<'a> {
         Ok(self.key_columns.iter().filter_map(|(at, _)| batch.columns().get(*at).cloned()).collect())
     }
 
+    /// Whether the key columns hold so many bytes that one key may be too long.
+    fn may_be_long(&self, batch: &RecordBatch) -> bool {
+        let arrays = self.key_columns.iter().filter_map(|(at, _)| batch.columns().get(*at));
+        arrays.map(Array::get_array_memory_size).sum::<usize>() > LONGEST_KEY
+    }
+
     /// Takes the next rows. Those of `faulty`, ascending, have a value that the source could not give exactly: they are invalid,
     /// and their keys count as present. The caller names them.
     pub fn push(&mut self, batch: &RecordBatch, faulty: &[u32]) -> Result<(), SnapshotError> {
         let mut nullable = self.hash_both(batch)?;
         nullable.retain(|array| array.null_count() > 0);
         let mut faulty = faulty.iter().map(|row| *row as usize).peekable();
+        let may_be_long = self.may_be_long(batch);
+        let mut bytes = Vec::new();
         for (row, (key, hash)) in self.key_hashes.iter().zip(&self.row_hashes).enumerate() {
             let is_faulty = faulty.next_if_eq(&row).is_some();
             let ordinal = self.ordinal | if is_faulty { FAULTY } else { 0 };
             self.ordinal += 1;
-            if nullable.iter().any(|array| array.is_null(row)) {
+            let is_null = nullable.iter().any(|array| array.is_null(row));
+            if is_null || may_be_long {
+                bytes.clear();
+                encode_key(batch, &self.key_columns, row, &mut bytes);
+            }
+            if is_null || (may_be_long && bytes.len() > LONGEST_KEY) {
                 self.invalid += 1;
                 if !is_faulty && self.named.len() < NAMED {
-                    let mut bytes = Vec::new();
-                    encode_key(batch, &self.key_columns, row, &mut bytes);
-                    self.named.push(InvalidRow { key: key_text(&bytes), reason: Reason::NullKey });
+                    let reason = if is_null { Reason::NullKey } else { Reason::LongKey };
+                    let key = key_text(&bytes).chars().take(SHOWN_KEY).collect();
+                    self.named.push(InvalidRow { key, reason });
                 }
                 continue;
             }

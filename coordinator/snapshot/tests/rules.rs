@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use outflow_model::cell::Kind;
 use outflow_snapshot::{
-    Detected, Detector, ENCODING, Entry, Fold, Header, Learned, Rules, Sink, SnapshotError, SnapshotReader,
+    Detected, Detector, ENCODING, Entry, Fold, Header, Learned, Reason, Rules, Sink, SnapshotError, SnapshotReader,
     SnapshotWriter, SpoolReader, SpoolWriter,
 };
 
@@ -42,6 +42,18 @@ fn batch(keys: &[&str]) -> RecordBatch {
     let columns: [(&str, ArrayRef); 2] =
         [("key", Arc::new(StringArray::from(keys.to_vec()))), ("value", Arc::new(values))];
     RecordBatch::try_from_iter(columns).expect("two columns")
+}
+
+#[test]
+fn row_whose_key_is_longer_than_a_snapshot_keeps_is_invalid() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut detector = detector(folder.path());
+    let (long, longer) = ("k".repeat((1 << 20) - 5), "k".repeat((1 << 20) + 1));
+    detector.push(&batch(&["a", &long, &longer, "b"]), &[]).expect("a batch");
+    let found = detector.finish(None, Rules::default(), &mut Nothing).expect("a whole diff");
+    assert_eq!((found.extracted, found.invalid, found.adds), (4, 1, 3));
+    let named: Vec<_> = found.named.iter().map(|row| (row.key.len(), row.reason)).collect();
+    assert_eq!(named, [(1_000, Reason::LongKey)]);
 }
 
 fn detector(folder: &Path) -> Detector<'_> {

@@ -312,6 +312,9 @@ pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
         outflow_snapshot::Reason::DuplicateKey => {
             (InvalidCode::DuplicateKey.code(), "Another row has the same key; no copy is sent")
         }
+        outflow_snapshot::Reason::LongKey => {
+            (InvalidCode::Value.code(), "The key has more than 1 MiB; give the model a shorter one")
+        }
     };
     Problem {
         change: None,
