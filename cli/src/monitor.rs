@@ -20,8 +20,8 @@ use tracing::warn;
 
 use crate::figures::Figures;
 
-/// Whether the process can do its work right now.
-pub(crate) type Ready = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
+/// Whether the process can do its work right now; an error says why not.
+pub(crate) type Ready = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// Whoever asks gives up soon himself.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,7 +60,7 @@ pub(crate) async fn start(address: SocketAddr, figures: &Figures, ready: Ready) 
 pub(crate) fn watch(ready: Ready) {
     tokio::spawn(async move {
         loop {
-            gauge!("outflow_ready").set(f64::from(is_ready(&ready).await));
+            gauge!("outflow_ready").set(f64::from(readiness(&ready).await.is_ok()));
             tokio::time::sleep(LOOK).await;
         }
     });
@@ -72,8 +72,9 @@ pub(crate) fn gone() {
 }
 
 /// A service that does not answer in time is away.
-async fn is_ready(ready: &Ready) -> bool {
-    tokio::time::timeout(PATIENCE, ready()).await.unwrap_or(false)
+async fn readiness(ready: &Ready) -> Result<(), String> {
+    let silent = || Err("A service does not answer".to_owned());
+    tokio::time::timeout(PATIENCE, ready()).await.unwrap_or_else(|_| silent())
 }
 
 async fn answer(
@@ -83,10 +84,12 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, text) = match request.uri().path() {
         "/health/live" => (200, "alive\n".to_owned()),
-        "/health/ready" if is_ready(ready).await => (200, "ready\n".to_owned()),
-        "/health/ready" => (503, "not ready\n".to_owned()),
+        "/health/ready" => match readiness(ready).await {
+            Ok(()) => (200, "ready\n".to_owned()),
+            Err(cause) => (503, format!("not ready: {cause}\n")),
+        },
         "/metrics" => {
-            gauge!("outflow_ready").set(f64::from(is_ready(ready).await));
+            gauge!("outflow_ready").set(f64::from(readiness(ready).await.is_ok()));
             (200, figures.render())
         }
         _ => (404, "there are /health/live, /health/ready and /metrics\n".to_owned()),

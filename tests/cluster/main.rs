@@ -48,6 +48,7 @@ const CASES: &[Case] = &[
     ("a_planning_that_waits_for_its_source_is_cancelled", Need::Nothing, planning::cancelled),
     ("a_run_whose_sync_leads_elsewhere_by_now_begins_anew", Need::Nothing, planning::led_elsewhere),
     ("a_held_run_is_cancelled_though_its_sync_is_gone", Need::Nothing, orphaned),
+    ("a_run_under_way_is_cancelled_though_its_sync_is_gone", Need::Nothing, orphaned_under_way),
     ("a_run_whose_sync_has_changed_is_given_up_and_planned_anew", Need::Nothing, changed),
     ("a_paused_account_gets_nothing_until_it_is_resumed", Need::Nothing, paused),
     ("refused_credentials_pause_the_account_until_a_check_gets_through", Need::Nothing, refused),
@@ -57,6 +58,8 @@ const CASES: &[Case] = &[
     ("what_lives_long_gives_memory_back", Need::Nothing, memory),
     ("an_announcement_that_is_held_unread_is_waited_for", Need::Nothing, unread::waited_for),
     ("another_coordinator_takes_over_though_nobody_says_how_soon", Need::Nothing, takeover::soon),
+    ("a_coordinator_that_stops_gives_the_schedules_back", Need::Nothing, takeover::schedules),
+    ("a_coordinator_that_waits_for_its_ledger_is_alive_and_says_why_it_is_not_ready", Need::Nothing, ready::waiting),
     ("no_log_of_a_coordinator_has_credentials", Need::Nothing, credentials::kept),
     ("values_and_secrets_are_nowhere_but_at_the_destination", Need::Nothing, canary::nowhere_else),
     ("a_query_that_fails_shows_no_value", Need::Nothing, canary::failing_source),
@@ -179,6 +182,33 @@ fn orphaned() -> Result<()> {
         let run = cluster.ledger.run(&run.id).await?.context("a run")?;
         let total = run.tally.total();
         ensure!(run.state == RunState::Cancelled && total.planned == 300 && total.aborted == 300, "{run:?}");
+        Ok(())
+    })
+}
+
+/// What was delivered stays delivered; the rest is aborted, and the next run finds it.
+fn orphaned_under_way() -> Result<()> {
+    block(async {
+        let cluster = started(3_000, "", Duration::from_millis(200)).await?;
+        let run = cluster.request().await?;
+        cluster.under_way(&run, 3).await?;
+        let sync = cluster.path().join("syncs/people.yml");
+        let written = std::fs::read_to_string(&sync)?;
+        std::fs::remove_file(&sync)?;
+        let mut cluster = cluster;
+        cluster.coordinators.clear();
+        cluster.start_coordinator()?;
+        let shown = String::from_utf8_lossy(&cluster.command(&["show", run.as_str()])?.stdout).into_owned();
+        ensure!(shown.contains("stands still") && shown.contains("outflow cancel"), "{shown}");
+        let cancelled = cluster.command(&["cancel", run.as_str()])?;
+        ensure!(cancelled.status.success(), "{cancelled:?}\n{}", cluster.logs());
+        let ended = cluster.ledger.run(&run).await?.context("a run")?;
+        let total = ended.tally.total();
+        ensure!(ended.state == RunState::Cancelled && total.succeeded > 0 && total.aborted > 0, "{ended:?}");
+        ensure!(total.unknown == 0 && total.succeeded == cluster.portal.written(), "{total:?}");
+        std::fs::write(&sync, written)?;
+        ensure!(cluster.ended(&cluster.request().await?).await?.state == RunState::Succeeded);
+        ensure!(cluster.portal.written() == 3_000, "what had been delivered was sent again");
         Ok(())
     })
 }

@@ -77,6 +77,24 @@ pub(super) fn services() -> Result<()> {
     })
 }
 
+pub(super) fn waiting() -> Result<()> {
+    block(async {
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan(10, "")).await?;
+        let address = monitor(&mut cluster)?;
+        cluster.links.ledger.set(Weather { broken: true, ..Weather::default() });
+        cluster.start_coordinator()?;
+        until("it says what it waits for", async || {
+            let told = ask(address, "/health/ready").await;
+            Ok(told.is_some_and(|(status, text)| status == 503 && text.contains("not ready: ledger: ")))
+        })
+        .await?;
+        let alive = ask(address, "/health/live").await.context("nobody answers")?;
+        ensure!(alive.0 == 200, "{alive:?}");
+        cluster.links.ledger.set(Weather::default());
+        answers(address, 200).await
+    })
+}
+
 pub(super) fn figures() -> Result<()> {
     block(async {
         let (cluster, coordinator, worker) = watched(300).await?;

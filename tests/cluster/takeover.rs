@@ -8,7 +8,7 @@ use outflow_coordinator::lease_of;
 use outflow_model::port::ledger::Runs;
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
-use outflow_tests::{Cluster, Process, block, program};
+use outflow_tests::{Cluster, Process, block, program, until};
 use sqlx::{Connection, PgConnection};
 
 use super::plan;
@@ -27,6 +27,25 @@ fn coordinator(cluster: &Cluster<HubSpot>, name: &str) -> Result<Process> {
 async fn epoch(ledger: &mut PgConnection) -> Result<i64> {
     let asked = sqlx::query_scalar("SELECT epoch FROM leases WHERE name = $1").bind(lease_of("people"));
     Ok(asked.fetch_one(ledger).await?)
+}
+
+/// Whoever stops in order gives the schedules back before it ends.
+pub(super) fn schedules() -> Result<()> {
+    block(async {
+        let mut cluster =
+            Cluster::new(HubSpot::new(Options::default()), &plan(100, "schedule: { every: 1s }\n")).await?;
+        cluster.start_coordinator()?;
+        cluster.start_worker()?;
+        let mut ledger = PgConnection::connect(&cluster.database).await?;
+        let mut keeper = cluster.coordinators.pop().context("a coordinator")?;
+        until("the schedules are kept", async || Ok(!cluster.ledger.runs(Some("people"), 1).await?.is_empty())).await?;
+        keeper.signal("TERM")?;
+        until("the coordinator has ended", async || Ok(keeper.ended()?.is_some())).await?;
+        let asked = sqlx::query_scalar("SELECT until <= clock_timestamp() FROM leases WHERE name = 'schedules'");
+        let is_free: bool = asked.fetch_one(&mut ledger).await?;
+        ensure!(is_free, "the lease of a coordinator that has ended is held");
+        Ok(())
+    })
 }
 
 pub(super) fn soon() -> Result<()> {

@@ -82,10 +82,16 @@ impl Worker {
         &self.name
     }
 
-    /// True where it takes chunks, and limiter and queue can be used.
-    pub async fn is_ready(&self) -> bool {
+    /// Whether it takes chunks, and limiter and queue can be used; an error names the one that cannot, and why.
+    pub async fn readiness(&self) -> std::result::Result<(), String> {
+        if self.tools.is_draining() {
+            return Err("The worker is about to stop".to_owned());
+        }
         let (limiter, queue) = tokio::join!(self.tools.limiter.check(), self.tools.queue.check());
-        !self.tools.is_draining() && limiter.is_ok() && queue.is_ok()
+        for (service, checked) in [("limiter", limiter), ("queue", queue)] {
+            checked.map_err(|error| format!("{service}: {}", with_causes(&error)))?;
+        }
+        Ok(())
     }
 
     /// Takes no more: each delivery ends with the request that is under way, reports what it has done, and hands the rest

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{EngineError, Finished, Progress, Start, new_run, withdraw};
-use outflow_model::id::RunId;
+use outflow_model::id::{ChunkNo, RunId};
 use outflow_model::port::Trouble;
 use outflow_model::port::ledger::{Ledger, Run, RunPatch};
 use outflow_model::port::pauses::Pause;
@@ -24,6 +24,8 @@ use crate::ui::Ui;
 const LOOK: Duration = Duration::from_millis(100);
 /// Where a person watches, the chunks are asked for this often at most.
 const LOOK_ON: Duration = Duration::from_millis(500);
+/// Chunks of a run that are read at a time.
+const PAGE: ChunkNo = 256;
 /// A ledger that is away is asked again after so long.
 const AWAY: Duration = Duration::from_secs(1);
 /// A run that nobody begins for so long is wondered about.
@@ -119,8 +121,7 @@ async fn wonder(ui: &Ui, ledger: &dyn Ledger, run: &Run) -> Result<()> {
         ui.note(format!("{id} is still queued: is an `outflow coordinator` running, or is the sync's last run held?"));
     } else if run.cancel {
         ui.note(format!(
-            "{id} ends when what is under way has been settled. Where that takes long, a coordinator's log says what it waits for, such \
-             as a sync that cannot be read."
+            "{id} ends when what is under way has been settled; a coordinator's log says what it waits for."
         ));
     }
     Ok(())
@@ -145,10 +146,22 @@ async fn look_on(ledger: &dyn Ledger, id: &RunId, progress: &watch::Sender<Progr
     loop {
         let began = Instant::now();
         // A ledger that is away is told of by whoever waits for the run's end.
-        if let (Ok(Some(run)), Ok(chunks)) = (ledger.run(id).await, ledger.chunks(id).await) {
-            progress.send_replace(Progress::of(&run, &chunks));
+        if let (Ok(Some(run)), Ok(now)) = (ledger.run(id).await, chunks(ledger, id).await) {
+            progress.send_replace(Progress { state: Some(run.state), ..now });
         }
         tokio::time::sleep(LOOK_ON.max(began.elapsed() * 20)).await;
+    }
+}
+
+/// What the chunks of a run have come to. Some are read at a time: what is known of their records is large.
+async fn chunks(ledger: &dyn Ledger, id: &RunId) -> outflow_model::port::Result<Progress> {
+    let (mut progress, mut from) = (Progress::default(), ChunkNo::MIN);
+    loop {
+        let numbers: Vec<ChunkNo> = (from..from.saturating_add(PAGE)).collect();
+        let page = ledger.some_chunks(id, &numbers).await?;
+        let Some(last) = page.last() else { return Ok(progress) };
+        from = last.number + 1;
+        progress.add(&page);
     }
 }
 

@@ -154,6 +154,10 @@ pub(super) async fn show(ui: &Ui, root: &Path, name: Option<&str>) -> Result<Exi
     if let Some(reason) = &run.reason {
         ui.line(reason);
     }
+    if let (false, Err(error)) = (run.state.is_end(), compose::resolved(&project, &run.sync)) {
+        ui.line(format!("The run stands still, since its sync cannot be read: {error:#}"));
+        ui.line(format!("Put the sync back, or end the run with `outflow cancel {}`.", run.id));
+    }
     if run.state != RunState::Succeeded || run.tally.withheld > 0 {
         ui.line(format!("`outflow errors {}` shows what did not succeed, and why.", run.id));
     }

@@ -177,9 +177,15 @@ pub(super) async fn cancel(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> R
         ui.line(format!("{} is being cancelled by the process that runs it.", run.id));
         return Ok(Exit::Succeeded);
     };
-    let start = compose::start(&project, &run.sync, run.options)?;
-    let embedded = compose::embed(&project).await?;
-    let finished = embedded.engine.cancel(&run.id, &start).await?;
+    let start = compose::start(&project, &run.sync, run.options);
+    let engine = compose::embed(&project).await?.engine;
+    let finished = match start {
+        Ok(start) => engine.cancel(&run.id, &start).await?,
+        Err(error) => {
+            ui.note(format!("The run ends with what was settled: its sync cannot be read. {error:#}"));
+            engine.cancel_orphan(&run.id).await?
+        }
+    };
     report(ui, &finished);
     Ok(Exit::Succeeded)
 }

@@ -1,10 +1,11 @@
 //! `outflow coordinator` and `outflow worker`.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use outflow_coordinator::Coordinator;
 use outflow_worker::serve_all;
 use tokio::sync::watch;
 
@@ -19,19 +20,29 @@ use crate::ui::Ui;
 /// Executes what there is to do until the first signal.
 pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) -> Result<Exit> {
     let figures = Figures::start("outflow-coordinator")?;
-    let mut coordinator = compose::coordinator(root).await?;
-    coordinator.lease = Duration::from_secs(u64::from(flags.lease.max(1)));
-    coordinator.engine.silence = Duration::from_secs(u64::from(flags.silence.max(1)));
-    let coordinator = Arc::new(coordinator);
-    let asked = coordinator.clone();
+    let (cause, waits) = watch::channel("The coordinator starts".to_owned());
+    let made: Arc<OnceLock<Arc<Coordinator>>> = Arc::default();
+    let asked = made.clone();
     let ready: Ready = Arc::new(move || {
-        let coordinator = asked.clone();
-        Box::pin(async move { coordinator.is_ready().await })
+        let (coordinator, waits) = (asked.get().cloned(), waits.borrow().clone());
+        Box::pin(async move {
+            match coordinator {
+                Some(coordinator) => coordinator.readiness().await,
+                None => Err(waits),
+            }
+        })
     });
     if let Some(address) = flags.monitor {
         monitor::start(address, &figures, ready.clone()).await?;
     }
     monitor::watch(ready);
+    let mut coordinator = tokio::select! {
+        coordinator = compose::coordinator(root, &cause) => coordinator?,
+        () = interrupted() => return Ok(Exit::Succeeded),
+    };
+    coordinator.lease = Duration::from_secs(u64::from(flags.lease.max(1)));
+    coordinator.engine.silence = Duration::from_secs(u64::from(flags.silence.max(1)));
+    let coordinator = made.get_or_init(|| Arc::new(coordinator)).clone();
     ui.note(format!("{} is ready.", coordinator.name));
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::spawn(coordinator.serve(stopped));
@@ -68,7 +79,7 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
     let asked = worker.clone();
     let ready: Ready = Arc::new(move || {
         let worker = asked.clone();
-        Box::pin(async move { worker.is_ready().await })
+        Box::pin(async move { worker.readiness().await })
     });
     if let Some(address) = monitor {
         monitor::start(*address, &figures, ready.clone()).await?;

@@ -107,7 +107,9 @@ pub(super) fn vault(project: &Project, places: &SharedState, folder: &Path) -> R
 }
 
 pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<PostgresLedger>> {
-    Ok(Arc::new(PostgresLedger::open(&resolved(root, "ledger", &places.ledger)?).await?))
+    let ledger = PostgresLedger::open(&resolved(root, "ledger", &places.ledger)?).await?;
+    ledger.belong_to(places.project.as_deref()).await?;
+    Ok(Arc::new(ledger))
 }
 
 /// The shared store. What is wrong with its place, its credentials or its permissions is told as a mistake in the project, before
@@ -181,8 +183,8 @@ fn is_away(error: &anyhow::Error) -> bool {
     error.downcast_ref::<PortError>().is_some_and(|error| error.trouble == Trouble::Unavailable)
 }
 
-/// A coordinator of the project in `root`, which it reads anew for each run.
-pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
+/// A coordinator of the project in `root`, which it reads again for each run. It waits for a ledger that is away; `waits` says why.
+pub(crate) async fn coordinator(root: &Path, waits: &watch::Sender<String>) -> Result<Coordinator> {
     let read = project(root)?;
     let places = read.config.state.shared.as_ref().context(
         "A coordinator shares its state: name ledger, queue, limiter and store under `state.shared` in outflow.yml. On one \
@@ -192,7 +194,9 @@ pub(crate) async fn coordinator(root: &Path) -> Result<Coordinator> {
     let (engine, leases) = loop {
         match engine_of(&read, places, &name).await {
             Err(error) if is_away(&error) => {
-                warn!(error = format!("{error:#}"), "The ledger cannot be used yet; the coordinator waits for it");
+                let cause = format!("{error:#}");
+                warn!(error = cause, "The ledger cannot be used yet; the coordinator waits for it");
+                waits.send_replace(format!("ledger: {cause}"));
                 tokio::time::sleep(AWAY).await;
             }
             made => break made?,

@@ -126,6 +126,9 @@ pub struct SharedState {
     /// Works without keys: whoever may read the queue then reads the records, and whoever may write to it decides what workers send.
     #[serde(default)]
     pub unencrypted: bool,
+    /// The project's name. The ledger keeps it, and a project of another name is refused: two that share a ledger by mistake would
+    /// run each other's syncs.
+    pub project: Option<String>,
     /// What the names of queues and keys begin with: several installations share services by different ones.
     #[serde(default = "default_prefix")]
     pub prefix: String,

@@ -222,6 +222,11 @@ pub(super) fn is_open(chunk: &Chunk, parked: &ParkedV1) -> bool {
     parked.rows.iter().all(|row| chunk.merged.status(*row) == Status::Remaining)
 }
 
+/// The records of a chunk without a final outcome.
+pub(super) fn remaining(chunk: &Chunk) -> BTreeSet<u32> {
+    (0..chunk.rows).filter(|row| chunk.merged.status(*row) == Status::Remaining).collect()
+}
+
 /// A report that declares records unknown.
 pub(super) fn unknown(run: &RunId, chunk: &Chunk, rows: &BTreeSet<u32>) -> ReportV1 {
     let id = AttemptId { run: run.clone(), chunk: chunk.number, attempt: chunk.attempt };

@@ -195,7 +195,10 @@ impl Engine {
             }
             let pause = board.pause(now);
             tokio::select! {
-                first = reports.next(Take::Any) => self.settle(run, start, board, reports.as_ref(), first?).await?,
+                first = reports.next(Take::Any) => {
+                    let own = self.settle_reports(&run.id, reports.as_ref(), first?).await?;
+                    self.conclude(run, start, board, own).await?;
+                }
                 Some(settled) = news.recv() => {
                     let mut settled = vec![settled];
                     settled.extend(std::iter::from_fn(|| news.try_recv().ok()));

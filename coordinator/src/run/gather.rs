@@ -1,6 +1,6 @@
 //! What a run came to, record by record: its totals, what the next snapshot learns, and who is named.
 
-use outflow_model::change::Change;
+use outflow_model::change::{Change, Operation};
 use outflow_model::id::RunId;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
@@ -159,7 +159,9 @@ fn count(tally: &mut Tally, change: Change, status: Status, aborted: bool) {
 
 /// What the snapshot learns of a record; nothing where its row keeps its old entry.
 fn learned_of(chunk: &Chunk, row: u32, terms: Terms<'_>) -> Option<Learned> {
-    let repeatable = terms.start.is_some_and(|start| start.sync.repeatable(chunk.operation));
+    // Without its sync, a record is taken as sent if it may be there and sending it again does no harm.
+    let is_harmless = !matches!(chunk.operation, Operation::Create | Operation::Append);
+    let repeatable = terms.start.map_or(is_harmless, |start| start.sync.repeatable(chunk.operation));
     let removal = chunk.change == Change::Remove;
     match chunk.merged.status(row) {
         Status::Succeeded if removal => Some(Learned::Removed),
@@ -234,7 +236,6 @@ fn problem(run: &Run, chunk: &Chunk, row: u32, table: Option<&Table>, waited: Op
 
 #[cfg(test)]
 mod tests {
-    use outflow_model::change::Operation;
     use outflow_model::id::AttemptId;
     use outflow_model::merge::Merged;
     use outflow_model::wire::ReportV1;
@@ -289,6 +290,13 @@ mod tests {
         chunk.merged.join(&ReportV1 { statuses: skipped, ..ReportV1::empty(id, 2, Next::Done) });
         let terms = Terms { start: None, due: false };
         assert_eq!([0, 1].map(|row| learned_of(&chunk, row, terms)), [None, Some(Learned::Acknowledged)]);
+    }
+
+    #[test]
+    fn record_without_an_outcome_whose_sync_is_gone_is_doubtful_unless_it_was_created() {
+        let terms = Terms { start: None, due: false };
+        let of = |operation| learned_of(&Chunk { attempt: 2, operation, ..stopped(1, ErrorClass::Backoff) }, 0, terms);
+        assert_eq!([Operation::Upsert, Operation::Create].map(of), [Some(Learned::Doubtful), None]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod held;
 mod keys;
 mod named;
 mod news;
+mod orphan;
 mod partition;
 mod pause;
 mod plan_file;
@@ -164,14 +165,18 @@ impl Engine {
         }
     }
 
-    /// Ends a run whose sync is not ready to run, where nothing of it was sent; else it stays where it is.
+    /// Ends a run whose sync is not ready to run, if nothing of it was sent, everything is settled, or a user has cancelled it;
+    /// else it stays where it is.
     pub async fn refuse(&self, run: &Run, reason: &str) -> Result<bool, EngineError> {
         match run.state {
+            _ if run.cancel => {
+                self.cancel_orphan(&run.id).await?;
+            }
             RunState::Queued | RunState::Planning => {
                 self.close_unplanned(run, RunState::Failed, reason).await?;
             }
-            RunState::Held if run.cancel => {
-                self.fold_cancelled(run, None, CANCELLED).await?;
+            RunState::Folding => {
+                self.finish(&run.id, None, Vec::new()).await?;
             }
             _ => return Ok(false),
         }

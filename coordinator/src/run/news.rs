@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use outflow_model::id::{ChunkNo, RunId};
+use outflow_trace::Seldom;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// The runs that this process delivers, and what they are told. Nothing told is forgotten while a run is busy; what happens in
@@ -11,6 +12,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 #[derive(Default)]
 pub struct News {
     runs: Mutex<HashMap<RunId, UnboundedSender<ChunkNo>>>,
+    /// Reports about runs of other ledgers.
+    pub(super) strays: Seldom,
 }
 
 impl News {

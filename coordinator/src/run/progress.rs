@@ -1,6 +1,6 @@
 //! How far a run has come.
 
-use outflow_model::port::ledger::{Chunk, Run};
+use outflow_model::port::ledger::Chunk;
 use outflow_model::run::RunState;
 
 use super::board::settled;
@@ -25,19 +25,14 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// How far a run has come that others execute, by what the ledger knows of it and its chunks.
-    pub fn of(run: &Run, chunks: &[Chunk]) -> Self {
+    /// Adds chunks of a run that another process executes, as the ledger knows them.
+    pub fn add(&mut self, chunks: &[Chunk]) {
         let open = |chunk: &&Chunk| !chunk.merged.is_final();
         let under_way = |chunk: &&Chunk| chunk.attempt > chunk.ended.as_ref().map_or(0, |(attempt, _)| *attempt);
         let (in_flight, waiting): (Vec<_>, Vec<_>) = chunks.iter().filter(open).partition(under_way);
-        Self {
-            state: Some(run.state),
-            extracted: 0,
-            planned: chunks.iter().map(|chunk| u64::from(chunk.rows)).sum(),
-            settled: chunks.iter().map(settled).sum(),
-            in_flight: in_flight.len(),
-            waiting: waiting.len(),
-            held_back: None,
-        }
+        self.planned += chunks.iter().map(|chunk| u64::from(chunk.rows)).sum::<u64>();
+        self.settled += chunks.iter().map(settled).sum::<u64>();
+        self.in_flight += in_flight.len();
+        self.waiting += waiting.len();
     }
 }

@@ -18,20 +18,18 @@ use super::{Engine, EngineError, Start, Stopped};
 /// Reports settled together.
 const SETTLE: usize = 64;
 /// So many silences are waited out for a report that must be on its way.
-const PATIENCE: u32 = 4;
+pub(super) const PATIENCE: u32 = 4;
 /// What is left of a delivery that ended without a word is published again after this long.
 pub(super) const SILENT: Micros = 1_000_000;
 
 impl Engine {
-    /// Settles a report, and whatever else has arrived meanwhile, in one transaction.
-    pub(super) async fn settle(
+    /// Settles a report, and whatever else has arrived meanwhile; returns the chunks of `run` among what was settled.
+    pub(super) async fn settle_reports(
         &self,
-        run: &Run,
-        start: &Start,
-        board: &mut Board,
+        run: &RunId,
         waiting: &dyn Consumer,
         first: Delivery,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Vec<Chunk>, EngineError> {
         let mut deliveries = vec![first];
         while deliveries.len() < SETTLE {
             match tokio::time::timeout(Duration::from_millis(1), waiting.next(Take::Any)).await {
@@ -61,15 +59,26 @@ impl Engine {
             });
         }
         let mut own = Vec::new();
-        for (of, chunk) in self.ledger.settle(&reports, self.clock.now()).await? {
-            if of == run.id {
+        let settled = self.ledger.settle(&reports, self.clock.now()).await?;
+        for report in &reports {
+            let is_known = settled.iter().any(|(of, chunk)| *of == report.id.run && chunk.number == report.id.chunk);
+            if !is_known && self.news.strays.is_due() {
+                warn!(
+                    message = %report.id,
+                    "A report is about a run that this ledger does not have, and is dropped. If the run has not expired, another \
+                     installation uses the same queue and `prefix`: give each a prefix of its own"
+                );
+            }
+        }
+        for (of, chunk) in settled {
+            if of == *run {
                 own.push(chunk);
             } else {
                 self.news.tell(&of, chunk.number);
             }
         }
         try_join_all(read.into_iter().map(Delivery::ack)).await?;
-        self.conclude(run, start, board, own).await
+        Ok(own)
     }
 
     /// Looks in the ledger for what others have settled of these chunks: a report goes to whichever coordinator takes it.
@@ -85,7 +94,7 @@ impl Engine {
     }
 
     /// Takes these chunks in, and decides what becomes of those whose delivery has ended.
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         run: &Run,
         start: &Start,

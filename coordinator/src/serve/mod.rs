@@ -17,7 +17,7 @@ use outflow_model::port::lease::{Epoch, Leases};
 use outflow_model::port::ledger::{Run, RunOptions};
 use outflow_model::port::{self, PortError, Trouble};
 use outflow_model::run::RunState;
-use outflow_trace::watch_services;
+use outflow_trace::{watch_services, with_causes};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tracing::{error, info, warn};
@@ -59,11 +59,14 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// True where ledger, limiter and queue can be used.
-    pub async fn is_ready(&self) -> bool {
+    /// Whether ledger, limiter and queue can be used; an error names the one that cannot, and why.
+    pub async fn readiness(&self) -> Result<(), String> {
         let Engine { ledger, limiter, queue, .. } = &self.engine;
         let (ledger, limiter, queue) = tokio::join!(ledger.runs(None, 1), limiter.check(), queue.check());
-        ledger.is_ok() && limiter.is_ok() && queue.is_ok()
+        for (service, checked) in [("ledger", ledger.map(drop)), ("limiter", limiter), ("queue", queue)] {
+            checked.map_err(|error| format!("{service}: {}", with_causes(&error)))?;
+        }
+        Ok(())
     }
 
     /// Executes whatever there is to do until told to stop; others go on with what is under way then.
@@ -186,7 +189,7 @@ impl Coordinator {
         let start = match (self.starts)(&run.sync, run.options) {
             Ok(start) => start,
             Err(reason) => {
-                if self.is_for_others(&run) {
+                if !run.cancel && self.is_for_others(&run) {
                     warn!(sync = run.sync, run = %run.id, reason, "This coordinator does not know the sync; its run is left to others for a while");
                     return false;
                 }

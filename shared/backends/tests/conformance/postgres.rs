@@ -8,9 +8,9 @@ use futures::future::try_join_all;
 use libtest_mimic::Trial;
 use outflow_backends::PostgresLedger;
 use outflow_model::id::RunId;
-use outflow_model::port::Trouble;
 use outflow_model::port::lease::Leases;
 use outflow_model::port::ledger::{Ledger, Run, RunOptions, RunPatch, Runs};
+use outflow_model::port::{PortError, Trouble};
 use outflow_model::run::RunState;
 use outflow_testkit::services::{PgBouncer, Postgres, Service};
 use outflow_testkit::{LEASE, LEDGER};
@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("ledger::postgres::a_schema_that_only_has_more_is_worked_with".to_owned(), found, newer),
         trial("leases::postgres::a_lease_is_renewed_while_its_holder_writes".to_owned(), found, renewed),
         trial("ledger::postgres::an_opened_ledger_needs_no_right_to_write".to_owned(), found, read_only),
+        trial("ledger::postgres::ledger_of_one_project_refuses_another".to_owned(), found, owned),
         trial("leases::postgres::whoever_hangs_holds_up_nobody_for_long".to_owned(), found, locked),
     ];
     [
@@ -146,6 +147,23 @@ async fn read_only() -> Result<()> {
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
     let ledger = open(&database).await?;
     ensure!(ledger.unended().await?.is_empty());
+    Ok(())
+}
+
+/// The first name that comes is the ledger's; others, and projects without a name, are refused from then on.
+async fn owned() -> Result<()> {
+    let ledger = open(&database().await?).await?;
+    ledger.belong_to(None).await?;
+    let names = ["people", "orders"];
+    let came = tokio::join!(ledger.belong_to(Some(names[0])), ledger.belong_to(Some(names[1])));
+    let owner = if came.0.is_ok() { "people" } else { "orders" };
+    ensure!(came.0.is_ok() != came.1.is_ok(), "both of two projects, or neither, got the ledger: {came:?}");
+    ledger.belong_to(Some(owner)).await?;
+    for other in [None, Some("others")] {
+        let refused = ledger.belong_to(other).await.err();
+        let says = |error: &PortError| error.trouble == Trouble::Refused && error.to_string().contains(owner);
+        ensure!(refused.as_ref().is_some_and(says), "{other:?}: {refused:?}");
+    }
     Ok(())
 }
 

@@ -69,6 +69,26 @@ impl PostgresLedger {
         Ok(Self { pool, fence: None })
     }
 
+    /// Gives the ledger to the project `name`, if it has none; an error if it belongs to another. A project without a name may use
+    /// a ledger that belongs to none.
+    pub async fn belong_to(&self, name: Option<&str>) -> Result<()> {
+        const CONTEXT: &str = "Cannot ask which project the ledger belongs to";
+        let owner = || self.row::<(String,)>(CONTEXT, query_as("SELECT name FROM project"));
+        let mut owned = owner().await?;
+        if let (None, Some(name)) = (&owned, name) {
+            let statement = query("INSERT INTO project (name) VALUES ($1) ON CONFLICT DO NOTHING").bind(name);
+            self.execute("Cannot give the ledger to its project", statement).await?;
+            owned = owner().await?;
+        }
+        let Some((owner,)) = owned.filter(|(owner,)| Some(owner.as_str()) != name) else { return Ok(()) };
+        let text = format!(
+            "The ledger belongs to the project \"{owner}\", and this project is {}. Give each project a database and a `prefix` of its \
+             own; if this is the same project, write `project: {owner}` under `state.shared`",
+            name.map_or_else(|| "not named".to_owned(), |name| format!("\"{name}\""))
+        );
+        Err(PortError::new(Trouble::Refused, text))
+    }
+
     async fn now(&self) -> Result<Micros> {
         let now = query_as("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
         let row: Option<(Micros,)> = self.row("Cannot ask for the time", now).await?;
