@@ -1,6 +1,6 @@
 //! The distributed composition: coordinators and workers over services that they share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,11 +148,15 @@ pub(crate) fn dead_letters(project: &Project) -> Result<RabbitDeadLetters> {
     Ok(broker(&project.root, places, &process("user"))?.dead_letters())
 }
 
-/// The engine of one process, under `name`.
-async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Result<(Engine, Arc<PostgresLedger>)> {
+/// The engine of one process, under `name`, with `folder` for its temporary files.
+async fn engine_of(
+    project: &Project,
+    places: &SharedState,
+    name: &str,
+    folder: PathBuf,
+) -> Result<(Engine, Arc<PostgresLedger>)> {
     let root = &project.root;
     let keys = ring_of(project, places)?;
-    let folder = workplace::own(project, name)?;
     let store = store(project, places, &folder).await?;
     let ledger = ledger(root, places).await?;
     let queue = broker(root, places, name)?;
@@ -175,7 +179,8 @@ async fn engine_of(project: &Project, places: &SharedState, name: &str) -> Resul
 }
 
 pub(super) async fn engine(project: &Project, places: &SharedState) -> Result<Engine> {
-    Ok(engine_of(project, places, &process("user")).await?.0)
+    let name = process("user");
+    Ok(engine_of(project, places, &name, workplace::own(project, &name)?).await?.0)
 }
 
 /// Whether a service is away, read-only or recovering, which may pass.
@@ -191,8 +196,10 @@ pub(crate) async fn coordinator(root: &Path, waits: &watch::Sender<String>) -> R
          machine `outflow run` needs none of them",
     )?;
     let name = process("coordinator");
+    // Once: it is locked until the process ends.
+    let folder = workplace::own(&read, &name)?;
     let (engine, leases) = loop {
-        match engine_of(&read, places, &name).await {
+        match engine_of(&read, places, &name, folder.clone()).await {
             Err(error) if is_away(&error) => {
                 let cause = format!("{error:#}");
                 warn!(error = cause, "The ledger cannot be used yet; the coordinator waits for it");
