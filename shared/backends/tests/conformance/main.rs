@@ -19,6 +19,7 @@ use outflow_backends::{
     SystemClock,
 };
 use outflow_model::id::{AttemptId, Lane, RunId};
+use outflow_model::limit::{Ask, Limits, Unit, Window};
 use outflow_model::port::Trouble;
 use outflow_model::port::ledger::Ledger;
 use outflow_model::port::limiter::{Claimed, Limiter, Revoked};
@@ -86,6 +87,50 @@ async fn flushed() -> Result<()> {
         }
         limiter.finish("crm", attempt).await?;
         ensure!(limiter.revoke("crm", attempt, 0).await? == Revoked::Forgotten);
+    }
+    Ok(())
+}
+
+/// Another server takes over whose clock is behind: nobody waits for that, and no window sees more than its limit.
+async fn behind() -> Result<()> {
+    let limiter = RedisLimiter::new(&Redis::shared()?.url, &fresh("limiter"), None)?;
+    let windows = vec![Window { unit: Unit::Requests, limit: 4, per_ms: 1_000 }];
+    let limits = Limits { windows, in_flight: Some(9), ..Limits::default() };
+    let (noon, hour) = (1_767_268_800_000_000, 3_600_000_000);
+    let ask = |slot, now| {
+        let request = vectors::request("crm", &limits, Ask { slot, ..vectors::ANY });
+        let limiter = &limiter;
+        async move { limiter.ask(&request, now).await }
+    };
+    let first = ask(0, noon).await?;
+    ensure!((first.code, first.wait) == (0, 255_000), "what is unknown may have been used: {first:?}");
+    // An hour ago; what was used stays so, and time goes on from there.
+    let second = ask(1, noon - hour).await?;
+    ensure!((second.code, second.wait) == (3, 255_000), "{second:?}");
+    let third = ask(2, noon - hour + 300_000).await?;
+    ensure!((third.code, third.wait) == (0, 210_000), "{third:?}");
+    Ok(())
+}
+
+/// A server that is full, follows another, or lets its user do nothing permits nothing, and says why.
+async fn refusing() -> Result<()> {
+    let server = Redis::start()?;
+    let limiter = RedisLimiter::new(&server.url, &fresh("limiter"), None)?;
+    let limits = Limits::default();
+    let refusals: [(&str, [&[&str]; 2]); 3] = [
+        ("OOM", [&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"]]),
+        ("read only replica", [&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"]]),
+        ("can't run this command", [&["ACL", "SETUSER", "default", "-hset"], &["ACL", "SETUSER", "default", "+hset"]]),
+    ];
+    for (cause, [refuse, relent]) in refusals {
+        server.command(refuse)?;
+        let asked = vectors::request("crm", &limits, vectors::ANY);
+        for refused in [limiter.permit(&asked).await.err(), limiter.check().await.err()] {
+            let is_away = refused.as_ref().is_some_and(|error| error.trouble == Trouble::Unavailable);
+            ensure!(is_away && format!("{refused:?}").contains(cause), "{cause}: {refused:?}");
+        }
+        server.command(relent)?;
+        ensure!(limiter.permit(&asked).await?.is_go() && limiter.check().await.is_ok(), "{cause} is over");
     }
     Ok(())
 }
@@ -186,6 +231,8 @@ fn main() -> ExitCode {
         trials("limiter::redis", Redis::is_found(), LIMITER, redis),
         trials("limiter::redis", Redis::is_found(), CLAIMS, redis),
         vec![
+            trial("limiter::redis::a_server_that_is_behind_stops_nobody".to_owned(), Redis::is_found(), behind),
+            trial("limiter::redis::a_server_that_refuses_permits_nothing".to_owned(), Redis::is_found(), refusing),
             trial("limiter::redis::what_was_flushed_is_nobodys".to_owned(), Redis::is_found(), flushed),
             trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script),
         ],

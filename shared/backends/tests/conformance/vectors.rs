@@ -35,6 +35,10 @@ fn limits(dice: &mut Dice) -> Limits {
     }
 }
 
+/// Any request.
+pub(crate) const ANY: Ask<'static> =
+    Ask { records: 1, cost: 1, urgent: false, sync: "s", weight: 1, slot: 0, timeout: 60_000_000, late: 0 };
+
 /// What the script would have answered.
 fn told(answer: Answer, now: Micros) -> (i64, Micros, Option<Micros>) {
     match answer {
@@ -53,7 +57,7 @@ fn told(answer: Answer, now: Micros) -> (i64, Micros, Option<Micros>) {
 }
 
 /// The request that asks so.
-fn request<'a>(account: &'a str, limits: &'a Limits, ask: Ask<'a>) -> Request<'a> {
+pub(crate) fn request<'a>(account: &'a str, limits: &'a Limits, ask: Ask<'a>) -> Request<'a> {
     let Ask { records, cost, urgent, sync, weight, slot, timeout, late } = ask;
     let (attempt, worker, lease) = (None, "w", 0);
     Request { account, limits, attempt, worker, slot, lease, timeout, records, cost, urgent, sync, weight, late }

@@ -43,6 +43,7 @@ struct Scripts {
     daily: Script,
     announce: Script,
     lanes: Script,
+    check: Script,
 }
 
 /// What the script answers.
@@ -74,6 +75,7 @@ impl RedisLimiter {
             daily: timed(scripts::DAILY),
             announce: Script::new(scripts::ANNOUNCE),
             lanes: Script::new(scripts::LANES),
+            check: timed(scripts::CHECK),
         };
         Ok(Self { connection, quotas, prefix: prefix.to_owned(), scripts })
     }
@@ -274,7 +276,8 @@ impl Limiter for RedisLimiter {
     }
 
     async fn check(&self) -> Result<()> {
-        self.query(&redis::cmd("PING")).await
+        let mut call = self.scripts.check.prepare_invoke();
+        self.invoke(call.key(self.key("", "check"))).await
     }
 
     async fn lanes(&self) -> Result<Vec<(Lane, u32)>> {

@@ -106,6 +106,9 @@ local time = redis.call('TIME')
 local until_then = time[1] * 1000000 + time[2] + tonumber(ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %s', until_then, ARGV[2]))";
 
+/// KEYS any. Fails where permits would: a server may answer, and take nothing.
+pub(super) const CHECK: &str = "ticks(KEYS[1])";
+
 /// KEYS lanes. Answers account and concurrency, one after the other; forgets what has lapsed.
 pub(super) const LANES: &str = "
 local time = redis.call('TIME')
