@@ -101,6 +101,9 @@ pub(crate) enum Command {
     Run {
         /// The syncs; all where none is named.
         syncs: Vec<String>,
+        /// All syncs, as where none is named.
+        #[arg(long, conflicts_with = "syncs")]
+        all: bool,
         #[command(flatten)]
         options: RunFlags,
         /// Where another process runs, queues a follow-up instead of waiting.
@@ -125,7 +128,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         detach: Detach,
     },
-    /// Sends nothing more to a destination; its runs wait.
+    /// Sends nothing more to a destination until it is resumed.
     Pause {
         /// The destination, as outflow.yml names it.
         #[arg(value_name = "DESTINATION")]

@@ -56,7 +56,7 @@ impl Slot {
         let verdict = self.limiter.permit(&request).await;
         match verdict {
             Ok(Verdict::Go { after, within }) => {
-                self.permit = (asked + Duration::from_micros(after.max(0) as u64), within)
+                self.permit = (asked + Duration::from_micros(after.max(0) as u64), within);
             }
             // Without an answer it may have been given one.
             Err(_) => {}

@@ -80,7 +80,10 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
             return Ok(found.print(ui, syncs));
         }
     };
-    let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
+    let names: Vec<String> = if syncs.is_empty() { project.names().into_iter().collect() } else { syncs.to_vec() };
+    if syncs.is_empty() {
+        found.problems.extend(project.mistakes().iter().cloned());
+    }
     let shared = project.config.state.shared.is_some();
     found.problems.extend(project.config.destinations.keys().flat_map(|name| check_secrets(&project, name)));
     for name in

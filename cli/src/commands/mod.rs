@@ -33,7 +33,7 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
             let options = RunOptions { full: options.full, ..RunOptions::default() };
             run::plan(ui, root, sync, options).await
         }
-        Command::Run { syncs, options, no_wait, detach } => {
+        Command::Run { syncs, all: _, options, no_wait, detach } => {
             let options = RunOptions { full: options.full, ..RunOptions::default() };
             run::run(ui, root, syncs, options, *no_wait || detach.detach).await
         }

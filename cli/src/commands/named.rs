@@ -22,7 +22,7 @@ pub(super) async fn run(project: &Project, ledger: &dyn Ledger, name: Option<&st
     if let Some(id) = RunId::parse(name) {
         return Ok(ledger.run(&id).await?.ok_or(EngineError::Lost(id))?);
     }
-    if project.syncs.contains_key(name) {
+    if project.names().contains(name) {
         let newest = ledger.runs(Some(name), 1).await?.into_iter().next();
         return newest.ok_or_else(|| Usage(format!("The sync \"{name}\" has no run yet")).into());
     }
@@ -32,7 +32,8 @@ pub(super) async fn run(project: &Project, ledger: &dyn Ledger, name: Option<&st
         (Some(run), None) => Ok(run),
         (Some(_), Some(_)) => Err(Usage(format!("Several runs begin with \"{name}\"; write more of the ID")).into()),
         (None, _) => {
-            let hint = did_you_mean(name, project.syncs.keys().map(String::as_str));
+            let names = project.names();
+            let hint = did_you_mean(name, names.iter().map(String::as_str));
             let reason = format!("\"{name}\" is neither a run nor a sync; `outflow runs` lists the runs.{hint}");
             Err(Usage(reason).into())
         }
@@ -41,9 +42,10 @@ pub(super) async fn run(project: &Project, ledger: &dyn Ledger, name: Option<&st
 
 /// Refuses the name of a sync that the project does not have, and of which the ledger knows no run either.
 pub(super) async fn sync(project: &Project, ledger: &dyn Ledger, name: &str) -> Result<()> {
-    if project.syncs.contains_key(name) || !ledger.runs(Some(name), 1).await?.is_empty() {
+    if project.names().contains(name) || !ledger.runs(Some(name), 1).await?.is_empty() {
         return Ok(());
     }
-    let hint = did_you_mean(name, project.syncs.keys().map(String::as_str));
+    let names = project.names();
+    let hint = did_you_mean(name, names.iter().map(String::as_str));
     Err(Usage(format!("There is no sync \"{name}\".{hint}")).into())
 }

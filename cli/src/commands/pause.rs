@@ -35,7 +35,7 @@ pub(super) async fn pause(ui: &Ui, root: &Path, account: &str, reason: Option<&s
              coordinator that reaches the limiter closes them within a second; otherwise they close by themselves within a minute."
         ));
     } else {
-        ui.line(format!("{account} is paused; its runs wait until `outflow resume {account}`."));
+        ui.line(format!("{account} is paused: nothing is sent to it until `outflow resume {account}`."));
     }
     Ok(if in_force.is_ok() { Exit::Succeeded } else { Exit::Trouble })
 }

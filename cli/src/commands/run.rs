@@ -1,6 +1,5 @@
 //! `outflow plan`, `run`, `approve` and `cancel`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
@@ -55,16 +54,14 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
 
 pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOptions, no_wait: bool) -> Result<Exit> {
     let project = compose::project(root)?;
-    let names: Vec<String> = if syncs.is_empty() { project.syncs.keys().cloned().collect() } else { syncs.to_vec() };
-    let starts = names.iter().map(|name| compose::start(&project, name, options)).collect::<Result<Vec<_>>>()?;
-    if project.config.state.shared.is_some() {
-        return follow::run(ui, &project, &starts, no_wait).await;
+    let (starts, wrong) = prepared(&project, syncs, options)?;
+    let mut worst = if wrong.is_empty() { Exit::Succeeded } else { Exit::Configuration };
+    for (name, error) in &wrong {
+        // Programs find it beside the runs of the others.
+        ui.note(format!("error: Sync {name}: {error:#}"));
     }
-    // The worker beside it reads the same references: what is missing is said before anything is read or sent.
-    let destinations: BTreeSet<&String> = starts.iter().map(|start| &start.sync.config.destination).collect();
-    let missing: Vec<_> = destinations.into_iter().flat_map(|name| compose::check_settings(&project, name)).collect();
-    if !missing.is_empty() {
-        return Err(Mistakes(missing).into());
+    if project.config.state.shared.is_some() {
+        return Ok(worst.or_worse(follow::run(ui, &project, &starts, no_wait).await?));
     }
     let _lock = match compose::try_lock(&project)? {
         Some(lock) => lock,
@@ -74,8 +71,8 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
     let embedded = compose::embed(&project).await?;
     let pauses = embedded.engine.ledger.pauses().await?;
     let signal = signals();
-    let mut worst = Exit::Succeeded;
-    let mut done = Vec::new();
+    let mut done: Vec<_> =
+        wrong.iter().map(|(sync, error)| serde_json::json!({ "sync": sync, "error": format!("{error:#}") })).collect();
     for start in &starts {
         if let Some(pause) = pauses.iter().find(|pause| pause.account == start.sync.account.name) {
             // It may be for long that nothing resumes it: a run that waits would wait for ever. The others go on.
@@ -123,6 +120,32 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
     }
     expire(&project, &embedded).await;
     Ok(worst)
+}
+
+/// A sync that cannot be executed, and why.
+type Wrong = (String, anyhow::Error);
+
+/// Makes the named syncs ready, or all of the project. One with a mistake stops no other; a name that is unknown stops all, and so
+/// does the mistake of one that stands alone.
+fn prepared(project: &Project, syncs: &[String], options: RunOptions) -> Result<(Vec<Start>, Vec<Wrong>)> {
+    let known = project.names();
+    let names: Vec<String> = if syncs.is_empty() { known.iter().cloned().collect() } else { syncs.to_vec() };
+    let (mut starts, mut wrong) = (Vec::new(), Vec::new());
+    for name in &names {
+        let start = compose::start(project, name, options).and_then(|start| {
+            // The worker beside it reads the same references: what is missing is said before anything is read or sent.
+            let is_embedded = project.config.state.shared.is_none();
+            let missing =
+                if is_embedded { compose::check_settings(project, &start.sync.config.destination) } else { Vec::new() };
+            if missing.is_empty() { Ok(start) } else { Err(Mistakes(missing).into()) }
+        });
+        match start {
+            Ok(start) => starts.push(start),
+            Err(error) if names.len() == 1 || !known.contains(name) => return Err(error),
+            Err(error) => wrong.push((name.clone(), error)),
+        }
+    }
+    Ok((starts, wrong))
 }
 
 /// The run of a sync that could not be executed, for programs: as the ledger has it, with the error beside.

@@ -1,6 +1,7 @@
 //! The program itself, as a user meets it: wrong input, exit codes, and `kill -9`.
 #![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
 
+mod broken;
 mod canary;
 mod credentials;
 mod disk;

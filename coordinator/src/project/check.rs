@@ -120,7 +120,12 @@ impl ResolvedSync {
         let identity: Vec<&str> = self.identity.iter().map(String::as_str).collect();
         let names = || columns.iter().map(|column| column.name.as_str());
         if let Some(key) = self.key.iter().find(|key| !names().any(|name| name == **key)) {
-            let hint = did_you_mean(key, names());
+            let mut hint = did_you_mean(key, names());
+            if hint.is_empty() {
+                let some: Vec<&str> = names().take(20).collect();
+                hint =
+                    format!(" It has: {}{}.", some.join(", "), if names().count() > some.len() { ", …" } else { "" });
+            }
             let reason =
                 format!("The model \"{}\" has no column \"{key}\", which is its key.{hint}", self.config.model);
             return Err(vec![sync.document.problem("model", reason)]);
@@ -152,14 +157,23 @@ fn without_nulls(value: &mut serde_json::Value) {
 
 /// Resolves a sync by its name.
 pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Problem>> {
+    let mistakes = project.mistakes_of("syncs", name);
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
     let Some(sync) = project.syncs.get(name) else {
-        let hint = did_you_mean(name, project.syncs.keys().map(String::as_str));
+        let names = project.names();
+        let hint = did_you_mean(name, names.iter().map(String::as_str));
         let reason = format!("There is no sync \"{name}\".{hint}");
         let file = format!("syncs/{name}.yml");
         return Err(vec![Problem { file, line: 0, column: 0, field: String::new(), reason }]);
     };
     let config = &sync.config;
     let wrong = |field: &str, reason: String| vec![sync.document.problem(field, reason)];
+    let mistakes = project.mistakes_of("models", &config.model);
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
     let model = project.models.get(&config.model).ok_or_else(|| {
         let hint = did_you_mean(&config.model, project.models.keys().map(String::as_str));
         wrong("model", format!("There is no model \"{}\".{hint}", config.model))

@@ -1,6 +1,6 @@
 //! Reading a project's files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use outflow_sources::{FilesQuery, Query, Sql};
@@ -38,29 +38,52 @@ pub struct Project {
     /// Syncs by name.
     pub syncs: BTreeMap<String, Sync>,
     pub(crate) document: Document,
+    mistakes: Vec<Problem>,
 }
 
 impl Project {
+    /// The mistakes of files that could not be read; what they are about is left out, the rest can be used.
+    pub fn mistakes(&self) -> &[Problem] {
+        &self.mistakes
+    }
+
+    /// The names of all syncs, those with mistakes too.
+    pub fn names(&self) -> BTreeSet<String> {
+        let broken = self.mistakes.iter().filter(|mistake| mistake.file.starts_with("syncs/"));
+        let broken =
+            broken.map(|mistake| Path::new(&mistake.file)).filter(|path| path.parent() == Some(Path::new("syncs")));
+        self.syncs.keys().cloned().chain(broken.map(stem)).collect()
+    }
+
+    /// The mistakes of the files `folder/name.*`.
+    pub(super) fn mistakes_of(&self, folder: &str, name: &str) -> Vec<Problem> {
+        let is_its = |file: &str| Path::new(file).with_extension("") == Path::new(folder).join(name);
+        self.mistakes.iter().filter(|mistake| is_its(&mistake.file)).cloned().collect()
+    }
+
     /// A mistake at `field` of `outflow.yml`.
     pub fn problem(&self, field: &str, reason: impl Into<String>) -> Problem {
         self.document.problem(field, reason)
     }
 
-    /// Reads the project in `root`; every file that cannot be read is a problem.
+    /// Reads the project in `root`. A model or sync that cannot be read is among its mistakes and stops no other.
     pub fn load(root: &Path) -> Result<Self, Vec<Problem>> {
         let text = read(root, Path::new("outflow.yml")).map_err(|mut problem| {
-            problem.reason = format!("{} Make a project with `outflow init`.", problem.reason);
+            let other = root.join("outflow.yaml").exists();
+            let remedy = if other { "Call outflow.yaml outflow.yml." } else { "Make a project with `outflow init`." };
+            problem.reason = format!("{} {remedy}", problem.reason);
             vec![problem]
         })?;
         let (config, document) =
             Document::read::<ProjectConfig>("outflow.yml", &text, 0).map_err(|problem| vec![problem])?;
-        let mut problems = Vec::new();
         if config.version != 1 {
-            problems.push(document.problem("version", "This Outflow reads version 1; upgrade Outflow or write 1."));
+            let reason = "This Outflow reads version 1; upgrade Outflow or write 1.";
+            return Err(vec![document.problem("version", reason)]);
         }
+        let mut mistakes = Vec::new();
         let (mut models, mut syncs) = (BTreeMap::new(), BTreeMap::new());
         for folder in ["models", "syncs"] {
-            problems.extend(misplaced(root, folder));
+            mistakes.extend(misplaced(root, folder));
         }
         for path in files(root, "models", &["sql", "yml", "yaml"]) {
             let name = stem(&path);
@@ -69,7 +92,7 @@ impl Project {
             }
             match load_model(root, &path) {
                 Ok(model) => _ = models.insert(name, model),
-                Err(problem) => problems.push(problem),
+                Err(problem) => mistakes.push(problem),
             }
         }
         for path in files(root, "syncs", &["yml", "yaml"]) {
@@ -79,13 +102,10 @@ impl Project {
                     document.keep_digits(&mut config.mapping);
                     syncs.insert(stem(&path), Sync { config, document });
                 }
-                Err(problem) => problems.push(problem),
+                Err(problem) => mistakes.push(problem),
             }
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        Ok(Self { root: root.to_owned(), config, models, syncs, document })
+        Ok(Self { root: root.to_owned(), config, models, syncs, document, mistakes })
     }
 }
 
@@ -260,10 +280,12 @@ mod tests {
             std::fs::write(path, text)?;
         }
         std::os::unix::fs::symlink("nobody@host.1", folder.path().join("syncs/.#people.yml"))?;
-        let loaded = Project::load(folder.path());
-        Ok(loaded
-            .map(|project| project.syncs.into_keys().collect())
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect()))
+        let texts = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
+        Ok(match Project::load(folder.path()) {
+            Ok(project) if project.mistakes.is_empty() => Ok(project.syncs.into_keys().collect()),
+            Ok(project) => Err(texts(&project.mistakes)),
+            Err(problems) => Err(texts(&problems)),
+        })
     }
 
     #[test]

@@ -92,9 +92,29 @@ impl TryFrom<String> for Times {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Cron::from_str(&text)
-            .map(|times| Self(Box::new(times)))
-            .map_err(|error| format!("\"{text}\" is no time of cron: {error}"))
+        Cron::from_str(&text).map(|times| Self(Box::new(times))).map_err(|_| misread(&text))
+    }
+}
+
+/// The fields of a cron schedule.
+const FIELDS: [(&str, &str); 5] =
+    [("minute", "0 to 59"), ("hour", "0 to 23"), ("day", "1 to 31"), ("month", "1 to 12"), ("weekday", "0 to 7")];
+
+/// Says which field of a cron schedule cannot be read.
+fn misread(text: &str) -> String {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    if fields.len() != FIELDS.len() {
+        return format!("\"{text}\" is not a cron schedule; write five fields: minute, hour, day, month, weekday");
+    }
+    let is_wrong = |place: usize, field: &str| {
+        let alone: Vec<&str> = (0..FIELDS.len()).map(|other| if other == place { field } else { "*" }).collect();
+        Cron::from_str(&alone.join(" ")).is_err()
+    };
+    match fields.iter().zip(FIELDS).enumerate().find(|(place, (field, _))| is_wrong(*place, field)) {
+        Some((_, (field, (name, range)))) => {
+            format!("\"{text}\": \"{field}\" cannot be the {name} of a cron schedule; write {range}")
+        }
+        None => format!("\"{text}\": no day is as its fields say together"),
     }
 }
 
@@ -195,6 +215,14 @@ mod tests {
             r#"{ "cron": "0 6 * * *", "timezone": "Europe/Nowhere" }"#,
         ] {
             assert!(schedule(wrong).is_err(), "{wrong}");
+        }
+        for (wrong, said) in [
+            ("0 25 * * *", "\"25\" cannot be the hour of a cron schedule; write 0 to 23"),
+            ("* * * 13 *", "write 1 to 12"),
+            ("* * *", "write five fields"),
+        ] {
+            let told = schedule(&format!(r#"{{ "cron": "{wrong}" }}"#)).map_err(|error| error.to_string());
+            assert!(told.as_ref().is_err_and(|told| told.contains(said)), "{wrong}: {told:?}");
         }
     }
 }

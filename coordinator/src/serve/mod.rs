@@ -218,7 +218,7 @@ impl Coordinator {
 
     /// Whether another coordinator may know a sync that this one does not: the project is changed on one machine after the other.
     fn is_for_others(&self, run: &Run) -> bool {
-        let known = (self.project)().is_ok_and(|project| project.syncs.contains_key(&run.sync));
+        let known = (self.project)().is_ok_and(|project| project.names().contains(&run.sync));
         !known && self.engine.clock.now() - run.requested < OTHERS
     }
 

@@ -79,6 +79,13 @@ impl Coordinator {
                 return;
             }
         };
+        if !project.mistakes().is_empty() && later.insert(Matter::Mistakes, Instant::now() + AGAIN).is_none() {
+            let mistakes: Vec<String> = project.mistakes().iter().map(ToString::to_string).collect();
+            warn!(
+                mistakes = mistakes.join("; "),
+                "Files of the project cannot be read; the schedules of their syncs wait"
+            );
+        }
         if let Entry::Vacant(expiry) = later.entry(Matter::Expiry) {
             // What is still under way, or asked for, does for this too.
             _ = forget.try_send(project.config.state.keep_days);
@@ -129,6 +136,8 @@ fn is_due(sync: &str, schedule: &Schedule, last: Option<&Run>, began: Micros, no
 /// What can wait.
 #[derive(PartialEq, Eq, Hash)]
 enum Matter {
+    /// Files of the project that cannot be read.
+    Mistakes,
     Project,
     Expiry,
     Sync(String),

@@ -6,7 +6,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates
         .into_iter()
         .map(|candidate| (distance(&folded, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + name.len().min(candidate.len()) / 3)
+        .filter(|(distance, candidate)| *distance <= 1 + name.len().min(candidate.len()) / 4)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -28,6 +28,7 @@ mod tests {
     fn suggests_what_is_near_and_nothing_else() {
         assert_eq!(nearest("frist_name", ["first_name", "last_name"]), Some("first_name"));
         assert_eq!(nearest("Email", ["email", "e_mail"]), Some("email"));
+        assert_eq!(nearest("description", ["destination", "mode"]), None);
         assert_eq!(nearest("zip", ["country", "email"]), None);
     }
 }

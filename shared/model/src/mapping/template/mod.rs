@@ -16,6 +16,9 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, UndefinedBeha
 use crate::cell::Cell;
 use crate::suggest::did_you_mean;
 
+/// The methods that there are: those of `loop`.
+const LOOP_METHODS: [&str; 2] = ["changed", "cycle"];
+
 /// Instructions that one rendering may take.
 const FUEL: u64 = 50_000;
 /// The name under which a template reads columns whose names are not words: `row["First Name"]`.
@@ -146,6 +149,9 @@ impl Template {
                     if free.contains(name) && !self.environment.globals().any(|(global, _)| global == *name) =>
                 {
                     return Err(format!("There is no function `{name}`{line}; a filter is written `value | {name}`."));
+                }
+                Instruction::CallMethod(name, _) if !LOOP_METHODS.contains(name) => {
+                    return Err(format!("There is no method `{name}`{line}; a filter is written `value | {name}`."));
                 }
                 Instruction::CompareAndPreserve(_) => {
                     return Err(format!("Write `a < b and b < c` instead of `a < b < c`{line}."));

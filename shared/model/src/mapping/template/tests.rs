@@ -157,6 +157,7 @@ fn mistakes_are_found_before_a_row_and_named() {
     );
     assert!(wrong("\n{{ a is emty }}").contains("no test `emty` in line 2"));
     assert!(wrong("{{ upper(a) }}").contains("no function `upper`"));
+    assert!(wrong("{{ a.foo() }}").contains("no method `foo`"));
     assert!(wrong("{{ 1 < a < 3 }}").contains("and"));
     assert!(wrong("{% include 'x' %}").contains("line 1"));
 }
