@@ -17,9 +17,6 @@ use crate::compose;
 use crate::exit::Exit;
 use crate::ui::{Ui, message, value};
 
-/// Keys that the text names per cause; `--limit` bounds the whole.
-const KEYS_PER_CAUSE: usize = 10;
-
 /// Which of the kept records are named.
 #[derive(Clone, Copy)]
 pub(super) struct Page {
@@ -28,6 +25,11 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// Whether the record is named that comes at this place among all that are kept.
+    const fn has(self, place: usize) -> bool {
+        place >= self.skip as usize && place - (self.skip as usize) < self.limit as usize
+    }
+
     fn of<'p>(self, kept: &[&'p Problem]) -> Vec<&'p Problem> {
         kept.iter().copied().skip(self.skip as usize).take(self.limit as usize).collect()
     }
@@ -69,8 +71,8 @@ pub(super) async fn errors(ui: &Ui, root: &Path, name: Option<&str>, page: Page)
     if failed > 0 {
         ui.line(format!("{} did not succeed{}.", records(failed), named_of(&kept.failed, page, failed)));
     }
-    causes(&page.of(&kept.failed)).iter().for_each(|cause| print(ui, cause));
-    causes(&page.of(&kept.skipped)).iter().for_each(|cause| print(ui, cause));
+    print(ui, &kept.failed, page, failed);
+    print(ui, &kept.skipped, page, kept.skipped.len() as u64);
     let withheld = withheld(&run.tally);
     if withheld > 0 {
         ui.line(format!(
@@ -82,7 +84,7 @@ pub(super) async fn errors(ui: &Ui, root: &Path, name: Option<&str>, page: Page)
             run.sync
         ));
     }
-    causes(&page.of(&kept.withheld)).iter().for_each(|cause| print(ui, cause));
+    print(ui, &kept.withheld, page, withheld);
     Ok(Exit::Succeeded)
 }
 
@@ -173,37 +175,43 @@ fn problem_json(problem: &Problem, run: &Run) -> Value {
     })
 }
 
-/// Problems of one cause, in the order in which they were kept.
-fn causes<'p>(problems: &[&'p Problem]) -> Vec<Vec<&'p Problem>> {
-    let mut causes: Vec<Vec<&Problem>> = Vec::new();
+/// A cause, and the problems that it has, each with its place among all that are kept.
+type Cause<'p> = Vec<(usize, &'p Problem)>;
+
+/// Problems by cause, in the order in which they were kept.
+fn causes<'p>(problems: &[&'p Problem]) -> Vec<Cause<'p>> {
+    let mut causes: Vec<Cause<'p>> = Vec::new();
     let mut places = std::collections::HashMap::new();
-    for problem in problems.iter().copied() {
+    for (number, problem) in problems.iter().enumerate() {
         let cause = (problem.refusal.class, &problem.refusal.code, &problem.refusal.message);
         let place = *places.entry(cause).or_insert_with(|| {
             causes.push(Vec::new());
             causes.len() - 1
         });
         if let Some(cause) = causes.get_mut(place) {
-            cause.push(problem);
+            cause.push((number, *problem));
         }
     }
     causes
 }
 
-fn print(ui: &Ui, cause: &[&Problem]) {
-    let Some(first) = cause.first() else { return };
-    let (code, destination_code, remedy) = explained(first);
-    let own = destination_code.map_or_else(String::new, |code| format!(" {}", value(code)));
-    ui.line(format!("{code}{own}: {} ({})", message(&first.refusal.message), records(cause.len() as u64)));
-    for problem in cause.iter().take(KEYS_PER_CAUSE) {
-        let what = problem.change.map_or(if problem.is_withheld() { "row" } else { "invalid" }, Change::name);
-        let key = if problem.key.is_empty() { "(no key)".into() } else { value(&problem.key) };
-        let chunk = problem.chunk.map_or_else(String::new, |chunk| format!(" (chunk {chunk})"));
-        let since = problem.since.as_ref().map_or_else(String::new, |run| format!(" (since {run})"));
-        ui.line(format!("    {what} {key}{chunk}{since}"));
+/// Prints each cause of which a record is on the page: how many records it has, and those of the page.
+fn print(ui: &Ui, kept: &[&Problem], page: Page, all: u64) {
+    let at_least = if (kept.len() as u64) < all { "at least " } else { "" };
+    for cause in causes(kept) {
+        let mut named = cause.iter().filter(|(place, _)| page.has(*place)).peekable();
+        let Some((_, first)) = named.peek() else { continue };
+        let (code, destination_code, remedy) = explained(first);
+        let own = destination_code.map_or_else(String::new, |code| format!(" {}", value(code)));
+        let count = records(cause.len() as u64);
+        ui.line(format!("{code}{own}: {} ({at_least}{count})", message(&first.refusal.message)));
+        for (_, problem) in named {
+            let what = problem.change.map_or(if problem.is_withheld() { "row" } else { "invalid" }, Change::name);
+            let key = if problem.key.is_empty() { "(no key)".into() } else { value(&problem.key) };
+            let chunk = problem.chunk.map_or_else(String::new, |chunk| format!(" (chunk {chunk})"));
+            let since = problem.since.as_ref().map_or_else(String::new, |run| format!(" (since {run})"));
+            ui.line(format!("    {what} {key}{chunk}{since}"));
+        }
+        ui.line(format!("    {remedy}"));
     }
-    if cause.len() > KEYS_PER_CAUSE {
-        ui.line(format!("    and {} more; --output json names each", cause.len() - KEYS_PER_CAUSE));
-    }
-    ui.line(format!("    {remedy}"));
 }
