@@ -31,9 +31,12 @@ pub(crate) enum Kind {
     Repeatable,
     /// Creates.
     Unrepeatable,
+    /// Appends, by a manifest of the user's own.
+    Appended,
 }
 
 pub(crate) const BOTH: &[Kind] = &[Kind::Repeatable, Kind::Unrepeatable];
+pub(crate) const EVERY: &[Kind] = &[Kind::Repeatable, Kind::Unrepeatable, Kind::Appended];
 pub(crate) const REPEATABLE: &[Kind] = &[Kind::Repeatable];
 
 /// Whether a repeatable record may arrive twice.
@@ -57,6 +60,9 @@ pub(crate) struct Cell {
     pub(crate) work: Work,
 }
 
+/// What is built in to HubSpot's place, which knows no appends.
+const MANIFEST: &str = include_str!("../../worker/destinations/src/hubspot/manifest.toml");
+
 /// Cells that stop services wait for all others, and these for them.
 static SERVICES: RwLock<()> = RwLock::new(());
 /// Of a run that ended without some records, the next runs send them; so many may be needed.
@@ -73,16 +79,26 @@ pub(crate) fn shared() -> RwLockReadGuard<'static, ()> {
     SERVICES.read().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Kind {
+    const fn mode(self) -> &'static str {
+        match self {
+            Self::Repeatable => "upsert",
+            Self::Unrepeatable => "create",
+            Self::Appended => "append",
+        }
+    }
+}
+
 impl Cell {
     pub(crate) fn name(cell: &Self, kind: Kind) -> String {
-        let kind = if kind == Kind::Repeatable { "upsert" } else { "create" };
-        format!("{}::{kind}", cell.what)
+        format!("{}::{}", cell.what, kind.mode())
     }
 }
 
 /// The project; where its messages are to be large, each row has a note.
 fn plan(rows: usize, kind: Kind, is_large: bool) -> Plan {
-    let mode = if kind == Kind::Repeatable { "upsert" } else { "create" };
+    let mode = kind.mode();
+    let destination = if kind == Kind::Appended { "http\n    manifest: events.toml" } else { "hubspot" };
     let (chunk, note) = if is_large { (store::CHUNK, "  lastname: note\n") } else { (100, "") };
     Plan {
         rows,
@@ -91,9 +107,10 @@ fn plan(rows: usize, kind: Kind, is_large: bool) -> Plan {
             "object: contacts\nmode: {mode}\ndelivery: {{ chunk_rows: {chunk}, tries: 20 }}\nmapping:\n  email: email\n  \
              firstname: name\n{note}"
         ),
-        destination: "    type: hubspot\n    settings: { token: \"${file:token}\" }\n    timeout_seconds: 2\n    concurrency: 2\n    \
-                      limits: {}\n"
-            .to_owned(),
+        destination: format!(
+            "    type: {destination}\n    settings: {{ token: \"${{file:token}}\" }}\n    timeout_seconds: 2\n    concurrency: 2\n    \
+             limits: {{}}\n"
+        ),
     }
 }
 
@@ -114,6 +131,9 @@ pub(crate) fn try_once(cell: &Cell, kind: Kind, number: u64, results: &Results) 
         let is_large = store::is_over_it(cell);
         let plan = plan(results.rows, kind, is_large);
         let mut site = Cluster::new(portal, &plan).await?;
+        let appends =
+            MANIFEST.replace("[operations.create]", "[operations.append]").replace("\"create\"", "\"append\"");
+        std::fs::write(site.path().join("events.toml"), appends)?;
         if is_large {
             store::prepare(&mut site, &plan).await?;
         }
@@ -147,7 +167,7 @@ async fn one(cell: &Cell, kind: Kind, name: &str, number: u64, site: &mut Site, 
     ensure!(lost == 0 && wrong == 0, "{count:?}: {runs:?}");
     let twice = match (cell.twice, kind) {
         (Twice::Frozen, _) | (Twice::MayBe, Kind::Repeatable) => true,
-        (Twice::MayBe, Kind::Unrepeatable) | (Twice::Never, _) => false,
+        (Twice::MayBe | Twice::Never, _) => false,
     };
     ensure!(twice || duplicated == 0, "{count:?}: {runs:?}");
     results.add(&json!({
@@ -209,7 +229,7 @@ impl Count {
         Self {
             lost,
             // The portal refuses a second create of one record, and the sync skips it.
-            duplicated: again + if kind == Kind::Unrepeatable { skipped } else { 0 },
+            duplicated: again + if kind != Kind::Repeatable { skipped } else { 0 },
             unknown,
             wrong,
         }

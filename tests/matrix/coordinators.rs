@@ -9,7 +9,7 @@ use outflow_model::run::RunState;
 use outflow_testkit::services::signal;
 use outflow_tests::Weather;
 
-use crate::cell::{BOTH, Cell, Site, Twice};
+use crate::cell::{BOTH, Cell, EVERY, Site, Twice};
 use crate::links::{BROKEN, SILENT};
 
 /// An answer of the ledger takes twice as long.
@@ -46,7 +46,7 @@ pub(crate) const CELLS: &[Cell] = &[
     },
     Cell {
         what: "coordinator_killed_between_grant_and_publication",
-        kinds: BOTH,
+        kinds: EVERY,
         twice: Twice::Never,
         alone: false,
         work: |site, run| Box::pin(granted(site, run)),

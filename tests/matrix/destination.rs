@@ -9,7 +9,7 @@ use outflow_model::port::ledger::{Chunks, Runs};
 use outflow_simulators::{Fault, Faults};
 use outflow_tests::Process;
 
-use crate::cell::{BOTH, Cell, REPEATABLE, Site, Twice};
+use crate::cell::{BOTH, Cell, EVERY, REPEATABLE, Site, Twice};
 use crate::results::outage;
 use crate::workers::kill;
 
@@ -44,21 +44,21 @@ pub(crate) const CELLS: &[Cell] = &[
     },
     Cell {
         what: "destination_behind_a_gateway_that_answers_503_after_it",
-        kinds: BOTH,
+        kinds: EVERY,
         twice: Twice::MayBe,
         alone: false,
         work: |site, run| Box::pin(hidden(site, run)),
     },
     Cell {
         what: "destination_slower_than_silence",
-        kinds: BOTH,
+        kinds: EVERY,
         twice: Twice::Never,
         alone: false,
         work: |site, run| Box::pin(slow(site, run)),
     },
     Cell {
         what: "destination_paused_and_resumed",
-        kinds: BOTH,
+        kinds: EVERY,
         twice: Twice::Never,
         alone: false,
         work: |site, run| Box::pin(paused(site, run)),

@@ -11,7 +11,7 @@ use outflow_model::run::RunState;
 use outflow_simulators::Faults;
 use outflow_testkit::services::signal;
 
-use crate::cell::{BOTH, Cell, REPEATABLE, Site, Twice};
+use crate::cell::{BOTH, Cell, EVERY, REPEATABLE, Site, Twice};
 use crate::destination::slow_down;
 use crate::results::outage;
 
@@ -39,14 +39,14 @@ pub(crate) const CELLS: &[Cell] = &[
     },
     Cell {
         what: "redis_flushed_while_copies_wait",
-        kinds: BOTH,
+        kinds: EVERY,
         twice: Twice::MayBe,
         alone: true,
         work: |site, run| Box::pin(copied(site, run)),
     },
     Cell {
         what: "redis_keys_evicted_one_by_one",
-        kinds: BOTH,
+        kinds: EVERY,
         twice: Twice::MayBe,
         alone: false,
         work: |site, run| Box::pin(evicted(site, run)),
