@@ -11,6 +11,9 @@ pub enum JsonError {
     /// It escapes half of a surrogate pair, which is no character: strict readers refuse it.
     #[error("the JSON holds half of a surrogate pair, which is not a character")]
     Surrogate,
+    /// An object has a name twice: some readers take the first value, some the last.
+    #[error("the JSON has a name twice in one object; which value is meant cannot be known")]
+    Twice,
 }
 
 /// One token of a JSON text.
@@ -286,13 +289,42 @@ pub fn scalar(text: &str) -> Result<Scalar<'_>, JsonError> {
     }
 }
 
-/// Appends `text` without the blanks between its tokens, digits and characters as they are; a text that is not JSON is
-/// an error, and `out` then holds a part of it.
+/// The names of open objects.
+#[derive(Default)]
+struct Names<'a> {
+    names: Vec<Cow<'a, str>>,
+    /// Where those of each open object begin.
+    starts: Vec<usize>,
+}
+
+impl<'a> Names<'a> {
+    fn see(&mut self, token: Token<'a>) -> Result<(), JsonError> {
+        match token {
+            Token::BeginObject => self.starts.push(self.names.len()),
+            Token::Name(inside) => self.names.push(unescape(inside)),
+            Token::EndObject => {
+                let start = self.starts.pop().unwrap_or(0);
+                let own = self.names.get_mut(start..).unwrap_or_default();
+                own.sort_unstable();
+                if own.array_windows().any(|[one, next]| one == next) {
+                    return Err(JsonError::Twice);
+                }
+                self.names.truncate(start);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Appends `text` without the blanks between its tokens, digits and characters as they are; a text that is not JSON, or has a name
+/// twice in one object, is an error, and `out` then holds a part of it.
 pub fn compact(text: &str, out: &mut String) -> Result<(), JsonError> {
     out.reserve(text.len());
-    let mut follows = false;
+    let (mut follows, mut names) = (false, Names::default());
     for token in Tokens::new(text) {
         let token = token?;
+        names.see(token)?;
         if follows && !matches!(token, Token::EndArray | Token::EndObject) {
             out.push(',');
         }
@@ -335,9 +367,19 @@ mod tests {
     #[test]
     fn compact_form_loses_blanks_alone() {
         let text =
-            " { \"a b\" : [ 1.50 , -0 , 1E+5, \"x\\n \\u00e9\" ] ,\n\t\"a b\":{ } , \"c\" : [ ] , \"d\": null }\r\n";
-        let want = "{\"a b\":[1.50,-0,1E+5,\"x\\n \\u00e9\"],\"a b\":{},\"c\":[],\"d\":null}";
+            " { \"a b\" : [ 1.50 , -0 , 1E+5, \"x\\n \\u00e9\" ] ,\n\t\"b\":{ } , \"c\" : [ ] , \"d\": null }\r\n";
+        let want = "{\"a b\":[1.50,-0,1E+5,\"x\\n \\u00e9\"],\"b\":{},\"c\":[],\"d\":null}";
         assert_eq!(compacted(text), Ok(want.to_owned()));
+    }
+
+    #[test]
+    fn name_twice_in_one_object_is_refused_at_any_depth() {
+        for text in ["{\"a\":1,\"a\":2}", "[{\"b\":{\"a\":1,\"c\":2,\"\\u0061\":1}}]", "{\"\":1,\"\":1}"] {
+            assert_eq!(compacted(text), Err(JsonError::Twice), "{text}");
+        }
+        for text in ["{\"a\":{\"a\":1},\"b\":{\"a\":1}}", "[{\"a\":1},{\"a\":1}]", "{\"a\":\"a\",\"A\":[]}"] {
+            assert_eq!(compacted(text).as_deref(), Ok(text));
+        }
     }
 
     #[test]

@@ -184,6 +184,7 @@ fn errors_of_a_row_name_operation_and_kinds_but_no_value() {
     }
     assert!(render("{{ a + 1 }}", &[("a", Cell::Json("1e900"))]).is_ok());
     assert!(render("{{ a }}", &[("a", Cell::Json("1e99999"))]).is_err());
+    assert!(render("{{ a.b }}", &[("a", Cell::Json("{\"b\":1,\"b\":2}"))]).is_err());
     assert!(render("{{ a }}", &[("a", Cell::Json(&("[".repeat(200) + &"]".repeat(200))))]).is_err());
 }
 

@@ -1,5 +1,7 @@
 //! Cells as template values, and template values as text and as JSON.
 
+use std::collections::HashSet;
+
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
@@ -62,7 +64,13 @@ fn document(json: &str) -> Result<Value, &'static str> {
                 name = own_name;
                 match closed {
                     Open::Array(items) => Value::from(items),
-                    Open::Object(members) => Value::from_pairs(members),
+                    Open::Object(members) => {
+                        let names: HashSet<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+                        if names.len() < members.len() {
+                            return Err("a JSON column has a name twice in one object");
+                        }
+                        Value::from_pairs(members)
+                    }
                 }
             }
         };
