@@ -58,9 +58,7 @@ impl Mask {
             })
             .map(|found| (found.start(), found.end()))
             .collect();
-        if let Some(cut) = self.cut_off(text) {
-            found.push((cut, text.len()));
-        }
+        found.extend(self.cut_off(text));
         found.sort_unstable();
         let (mut out, mut at) = (String::with_capacity(text.len()), 0);
         for (start, end) in found {
@@ -74,9 +72,10 @@ impl Mask {
         out
     }
 
-    /// Where the beginning of a value stands at the end of a long text.
-    fn cut_off(&self, text: &str) -> Option<usize> {
-        if text.chars().count() < CUT {
+    /// The beginning of a value at the end of a text that was cut: by us, which its last character says, or perhaps by others.
+    fn cut_off(&self, text: &str) -> Option<(usize, usize)> {
+        let (text, is_cut) = text.strip_suffix('…').map_or((text, false), |text| (text, true));
+        if !is_cut && text.chars().count() < CUT {
             return None;
         }
         let ends = |start: &usize| {
@@ -87,7 +86,7 @@ impl Mask {
         let most = self.forms.iter().map(|(form, _)| form.len()).max().unwrap_or(0);
         let from = text.len().saturating_sub(most);
         let starts = text.char_indices().map(|(at, _)| at).filter(|at| *at >= from);
-        starts.take_while(|at| text.len() - at >= SHORT).find(ends)
+        starts.take_while(|at| text.len() - at >= SHORT).find(ends).map(|start| (start, text.len()))
     }
 }
 
@@ -262,6 +261,7 @@ mod tests {
     fn the_beginning_of_a_value_that_was_cut_off_is_masked() {
         let text = format!("{}Lovela", "x ".repeat(147));
         assert!(masked(&["Lovelace"], &text).ends_with("x ***"));
+        assert_eq!(masked(&["Lovelace"], "code Lovela…"), "code ***…");
         assert!(masked(&["Lovelace"], "Lovela").ends_with("Lovela"), "a short text is whole");
     }
 }

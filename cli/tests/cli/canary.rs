@@ -138,7 +138,8 @@ fn project(folder: &Path, port: u16, (auth, settings): (&str, &str)) {
         "syncs/people.yml",
         "model: people\ndestination: crm\nobject: people\nmode: upsert\ndelivery: { tries: 1, max_wait_seconds: 1 }\nmapping:\n  \
          email: { column: email, sensitive: true }\n  name: { column: name, sensitive: true }\n  \
-         phone: { column: phone, sensitive: true }\n  city: city\n",
+         phone: { column: phone, sensitive: true }\n  city: city\n  \
+         greeting: { template: \"Dear {{ name }}\" }\n  ways: { array: [phone, city] }\n  second_phone: phone\n",
     );
     write("data/people.csv", ROWS);
 }

@@ -1,6 +1,6 @@
 //! Applying a mapping: model columns in, destination fields out, invalid rows named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono_tz::Tz;
 
@@ -53,6 +53,17 @@ enum Source {
     Array(Vec<usize>),
 }
 
+impl Source {
+    /// The columns that it reads.
+    const fn columns(&self) -> &[usize] {
+        match self {
+            Self::Column(column) => std::slice::from_ref(column),
+            Self::Constant(_) => &[],
+            Self::Template { columns, .. } | Self::Array(columns) => columns.as_slice(),
+        }
+    }
+}
+
 impl Mapper {
     /// Makes `mapping` ready for rows of `columns`. The fields named in `identity` come first.
     pub fn new(mapping: &Mapping, identity: &[&str], columns: &[SourceColumn]) -> Result<Self, Vec<MappingProblem>> {
@@ -67,6 +78,7 @@ impl Mapper {
             }
         }
         let identity = identity.iter().filter(|name| mapping.contains_key(**name)).count() as u32;
+        hide(&mut fields);
         if problems.is_empty() { Ok(Self { fields, identity }) } else { Err(problems) }
     }
 
@@ -124,6 +136,15 @@ impl Mapper {
         }
         let table = Table { rows: rows as u32, fields, identity: self.identity, record_ids: None };
         (table, invalid.into_iter().map(|(row, message)| Invalid { row, message }).collect())
+    }
+}
+
+/// Makes every field sensitive that reads a column of a sensitive one: it shows the same value in another form.
+fn hide(fields: &mut [Plan]) {
+    let sensitive: BTreeSet<usize> =
+        fields.iter().filter(|plan| plan.rule.sensitive).flat_map(|plan| plan.source.columns().to_vec()).collect();
+    for plan in fields {
+        plan.rule.sensitive |= plan.source.columns().iter().any(|column| sensitive.contains(column));
     }
 }
 
