@@ -130,7 +130,8 @@ fn refusal(manifest: &Manifest, response: &Response, class: Verdict) -> Refusal 
     let said =
         |pointer: &Option<String>| texts_at(json?, pointer.as_deref()?).into_iter().find(|text| !text.is_empty());
     let code = said(&manifest.error.code).unwrap_or_else(|| format!("HTTP {}", response.status));
-    let elsewhere = (300..400).contains(&response.status).then(|| moved(response));
+    let is_elsewhere = matches!(response.status, 301..=303 | 307 | 308);
+    let elsewhere = is_elsewhere.then(|| moved(response));
     let message = elsewhere.or_else(|| said(&manifest.error.message));
     let message = message.unwrap_or_else(|| body.chars().take(300).collect());
     Refusal { class: error_class(class), code: text::code(&code), message: text::message(&message) }

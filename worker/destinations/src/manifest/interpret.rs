@@ -10,9 +10,11 @@ use outflow_model::table::Shape;
 
 use super::answer::Reader;
 use super::classify::{failure, gone, ruled};
+use super::pick::document;
 use super::render::{Body, Context, fill};
 use super::{Manifest, OperationSpec};
 use crate::protocol::{Batch, Destination, Event, Failure, Request, Response, Settings, Step};
+use crate::text::readable;
 
 /// A destination made of its manifest alone.
 pub struct Interpreter {
@@ -117,6 +119,19 @@ fn unaddressable(batch: &Batch<'_>, spec: &OperationSpec, manifest: &Manifest) -
     None
 }
 
+/// True for an answer that is made for people: by what it says of itself, or by its beginning.
+fn is_page(response: &Response) -> bool {
+    let body = readable(&response.body);
+    let body = body.trim_start();
+    let begins = |tag: &str| body.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
+    let is_html = response.header("content-type").is_some_and(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
+    });
+    // Some frameworks call everything HTML.
+    begins("<!doctype html") || begins("<html") || (is_html && !body.is_empty() && document(body).is_err())
+}
+
 impl Destination for Interpreter {
     fn batch_size(&self, operation: Operation, _object: &str, _settings: &Settings, _bulk: bool) -> u32 {
         self.manifest.operation(operation).map_or(1, |spec| spec.records)
@@ -157,14 +172,21 @@ impl Interpreter {
         if let Some(said) = ruled(&self.manifest, batch, response) {
             return said.map(Step::Done);
         }
+        let is_page = is_page(response);
+        if is_page && (200..300).contains(&response.status) {
+            let message = "The answer is a web page, such as a login's or a proxy's, not an API's answer. Correct `base_url`, the \
+                           manifest's `path` or the credentials; or say what the page means with a rule of `classify`";
+            return Err(Failure::broken(message));
+        }
         if ready.answer.takes(response.status)
             && let Some(read) = ready.answer.read(&self.manifest, batch, response)
         {
             return read.map(Step::Done);
         }
+        // Nor does a page say that a record is not there: it may be about the path.
         match gone(&self.manifest, batch, response) {
-            Some(outcome) => Ok(Step::Done(vec![outcome])),
-            None => Err(failure(&self.manifest, batch, response)),
+            Some(outcome) if !is_page => Ok(Step::Done(vec![outcome])),
+            _ => Err(failure(&self.manifest, batch, response)),
         }
     }
 }

@@ -332,7 +332,7 @@ fn a_status_means_what_it_usually_means() {
         (423, "transient None [C] M, perhaps executed"),
         (429, "throttled None [C] M, not executed"),
         (503, "transient None [C] M, perhaps executed"),
-        (304, "broken [C] HTTP 304 leads to another path"),
+        (304, "broken [C] M, perhaps executed"),
     ] {
         assert!(told(status, PEOPLE, &[]).starts_with(expected), "{status}: {}", told(status, PEOPLE, &[]));
     }
@@ -346,6 +346,36 @@ fn a_status_means_what_it_usually_means() {
     );
     let create = told_of(&plain, Operation::Create, PEOPLE, &response(301, b""));
     assert!(create.starts_with("broken") && create.ends_with("perhaps executed"), "{create}");
+}
+
+#[test]
+fn a_web_page_is_no_answer_of_an_api_unless_the_manifest_says_so() {
+    let html = |status, body: &'static str| Response {
+        headers: vec![("Content-Type".to_owned(), "text/html; charset=utf-8".to_owned())],
+        ..response(status, body.as_bytes())
+    };
+    let page = "<p>Please log in</p>";
+    let plain = destination("", "");
+    for (answer, expected) in [
+        (html(200, page), "broken [BROKEN_ANSWER] The answer is a web page"),
+        (
+            response(200, b"\xef\xbb\xbf\n<!DOCTYPE html><html></html>"),
+            "broken [BROKEN_ANSWER] The answer is a web page",
+        ),
+        (response(202, b"<HTML lang=en>"), "broken [BROKEN_ANSWER] The answer is a web page"),
+        (html(200, ""), "ok ok"),
+        (html(200, "{}"), "ok ok"),
+        (response(200, b"OK"), "ok ok"),
+        (response(200, b"<result/>"), "ok ok"),
+    ] {
+        let told = told_of(&plain, Operation::Upsert, PEOPLE, &answer);
+        assert!(told.starts_with(expected), "{answer:?}: {told}");
+    }
+    let ruled = destination("", "[[classify]]\nstatus = [200]\nclass = \"succeeded\"\n");
+    assert_eq!(told_of(&ruled, Operation::Upsert, PEOPLE, &html(200, page)), "ok ok");
+    let gone = |answer| told_of(&addressed(), Operation::Delete, &["a"], &answer);
+    assert_eq!(gone(html(404, "")), "ok");
+    assert!(gone(html(404, page)).starts_with("config"), "a page may be about the path");
 }
 
 /// A destination that addresses each record by its path and a header.
