@@ -1,7 +1,7 @@
 //! Cases of the ledger in PostgreSQL alone: its sessions, its locks and its schema.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("ledger::postgres::an_opened_ledger_needs_no_right_to_write".to_owned(), found, read_only),
         trial("ledger::postgres::ledger_of_one_project_refuses_another".to_owned(), found, owned),
         trial("leases::postgres::whoever_hangs_holds_up_nobody_for_long".to_owned(), found, locked),
+        trial("ledger::postgres::a_caller_that_stops_waiting_leaves_no_transaction_open".to_owned(), found, abandoned),
     ];
     [
         cases("ledger::postgres", found, LEDGER, ledger),
@@ -76,6 +77,36 @@ async fn pooled_ledger(_folder: &TempDir) -> Result<Arc<dyn Ledger>> {
 
 async fn pooled_leases(_folder: &TempDir) -> Result<Arc<dyn Leases>> {
     Ok(pooled().await?)
+}
+
+/// Each statement is given up after another step of it.
+async fn abandoned() -> Result<()> {
+    let database = database().await?;
+    let ledger = open(&database).await?;
+    for steps in 0..40 {
+        let mut asked = Box::pin(ledger.runs(None, 1));
+        for _ in 0..steps {
+            if futures::poll!(&mut asked).is_ready() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_micros(50)).await;
+        }
+    }
+    // Far sooner than the server ends a session that is silent in its transaction.
+    let mut connection = database.connect().await?;
+    let began = Instant::now();
+    loop {
+        let open: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        if open == 0 {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < Duration::from_secs(5), "{open} transactions stay open");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn together() -> Result<()> {

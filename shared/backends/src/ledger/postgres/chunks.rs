@@ -11,7 +11,7 @@ use outflow_model::wire::ReportV1;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::{BEGIN, PostgresLedger, doing, query, query_as};
+use super::{PostgresLedger, doing, query, query_as};
 use crate::ledger::records::{self, ChunkRow, join, pack, word};
 
 const COLUMNS: &str = "number, change, operation, records, start, length, attempt, tries, not_before, requests, parked, \
@@ -189,7 +189,7 @@ impl Chunks for PostgresLedger {
         if reports.is_empty() {
             return Ok(Vec::new());
         }
-        let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing("Cannot settle"))?;
+        let mut transaction = self.transaction("Cannot settle").await?;
         let mut touched = hold(&mut transaction, reports).await?;
         for report in reports {
             if let Some(chunk) = touched.get_mut(&(report.id.run.clone(), report.id.chunk)) {

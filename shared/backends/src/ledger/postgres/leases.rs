@@ -10,13 +10,13 @@ use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::Transaction;
 use sqlx::postgres::Postgres;
 
-use super::{BEGIN, PostgresLedger, doing, query, query_as};
+use super::{PostgresLedger, doing, query, query_as};
 
 impl PostgresLedger {
     /// A transaction that commits only under the newest epoch of this ledger's lease: it keeps the lease from changing hands
     /// until then, and its holder may renew it meanwhile, since that changes no part of its key.
     pub(super) async fn begin(&self, context: &'static str) -> Result<Transaction<'static, Postgres>> {
-        let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing(context))?;
+        let mut transaction = self.transaction(context).await?;
         let Some((name, epoch)) = &self.fence else { return Ok(transaction) };
         let held = query("SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 FOR KEY SHARE")
             .bind(name)
@@ -37,7 +37,7 @@ impl PostgresLedger {
 #[async_trait]
 impl Leases for PostgresLedger {
     async fn take(&self, name: &str, holder: &str, time: Micros) -> Result<Option<Epoch>> {
-        let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing("Cannot take a lease"))?;
+        let mut transaction = self.transaction("Cannot take a lease").await?;
         let renewed: Option<(Epoch,)> = query_as(
             "UPDATE leases SET until = clock_timestamp() + $3 * interval '1 microsecond' WHERE name = $1 AND holder = $2 \
              RETURNING epoch",

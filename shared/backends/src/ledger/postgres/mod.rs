@@ -23,7 +23,7 @@ use outflow_model::port::ledger::Times;
 use outflow_model::port::{PortError, Result, Trouble};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode, Postgres};
 use sqlx::query::{Query, QueryAs};
-use sqlx::{ConnectOptions, FromRow, SqlSafeStr};
+use sqlx::{ConnectOptions, FromRow, SqlSafeStr, Transaction};
 
 use crate::clock::SharedClock;
 
@@ -93,6 +93,15 @@ impl PostgresLedger {
         let now = query_as("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
         let row: Option<(Micros,)> = self.row("Cannot ask for the time", now).await?;
         row.map(|(now,)| now).ok_or_else(|| PortError::new(Trouble::Corrupt, "The ledger has no time"))
+    }
+
+    /// Begins a transaction, in a task of its own that is not cut off with its caller. The library does not know of a `BEGIN` whose
+    /// caller has gone before its answer: the connection would go back to the pool with an open transaction.
+    async fn transaction(&self, context: &'static str) -> Result<Transaction<'static, Postgres>> {
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(BEGIN).await }).await;
+        let begun = begun.map_err(|error| PortError::caused(Trouble::Unavailable, context, error))?;
+        begun.map_err(doing(context))
     }
 
     /// Closes the ledger.

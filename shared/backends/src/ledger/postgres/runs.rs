@@ -8,7 +8,7 @@ use outflow_model::run::RunState;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::{BEGIN, PostgresLedger, doing, query, query_as};
+use super::{PostgresLedger, doing, query, query_as};
 use crate::ledger::records::{self, RunRow, conflict};
 
 /// Requests of a run under way are in its chunks: a count that every settling changed would be waited for by all of them.
@@ -59,7 +59,7 @@ impl PostgresLedger {
 
     /// Lets the queued run of the same sync stand for `run` too; nothing where none is queued any more.
     async fn merge(&self, run: &Run) -> Result<Option<RunId>> {
-        let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing("Cannot queue a run"))?;
+        let mut transaction = self.transaction("Cannot queue a run").await?;
         let sql = format!("{COLUMNS} WHERE sync = $1 AND state = 'queued' FOR UPDATE OF runs");
         let row: Option<RunRow> = query_as(AssertSqlSafe(sql))
             .bind(&run.sync)

@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::{Query, QueryAs};
 
-use super::{BEGIN, PostgresLedger, doing};
+use super::{PostgresLedger, doing};
 
 /// A server that has not answered by then is gone: nothing else tells of a machine that has vanished.
 const ANSWER: Duration = Duration::from_mins(1);
@@ -28,7 +28,7 @@ impl PostgresLedger {
         statement: Query<'_, Postgres, PgArguments>,
     ) -> Result<u64> {
         let work = async {
-            let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing(context))?;
+            let mut transaction = self.transaction(context).await?;
             let done = statement.execute(&mut *transaction).await.map_err(doing(context))?;
             transaction.commit().await.map_err(doing(context))?;
             Ok(done.rows_affected())
@@ -46,7 +46,7 @@ impl PostgresLedger {
         O: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let work = async {
-            let mut transaction = self.pool.begin_with(BEGIN).await.map_err(doing(context))?;
+            let mut transaction = self.transaction(context).await?;
             let rows = statement.fetch_all(&mut *transaction).await.map_err(doing(context))?;
             transaction.commit().await.map_err(doing(context))?;
             Ok(rows)
