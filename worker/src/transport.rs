@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use hyper_util::client::proxy::matcher::Matcher;
 use outflow_destinations::{Request, Response};
+use outflow_model::base_url;
 use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Client, ClientBuilder, Method, Proxy, RequestBuilder, Url, redirect};
 
@@ -106,11 +107,11 @@ pub(crate) struct Transport {
 impl Transport {
     /// Connections by `way`; to private addresses only where they are allowed.
     pub(crate) fn new(way: &Way<'_>, proxies: &Proxies) -> Result<Self, String> {
-        let base =
-            Url::parse(way.base.trim_end_matches('/')).map_err(|error| format!("`base_url` is no URL: {error}."))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(format!("`base_url` must begin with https:// or http://, not {}://.", base.scheme()));
+        if let Some(mistake) = base_url::mistake(way.base) {
+            return Err(format!("`base_url`: {mistake}"));
         }
+        let base = Url::parse(way.base.trim_end_matches('/'));
+        let base = base.map_err(|error| format!("`base_url` is not a valid URL: {error}."))?;
         if !way.allow_private && is_private_literal(&base) {
             return Err(private(base.host_str().unwrap_or_default()));
         }

@@ -51,3 +51,22 @@ fn a_field_that_cannot_address_a_record_is_refused() {
     let output = text(&run(project.path(), &["check", "--offline"]));
     assert!(output.contains("is addressed by \"Id\" in mode update alone"), "{output}");
 }
+
+#[test]
+fn fields_that_cannot_stand_in_one_object_are_refused() {
+    let project = example();
+    edit(project.path(), PROJECT, "type: hubspot", "type: http\n    manifest: own.toml");
+    let good = OWN.replace("{workspce}", "x").replace("records = 10", "records = 1");
+    let good = good.split("answer =").next().expect("a beginning");
+    std::fs::write(project.path().join("own.toml"), good).expect("the manifest is written");
+    edit(project.path(), SYNC, "mode: mirror", "mode: upsert");
+    edit(project.path(), SYNC, "remove: archive\n", "");
+    let sound = run(project.path(), &["check", "--offline"]);
+    assert!(sound.status.success(), "{}", text(&sound));
+    edit(project.path(), SYNC, "  email: email\n", "  email: email\n  city.name: city\n  a..b: city\n");
+    let output = run(project.path(), &["check", "--offline"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    for said in ["mapping.city: It cannot be a value and, for \"city.name\", an object", "mapping.a..b: A dot"] {
+        assert!(text(&output).contains(said), "{said}\n{}", text(&output));
+    }
+}

@@ -2,9 +2,11 @@
 
 use outflow_destinations::manifest::{BulkSpec, ManifestProblem};
 use outflow_destinations::{Manifest, catalog};
+use outflow_model::base_url;
 use outflow_model::change::{Change, Operation};
 use outflow_model::mapping::{Mapper, Mapping, Origin, SourceColumn, canonical};
 use outflow_model::mode::{Mode, Removal};
+use outflow_model::secret::references;
 use outflow_model::suggest::did_you_mean;
 use outflow_model::wire::AccountV1;
 use outflow_sources::{Query, SourceConfig};
@@ -12,6 +14,7 @@ use outflow_sources::{Query, SourceConfig};
 use super::bounds;
 use super::config::{Bulk, SyncConfig};
 use super::load::{Model, Project, Sync};
+use super::paths;
 use super::yaml::Problem;
 
 /// A sync with everything that it names.
@@ -232,6 +235,9 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
     }
     problems.extend(bounds::check_sync(sync));
     problems.extend(check_identity(sync, &identity, &key));
+    if manifest.style.nest {
+        problems.extend(paths::check(sync));
+    }
     if config.mapping.is_empty() {
         problems.push(sync.document.problem("mapping", "Map at least one field."));
     }
@@ -396,6 +402,11 @@ fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u3
                 .document
                 .problem(&place("base_url"), "Say where the account's API is: `base_url: https://…`.".to_owned()),
         );
+    }
+    // What is referred to is looked at when it is used.
+    let base = config.base_url.as_ref().or(manifest.base_url.as_ref()).filter(|base| references(base).next().is_none());
+    if let Some(mistake) = base.and_then(|base| base_url::mistake(base)) {
+        problems.push(project.document.problem(&place("base_url"), mistake));
     }
     problems.dedup();
     if !problems.is_empty() {

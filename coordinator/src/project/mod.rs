@@ -4,6 +4,7 @@ mod bounds;
 mod check;
 mod config;
 mod load;
+mod paths;
 mod schedule;
 mod secrets;
 mod yaml;

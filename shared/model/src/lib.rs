@@ -3,6 +3,7 @@
 //! Everything that coordinator, worker, destinations and backends must agree on stands here, one idea per file.
 
 pub mod backoff;
+pub mod base_url;
 pub mod cell;
 pub mod change;
 pub mod column;
