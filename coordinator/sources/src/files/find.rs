@@ -14,6 +14,10 @@ const COMPRESSED: [&str; 11] = ["gz", "gzip", "zst", "bz2", "xz", "lz4", "br", "
 /// Folders that a table format keeps beside its data files. The files alone hold rows that the table no longer has.
 const TABLES: [(&str, &str); 2] = [("_delta_log", "Delta Lake"), (".hoodie", "Hudi")];
 
+/// Reading it may never end, and each read gives something else.
+const IRREGULAR: &str = "it is not a regular file but a pipe, a socket or a device, which is not read; remove it, or leave it out \
+                         with a pattern in `files:`";
+
 const LITERAL: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
 
@@ -49,6 +53,8 @@ pub(super) fn find(folder: &Path, pattern: &str, format: Option<FileFormat>) -> 
         files.push(wanted.base.clone());
     } else if wanted.base.is_dir() {
         walk(&wanted, &mut files)?;
+    } else if wanted.base.exists() {
+        return Err(trouble(&wanted.base, IRREGULAR));
     }
     if files.is_empty() {
         return Err(trouble(&folder.join(pattern), "no file matches"));
@@ -138,6 +144,9 @@ fn walk(wanted: &Wanted, files: &mut Vec<PathBuf>) -> Result<(), SourceError> {
                 if !path.exists() {
                     return Err(trouble(&path, "the link leads nowhere"));
                 }
+                if !path.is_file() {
+                    return Err(trouble(&path, IRREGULAR));
+                }
                 files.push(path);
             }
         }
@@ -218,6 +227,20 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", folder.path().join("p/c.csv"))?;
         let error = names(folder.path(), "p/*.csv").err().unwrap_or_default();
         assert!(error.contains("the link leads nowhere"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_named_and_not_opened() -> std::io::Result<()> {
+        let folder = folder(&["p/a.csv"])?;
+        let path = |name: &str| folder.path().join(name);
+        let _socket = std::os::unix::net::UnixListener::bind(path("p/b.csv"))?;
+        std::os::unix::fs::symlink("/dev/zero", path("c.csv"))?;
+        for (pattern, named) in [("p", "p/b.csv"), ("p/*.csv", "p/b.csv"), ("p/b.csv", "p/b.csv"), ("c.csv", "c.csv")] {
+            let error = names(folder.path(), pattern).err().unwrap_or_default();
+            assert!(error.contains(named) && error.contains("it is not a regular file"), "{pattern}: {error}");
+        }
+        assert_eq!(names(folder.path(), "p/a*.csv"), Ok(vec!["p/a.csv".to_owned()]));
         Ok(())
     }
 

@@ -34,12 +34,18 @@ impl Sqlite {
         Self { path: path.as_ref().to_owned() }
     }
 
+    fn trouble(&self, reason: String) -> SourceError {
+        SourceError::File { path: self.path.display().to_string(), reason }
+    }
+
     async fn connect(&self) -> Result<SqliteConnection, SourceError> {
+        // A pipe would be waited for.
+        if self.path.exists() && !self.path.is_file() {
+            return Err(self.trouble("it is not a regular file".to_owned()));
+        }
         let options = SqliteConnectOptions::new().filename(&self.path).read_only(true).row_buffer_size(AHEAD);
-        SqliteConnection::connect_with(&options.disable_statement_logging()).await.map_err(|error| SourceError::File {
-            path: self.path.display().to_string(),
-            reason: SourceError::reason(&error),
-        })
+        let connected = SqliteConnection::connect_with(&options.disable_statement_logging()).await;
+        connected.map_err(|error| self.trouble(SourceError::reason(&error)))
     }
 
     async fn describe(
@@ -99,8 +105,7 @@ impl Source for Sqlite {
     async fn check(&self) -> Result<(), SourceError> {
         let mut connection = self.connect().await?;
         let read = connection.execute("SELECT count(*) FROM sqlite_schema").await;
-        read.map(|_| ())
-            .map_err(|error| SourceError::File { path: self.path.display().to_string(), reason: said(&error, "") })
+        read.map(|_| ()).map_err(|error| self.trouble(said(&error, "")))
     }
 
     async fn columns(&self, query: &Query, _wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
