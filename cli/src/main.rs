@@ -50,5 +50,5 @@ fn main() -> std::process::ExitCode {
         exit
     });
     runtime.shutdown_background();
-    exit.into()
+    if ui.is_cut() { exit.or_worse(Exit::Trouble) } else { exit }.into()
 }

@@ -1,7 +1,9 @@
 //! The only place that prints.
 
 use std::borrow::Cow;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use outflow_model::text::{is_unseen, one_line, push_seen};
 use serde::Serialize;
@@ -16,14 +18,22 @@ const MESSAGE: usize = 1_000;
 const VALUE: usize = 200;
 
 /// Prints results to standard output and messages to standard error.
+#[derive(Clone)]
 pub(crate) struct Ui {
     output: Output,
     color: bool,
+    /// Some result could not be written.
+    is_cut: Arc<AtomicBool>,
 }
 
 impl Ui {
     pub(crate) fn new(output: Output, no_color: bool) -> Self {
-        Self { output, color: !no_color && std::io::stdout().is_terminal() }
+        Self { output, color: !no_color && std::io::stdout().is_terminal(), is_cut: Arc::default() }
+    }
+
+    /// True if some result could not be written, as where the disk is full. Whoever reads no further has what was wanted.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
     }
 
     /// True where programs read the output.
@@ -38,7 +48,14 @@ impl Ui {
 
     /// Prints a line.
     pub(crate) fn line(&self, text: impl AsRef<str>) {
-        _ = writeln!(std::io::stdout(), "{}", printable(text.as_ref()));
+        if let Err(error) = writeln!(std::io::stdout(), "{}", printable(text.as_ref()))
+            && error.kind() != ErrorKind::BrokenPipe
+            && !self.is_cut.swap(true, Ordering::Relaxed)
+        {
+            self.note(format!(
+                "The results cannot be written: {error}. What was done is done; `outflow runs` tells it."
+            ));
+        }
     }
 
     /// Prints a message beside the results.
@@ -148,7 +165,7 @@ mod tests {
 
     #[test]
     fn foreign_text_does_nothing_to_the_terminal() {
-        let ui = Ui { output: Output::Text, color: true };
+        let ui = Ui { color: true, ..Ui::new(Output::Text, false) };
         let painted = format!("{}: \x1b[31mRED\x1b]0;owned\x07 \u{202e}x", ui.paint("error", "31;1"));
         assert_eq!(printable(&painted), "\x1b[31;1merror\x1b[0m: \\u{1b}[31mRED\\u{1b}]0;owned\\u{7} \\u{202e}x");
         assert_eq!(printable("two\nlines"), "two\nlines");
