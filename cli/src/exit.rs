@@ -43,9 +43,10 @@ impl Exit {
             RunState::Succeeded => Self::Succeeded,
             RunState::Partial => Self::Partial,
             RunState::Held => Self::Held,
-            RunState::Cancelled | RunState::Interrupted => Self::Stopped,
+            // Left while it was planned: it was interrupted.
+            RunState::Cancelled | RunState::Interrupted | RunState::Planning => Self::Stopped,
             RunState::Failed => Self::Failed,
-            RunState::Queued | RunState::Planning | RunState::Delivering | RunState::Folding => Self::Trouble,
+            RunState::Queued | RunState::Delivering | RunState::Folding => Self::Trouble,
         }
     }
 

@@ -5,12 +5,14 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::exit::Exit;
+use crate::ui::Ui;
 
 /// The first Ctrl-C or SIGTERM interrupts; the second ends the process at once.
-pub(crate) fn signals() -> watch::Receiver<Signal> {
+pub(crate) fn signals(ui: Ui) -> watch::Receiver<Signal> {
     let (sender, receiver) = watch::channel(Signal::Run);
     tokio::spawn(async move {
         interrupted().await;
+        ui.note("Stopping: what is under way is settled first, and the next run goes on. Once more ends it at once.");
         _ = sender.send(Signal::Interrupt);
         interrupted().await;
         std::process::exit(Exit::Stopped as i32);

@@ -1,10 +1,14 @@
 //! What befalls a run before it has sent anything.
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use outflow_model::port::ledger::Runs;
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
-use outflow_tests::{Cluster, Plan, block};
+use outflow_tests::{Cluster, Plan, Process, block, program};
+use sqlx::{Connection, PgConnection};
 
 use super::plan;
 
@@ -21,10 +25,50 @@ pub(super) fn cancelled() -> Result<()> {
         let asked = cluster.command(&["cancel", run.as_str(), "--detach"])?;
         ensure!(asked.status.success(), "{asked:?}");
         ensure!(cluster.ended(&run).await?.state == RunState::Cancelled);
+        executes(&mut PgConnection::connect(&cluster.database).await?, 600, false).await?;
         cluster.write(&plan(10, ""))?;
         std::fs::remove_file(cluster.path().join("models/people.sql"))?;
         let next = cluster.ended(&cluster.request().await?).await?;
         ensure!(next.state == RunState::Succeeded && cluster.portal.written() == 10, "{next:?}");
+        Ok(())
+    })
+}
+
+/// Waits until PostgreSQL executes the model that sleeps so many seconds, or until it does not.
+async fn executes(database: &mut PgConnection, seconds: u32, wanted: bool) -> Result<()> {
+    let began = Instant::now();
+    let sql =
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY%pg_sleep(' || $1 || ')%'";
+    loop {
+        let asked = sqlx::query_scalar(sql).bind(seconds.to_string()).fetch_one(&mut *database);
+        let found: i64 = asked.await?;
+        if (found > 0) == wanted {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < Duration::from_mins(1), "{found} queries under way");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+pub(super) fn stopped() -> Result<()> {
+    block(async {
+        let slow =
+            Plan { table: Some("(VALUES ('a@x.io', 'A')) AS people (email, name), pg_sleep(601)"), ..plan(0, "") };
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &slow).await?;
+        let mut command = Command::new(program()?);
+        command.arg("-C").arg(cluster.path()).args(["--log", "info", "coordinator"]);
+        let coordinator = Process::start(&mut command, cluster.path().join("stops.log"))?;
+        let run = cluster.request().await?;
+        let mut database = PgConnection::connect(&cluster.database).await?;
+        executes(&mut database, 601, true).await?;
+        coordinator.terminate(Duration::from_secs(10))?;
+        executes(&mut database, 601, false).await?;
+        cluster.write(&plan(10, ""))?;
+        std::fs::remove_file(cluster.path().join("models/people.sql"))?;
+        cluster.start_coordinator()?;
+        cluster.start_worker()?;
+        let ended = cluster.ended(&run).await?;
+        ensure!(ended.state == RunState::Succeeded && ended.plannings == 1, "{ended:?}");
         Ok(())
     })
 }

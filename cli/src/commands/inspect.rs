@@ -81,6 +81,13 @@ pub(super) fn report(ui: &Ui, finished: &Finished) {
     }
     let run = &finished.run;
     finished.warnings.iter().for_each(|warning| ui.note(format!("warning: {warning}")));
+    if matches!(run.state, RunState::Queued | RunState::Planning) {
+        let Run { sync, id, .. } = run;
+        return ui.line(format!(
+            "{sync} {} {id}\nIts plan was not complete; nothing was sent. The next run plans again.",
+            run.state.name()
+        ));
+    }
     let color = if run.state == RunState::Succeeded { "32;1" } else { "33;1" };
     ui.line(format!("{} {} {}", run.sync, ui.paint(run.state.name(), color), run.id));
     accounting(ui, &run.tally);

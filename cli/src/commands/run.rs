@@ -18,7 +18,7 @@ use crate::compose::{self, Embedded};
 use crate::exit::Exit;
 use crate::mistakes::Mistakes;
 use crate::progress;
-use crate::signals::signals;
+use crate::signals::{interrupted, signals};
 use crate::ui::{Ui, message, value};
 
 pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) -> Result<Exit> {
@@ -30,7 +30,13 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
         None => Some(lock(ui, &project).await?),
     };
     let engine = compose::engine(&project).await?;
-    let plan = engine.preview(&start).await?;
+    let plan = tokio::select! {
+        plan = engine.preview(&start) => plan?,
+        () = interrupted() => {
+            ui.note("Interrupted before the plan was complete; nothing was kept.");
+            return Ok(Exit::Stopped);
+        }
+    };
     let samples = before::samples(&project, &start, plan.samples).await;
     if ui.is_json() {
         ui.json(&serde_json::json!({
@@ -70,7 +76,7 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
     };
     let embedded = compose::embed(&project).await?;
     let pauses = embedded.engine.ledger.pauses().await?;
-    let signal = signals();
+    let signal = signals(ui.clone());
     let mut done: Vec<_> =
         wrong.iter().map(|(sync, error)| serde_json::json!({ "sync": sync, "error": format!("{error:#}") })).collect();
     for start in &starts {
@@ -102,7 +108,10 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
                     break;
                 }
             };
-            worst = worst.or_worse(Exit::of_state(finished.run.state));
+            worst = worst.or_worse(match finished.run.state {
+                RunState::Queued if *signal.borrow() == Signal::Interrupt => Exit::Stopped,
+                state => Exit::of_state(state),
+            });
             report(ui, &finished);
             done.push(run_json(&finished.run));
             // What another process has asked for meanwhile is this one's to do.
@@ -178,7 +187,7 @@ pub(super) async fn approve(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> 
     let start = compose::start(&project, &run.sync, run.options)?;
     let _lock = lock(ui, &project).await?;
     let embedded = compose::embed(&project).await?;
-    let signal = signals();
+    let signal = signals(ui.clone());
     // It may plan again: kept off the stack.
     let work = Box::pin(embedded.engine.approve(&run.id, &start, signal));
     let finished = watched(ui, &embedded, &start, work).await?;

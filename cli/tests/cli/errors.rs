@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{MODEL, SYNC, edit, example, outflow, run, text, with_simulator};
 
 /// An example whose destination is the black hole, so that nothing has to run beside it.
-fn project() -> tempfile::TempDir {
+pub(super) fn project() -> tempfile::TempDir {
     let project = example();
     let path = project.path().join("outflow.yml");
     let yaml = "version: 1\nsources:\n  shop: { type: sqlite, path: shop.db }\ndestinations:\n  nowhere: { type: blackhole }\n";

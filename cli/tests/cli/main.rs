@@ -11,6 +11,7 @@ mod keys;
 mod manifests;
 mod plans;
 mod private;
+mod stops;
 mod stores;
 mod traces;
 

@@ -45,6 +45,13 @@ impl Drop for Wanted {
     }
 }
 
+/// What nobody reads any more is not asked for either.
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
 impl Batches {
     /// Reads in a task.
     pub(crate) fn read<F>(reader: impl FnOnce(Sink) -> F) -> Self
@@ -164,6 +171,16 @@ mod tests {
         let batches = Batches::read(|_sink| std::future::pending());
         drop(batches.wanted());
         assert!(all(batches).await.1.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_ends_with_its_batches() {
+        let (alive, mut gone) = mpsc::channel::<()>(1);
+        drop(Batches::read(|_sink| async move {
+            let _alive = alive;
+            std::future::pending().await
+        }));
+        assert!(gone.recv().await.is_none());
     }
 
     #[tokio::test]

@@ -109,7 +109,7 @@ impl Engine {
         }
         self.show(|progress| progress.state = Some(RunState::Planning));
         let begins = RunPatch { plannings: None, ..begins };
-        let planned = Box::pin(self.make_plan(&run, start, held.map(|held| (held, begins))));
+        let planned = Box::pin(self.make_plan(&run, start, held.map(|held| (held, begins)), signal.clone()));
         match planned.instrument(info_span!("plan")).await {
             Ok((run, warnings)) if run.state != RunState::Delivering => Ok(Finished { run, warnings }),
             Ok((run, warnings)) => self.deliver(run, start, signal, warnings).await,
@@ -297,8 +297,15 @@ impl Engine {
         }
     }
 
-    /// Drafts the plan of a run, and answers with the run as it is then; without a draft where it was stopped meanwhile.
-    async fn draft_run(&self, run: &Run, start: &Start, is_queued: bool) -> Result<(Run, Option<Draft>), EngineError> {
+    /// Drafts the plan of a run, and answers with the run as it is then; without a draft where it was stopped meanwhile. One that is
+    /// interrupted stays as it is.
+    async fn draft_run(
+        &self,
+        run: &Run,
+        start: &Start,
+        is_queued: bool,
+        signal: watch::Receiver<Signal>,
+    ) -> Result<(Run, Option<Draft>), EngineError> {
         let mut run = run.clone();
         loop {
             // Until a plan is kept, nothing refers to what was made of it.
@@ -306,6 +313,10 @@ impl Engine {
                 drafted = self.draft(start, run.options, run.id.as_str()) => drafted?,
                 () = self.cancelled(&run.id) => {
                     return Ok((self.close_unplanned(&run, RunState::Cancelled, CANCELLED).await?.run, None));
+                }
+                () = interrupted(signal.clone()) => {
+                    self.forgive_planning(&run.id).await;
+                    return Ok((run, None));
                 }
             };
             if !is_queued {
@@ -330,8 +341,9 @@ impl Engine {
         run: &Run,
         start: &Start,
         replaces: Option<(Run, RunPatch)>,
+        signal: watch::Receiver<Signal>,
     ) -> Result<(Run, Vec<String>), EngineError> {
-        let (run, draft) = self.draft_run(run, start, replaces.is_some()).await?;
+        let (run, draft) = self.draft_run(run, start, replaces.is_some(), signal).await?;
         let Some(mut draft) = draft else { return Ok((run, Vec::new())) };
         let run = &run;
         let breach = draft.breach(start);
@@ -431,6 +443,13 @@ impl Engine {
             samples: planned.samples,
             problems: planned.problems,
         })
+    }
+}
+
+/// Waits until a user interrupts what goes on; for ever where no one can any more.
+async fn interrupted(mut signal: watch::Receiver<Signal>) {
+    if signal.wait_for(|signal| *signal == Signal::Interrupt).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

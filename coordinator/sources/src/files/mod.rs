@@ -26,6 +26,7 @@ use crate::reader::Batches;
 use crate::shape;
 
 /// Files in a folder.
+#[derive(Clone)]
 pub(crate) struct Files {
     config: FilesConfig,
     folder: PathBuf,
@@ -45,6 +46,17 @@ impl Files {
             ));
         };
         Ok((find(&self.folder, pattern, self.config.format)?, key))
+    }
+
+    /// Finds and describes the files where that may block: a disk may take its time, and whoever waits may stop waiting.
+    async fn look(&self, query: &Query, wanted: &[String]) -> Result<(Vec<Found>, Vec<SourceColumn>), SourceError> {
+        let (files, query, wanted) = (self.clone(), query.clone(), wanted.to_vec());
+        let looking = tokio::task::spawn_blocking(move || {
+            let (found, key) = files.find(&query)?;
+            let columns = files.describe(&found, key, &wanted)?;
+            Ok((found, columns))
+        });
+        looking.await.unwrap_or_else(|error| Err(SourceError::Broken { rows: 0, reason: error.to_string() }))
     }
 
     fn describe(&self, files: &[Found], key: &[String], wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
@@ -157,13 +169,11 @@ impl Source for Files {
     }
 
     async fn columns(&self, query: &Query, wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
-        let (files, key) = self.find(query)?;
-        self.describe(&files, key, wanted)
+        Ok(self.look(query, wanted).await?.1)
     }
 
     async fn extract(&self, query: &Query, columns: &[String]) -> Result<Extraction, SourceError> {
-        let (files, key) = self.find(query)?;
-        let all = self.describe(&files, key, columns)?;
+        let (files, all) = self.look(query, columns).await?;
         let columns: Vec<_> = shape::pick(&all, columns)?.into_iter().map(|(_, column)| column).collect();
         let schema = shape::schema(&columns);
         let (config, wanted) = (self.config.clone(), columns.clone());

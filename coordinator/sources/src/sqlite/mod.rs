@@ -3,6 +3,8 @@
 mod kinds;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -23,6 +25,27 @@ use self::kinds::{Stored, cell, kind};
 
 /// Rows that SQLite reads ahead.
 const AHEAD: usize = 16;
+
+/// Steps of SQLite's machine between two looks whether its rows are still wanted: well below a millisecond.
+const STEPS: i32 = 10_000;
+
+/// Stops what SQLite computes for a connection once this is dropped: its thread would go on for as long as that takes.
+struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    async fn of(connection: &mut SqliteConnection) -> sqlx::Result<Self> {
+        let is_dropped = Arc::new(AtomicBool::new(false));
+        let seen = is_dropped.clone();
+        connection.lock_handle().await?.set_progress_handler(STEPS, move || !seen.load(Ordering::Relaxed));
+        Ok(Self(is_dropped))
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// A SQLite database file.
 pub(crate) struct Sqlite {
@@ -123,7 +146,13 @@ impl Source for Sqlite {
         let schema = shape::schema(&columns);
         let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
         let rows = Rows::new(kinds.iter().copied(), schema.clone());
-        let batches = Batches::read(|sink| read(connection, sql, kinds, rows, sink));
+        let interrupt = Interrupt::of(&mut connection).await;
+        let interrupt = interrupt.map_err(|error| self.trouble(SourceError::reason(&error)))?;
+        let batches = Batches::read(|sink| async move {
+            // Dropped with this task.
+            let _interrupt = interrupt;
+            read(connection, sql, kinds, rows, sink).await
+        });
         Ok(Extraction { columns, schema, batches })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
@@ -163,6 +164,36 @@ async fn wide() -> Result<()> {
     Ok(())
 }
 
+/// True if this process has the file open.
+fn is_open(path: &Path) -> Result<bool> {
+    let open = std::fs::read_dir("/proc/self/fd")?.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    Ok(open.into_iter().any(|open| open == path))
+}
+
+async fn abandoned() -> Result<()> {
+    let (folder, source) = prepared("SELECT 1").await?;
+    let path = folder.path().canonicalize()?.join("db.sqlite");
+    let endless = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT max(n) AS n FROM n";
+    let extraction = source.extract(&Query::Sql(endless.into()), &["n".to_owned()]).await?;
+    ensure!(is_open(&path)?);
+    drop(extraction);
+    let began = Instant::now();
+    while is_open(&path)? {
+        ensure!(began.elapsed() < Duration::from_mins(1), "SQLite computes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+async fn irregular() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("db.sqlite"))?;
+    let config = SourceConfig::Sqlite(SqliteConfig { path: "db.sqlite".into() });
+    let refused = outflow_sources::open("shop", &config, folder.path()).check().await.err();
+    ensure!(refused.is_some_and(|error| error.to_string().ends_with("db.sqlite: it is not a regular file")));
+    Ok(())
+}
+
 async fn missing() -> Result<()> {
     let config = SourceConfig::Sqlite(SqliteConfig { path: "nosuch.sqlite".into() });
     let source = outflow_sources::open("shop", &config, Path::new("/nosuch"));
@@ -176,6 +207,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("sqlite::expressions_keep_their_storage_class", true, expressions),
         trial("sqlite::refusal_is_found_by_check", true, refusals),
         trial("sqlite::batches_are_bounded_in_bytes", true, wide),
+        trial("sqlite::query_that_nobody_reads_any_more_is_stopped", true, abandoned),
+        trial("sqlite::file_that_is_a_pipe_or_socket_is_an_error", true, irregular),
         trial("sqlite::missing_file_is_an_error", true, missing),
     ]
 }

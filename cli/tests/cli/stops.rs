@@ -1,0 +1,65 @@
+//! SIGTERM while a source keeps a plan waiting.
+
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::errors::project;
+use super::{MODEL, outflow, run, text};
+
+/// Nobody lives to see its row.
+const ENDLESS: &str = "---\nsource: shop\nkey: email\n---\nWITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
+                       SELECT 'a@x.io' AS email, max(i) AS city FROM n\n";
+
+/// Waits until `is_so`, for a minute at most.
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_mins(1), "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn terminate(mut child: Child) -> (ExitStatus, String) {
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    wait_for("it ends", || child.try_wait().expect("it can be asked").is_some());
+    let output = child.wait_with_output().expect("it has ended");
+    (output.status, text(&output))
+}
+
+#[test]
+fn a_run_that_waits_for_its_source_ends_at_once_and_is_planned_again() {
+    let project = project();
+    let model = project.path().join(MODEL);
+    let good = std::fs::read(&model).expect("a model");
+    std::fs::write(&model, ENDLESS).expect("it can be written");
+    let mut command = outflow(project.path(), &["run"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let runs = || {
+        let runs = run(project.path(), &["--output", "json", "runs"]);
+        serde_json::from_slice::<serde_json::Value>(&runs.stdout).unwrap_or_default()
+    };
+    wait_for("it plans", || runs()[0]["state"] == "planning");
+    let first = runs()[0]["id"].clone();
+    let (status, said) = terminate(child);
+    assert_eq!(status.code(), Some(5), "{said}");
+    assert!(said.contains("Stopping") && said.contains("nothing was sent"), "{said}");
+    std::fs::write(&model, good).expect("it can be written");
+    let next = run(project.path(), &["run"]);
+    assert!(next.status.success(), "{}", text(&next));
+    assert_eq!((&runs()[0]["id"], &runs()[0]["state"]), (&first, &"succeeded".into()), "{}", runs());
+}
+
+#[test]
+fn a_plan_that_waits_for_its_source_ends_at_once() {
+    let project = project();
+    std::fs::write(project.path().join(MODEL), ENDLESS).expect("it can be written");
+    let mut command = outflow(project.path(), &["plan", "customers_to_hubspot"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let folder = project.path().join(".outflow/tmp");
+    wait_for("it plans", || std::fs::read_dir(&folder).is_ok_and(|entries| entries.count() > 0));
+    let (status, said) = terminate(child);
+    assert_eq!(status.code(), Some(5), "{said}");
+    assert!(said.contains("nothing was kept"), "{said}");
+}
