@@ -34,6 +34,11 @@ const ANSWER: Duration = Duration::from_mins(1);
 const WATCH_CLIENT: &str = "SELECT set_config(name, '1000', true) FROM pg_settings \
                             WHERE name = 'client_connection_check_interval' AND version() ~ 'linux|darwin|bsd'";
 
+/// Asks for UTF-8. A database in `SQL_ASCII` does not know what its bytes are, and would end the query at the first text that is not
+/// UTF-8: it hands them on as they are, and each value is checked here.
+const ENCODING: &str = "SELECT set_config('client_encoding', \
+                        CASE current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, true)";
+
 /// A PostgreSQL server.
 pub(crate) struct Postgres {
     name: String,
@@ -84,11 +89,11 @@ impl Postgres {
         let mut connection = self.connect().await?;
         let seconds = self.config.statement_timeout_seconds;
         let sql = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {WATCH_CLIENT}; \
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {WATCH_CLIENT}; {ENCODING}; \
              SET LOCAL statement_timeout = '{seconds}s'; \
              SET LOCAL idle_in_transaction_session_timeout = '{seconds}s'; SET LOCAL datestyle = 'ISO'; \
              SET LOCAL intervalstyle = 'iso_8601'; SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1; \
-             SET LOCAL bytea_output = 'hex'; SET LOCAL client_encoding = 'UTF8'"
+             SET LOCAL bytea_output = 'hex'"
         );
         let begun = async {
             connection

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
@@ -245,6 +246,49 @@ async fn pooled() -> Result<()> {
     Ok(())
 }
 
+/// Bytes that are no UTF-8 stand in a database that does not know what its texts are.
+async fn unknown_encoding() -> Result<()> {
+    let server = Postgres::shared()?;
+    let mut connection = PgConnection::connect(&server.url).await?;
+    connection.execute("DROP DATABASE IF EXISTS ascii").await?;
+    connection.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0").await?;
+    let url = server.url.replace("/postgres?", "/ascii?");
+    let mut ascii = PgConnection::connect(&url).await?;
+    ascii.execute("CREATE TABLE people (id int, name text)").await?;
+    ascii.execute("INSERT INTO people VALUES (1, 'Zoë'), (2, E'caf\\xe9'), (3, NULL)").await?;
+    ascii.close().await?;
+    let model = "SELECT id, name, ARRAY[name] AS list, to_json(name) AS doc FROM people ORDER BY id";
+    let table = read(&*open(&url), model).await?;
+    let fault = "!the text is not UTF-8";
+    let expected =
+        [["1", "\"Zoë\"", "[\"Zoë\"]", "\"Zoë\""], ["2", fault, fault, fault], ["3", "null", "[null]", "null"]];
+    ensure!(table.rows == expected, "{:?}", table.rows);
+    Ok(())
+}
+
+/// Waits until the server executes a query with `word`, or until it executes none.
+async fn executes(connection: &mut PgConnection, word: &str, wanted: bool) -> Result<()> {
+    let sql = format!(
+        "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%{word}%'"
+    );
+    let began = Instant::now();
+    while connection.fetch_optional(AssertSqlSafe(sql.clone())).await?.is_some() != wanted {
+        ensure!(began.elapsed() < Duration::from_mins(1), "executed: {}, for a minute", !wanted);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+async fn abandoned() -> Result<()> {
+    let source = prepared("SELECT 1").await?;
+    let mut connection = PgConnection::connect(&Postgres::shared()?.url).await?;
+    let query = Query::Sql("SELECT pg_sleep(600)::text AS abandoned_read".into());
+    let extraction = source.extract(&query, &["abandoned_read".to_owned()]).await?;
+    executes(&mut connection, "abandoned_read", true).await?;
+    drop(extraction);
+    executes(&mut connection, "abandoned_read", false).await
+}
+
 async fn wide() -> Result<()> {
     let source = prepared("SELECT 1").await?;
     let table = read(&*source, "SELECT repeat('x', 300000) AS v FROM generate_series(1, 100)").await?;
@@ -260,6 +304,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("postgres::refusal_names_place_and_code_but_no_value", found, refusals),
         trial("postgres::failed_connection_names_source_and_server", found, connections),
         trial("postgres::source_may_be_behind_a_pooler", PgBouncer::is_found(), pooled),
+        trial("postgres::text_of_an_unknown_encoding_is_a_fault_where_it_is_not_utf8", found, unknown_encoding),
+        trial("postgres::query_that_nobody_reads_any_more_is_stopped", found, abandoned),
         trial("postgres::batches_are_bounded_in_bytes", found, wide),
     ]
 }
