@@ -156,6 +156,12 @@ fn in_plain_words(message: &str) -> Option<String> {
         format!("The key \"{key}\" is there twice; keep one of them.")
     } else if says("duplicate mapping key") {
         "A key is there twice; keep one of them.".to_owned()
+    } else if says("budget breached") || says("recursion limit") {
+        "The file is too large, nests too deeply, or repeats too much by anchors; write it shorter, or as several files.".to_owned()
+    } else if says("non-finite float") {
+        "Write a number with digits: infinity and NaN cannot be used here.".to_owned()
+    } else if says(" by configured policy") || says(" by the configured policy") {
+        message.replace(" by configured policy", "").replace(" by the configured policy", "") + "."
     } else if says("multiple YAML documents") {
         "The file holds several YAML documents; take the line `---` between them out.".to_owned()
     } else if says("expected sequence start") {
@@ -341,6 +347,11 @@ mod tests {
                 format!("{SYNC}delivery: {{ max_wait_seconds: 60s }}\n"),
                 "a.yml:7:31: Write a whole number without a unit",
             ),
+            (SYNC.replace("email: mail", "x: { constant: .inf }"), "Write a number with digits"),
+            (
+                SYNC.replace("email: mail", &format!("x: {{ constant: {}1{} }}", "[".repeat(5_000), "]".repeat(5_000))),
+                "nests too deeply",
+            ),
             (format!("{SYNC}urgent: maybe\n"), "a.yml:7:9: Write true or false."),
             (SYNC.replace("email: mail", "email:"), "a.yml:6:"),
             (SYNC.replace("customers", ""), "The value is empty"),
@@ -352,7 +363,9 @@ mod tests {
             let told = told(&text);
             assert!(told.contains(want), "{told}\n{want}");
             assert!(
-                !["Options", "sequence", "u32", "mapping start", "enum"].iter().any(|word| told.contains(word)),
+                !["Options", "budget", "policy", "sequence", "u32", "mapping start", "enum"]
+                    .iter()
+                    .any(|word| told.contains(word)),
                 "{told}"
             );
         }

@@ -73,7 +73,14 @@ fn trouble(context: &str, error: sqlx::Error) -> PortError {
         (_, 2067 | 1555) => Trouble::Conflict,
         _ => Trouble::Unavailable,
     };
-    let hint = if kind == Trouble::Full { " (the disk with the state directory may be full)" } else { "" };
+    let hint = match kind {
+        Trouble::Full => " (the disk with the state directory may be full)",
+        Trouble::Corrupt => {
+            " (`ledger.db` in the state directory is damaged: put a backup of the whole directory back; or move the directory away, and \
+             the next run knows nothing of what was sent, and sends every row)"
+        }
+        _ => "",
+    };
     PortError::caused(kind, format!("{context}{hint}"), error)
 }
 
