@@ -23,6 +23,8 @@ struct Findings {
     trouble: BTreeSet<String>,
     /// What is no mistake, and may surprise.
     warnings: Vec<String>,
+    /// Some of the trouble is a mistake of the project.
+    is_mistaken: bool,
     /// Destinations that accepted their credentials.
     reached: BTreeSet<String>,
     resumed: Vec<String>,
@@ -42,7 +44,7 @@ impl Findings {
     fn print(mut self, ui: &Ui, names: &[String]) -> Exit {
         let mut seen = BTreeSet::new();
         self.problems.retain(|problem| seen.insert(problem.to_string()));
-        let Self { problems, trouble, warnings, resumed, limits, .. } = self;
+        let Self { problems, trouble, warnings, resumed, limits, is_mistaken, .. } = self;
         if ui.is_json() {
             ui.json(&json!({
                 "resumed": resumed, "syncs": names, "problems": problems, "trouble": trouble, "warnings": warnings,
@@ -61,7 +63,7 @@ impl Findings {
                 ui.line(format!("{count} checked, nothing wrong."));
             }
         }
-        if !problems.is_empty() {
+        if !problems.is_empty() || is_mistaken {
             Exit::Configuration
         } else if trouble.is_empty() {
             Exit::Succeeded
@@ -122,11 +124,17 @@ async fn check_sync(project: &Project, name: &str, asker: Asker<'_>, found: &mut
     };
     match start.source.columns(&start.sync.query, &start.sync.columns).await {
         Ok(columns) => found.problems.extend(start.sync.mapper(&columns, &start.written).err().unwrap_or_default()),
-        Err(error) => _ = found.trouble.insert(format!("{name}: {error}")),
+        Err(error) => {
+            found.is_mistaken |= error.is_mistake();
+            found.trouble.insert(format!("{name}: {error}"));
+        }
     }
     let unresolved = compose::check_settings(project, &start.sync.config.destination);
     if !unresolved.is_empty() {
         return found.problems.extend(unresolved);
+    }
+    if let Some(problem) = compose::check_account(project, &start.sync.account, asker.keys) {
+        return found.problems.push(problem);
     }
     match probe(&start.sync.account, asker, Some(&start.sync.config.object)).await {
         Ok(Catalog { writable, identifying, relations, stated }) => {

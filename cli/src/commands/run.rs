@@ -144,8 +144,11 @@ fn prepared(project: &Project, syncs: &[String], options: RunOptions) -> Result<
         let start = compose::start(project, name, options).and_then(|start| {
             // The worker beside it reads the same references: what is missing is said before anything is read or sent.
             let is_embedded = project.config.state.shared.is_none();
-            let missing =
+            let mut missing =
                 if is_embedded { compose::check_settings(project, &start.sync.config.destination) } else { Vec::new() };
+            if is_embedded && missing.is_empty() {
+                missing.extend(compose::check_account(project, &start.sync.account, &compose::keys(project)?));
+            }
             if missing.is_empty() { Ok(start) } else { Err(Mistakes(missing).into()) }
         });
         match start {

@@ -24,7 +24,7 @@ use tracing::warn;
 
 pub(crate) use alone::alone;
 pub(crate) use embedded::{Embedded, embed, lock, try_lock};
-pub(crate) use references::{check_settings, open_source};
+pub(crate) use references::{check_account, check_settings, open_source};
 pub(crate) use shared::{Messaging, coordinator, dead_letters, worker};
 
 use crate::mistakes::Mistakes;

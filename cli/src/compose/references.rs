@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use outflow_coordinator::project::{Problem, Project};
 use outflow_model::secret::expand;
+use outflow_model::wire::AccountV1;
 use outflow_sources::Source;
+use outflow_worker::{Account, AccountError, Keyring};
 
 use super::secrets;
 use crate::mistakes::Mistakes;
@@ -19,6 +21,12 @@ pub(crate) fn open_source(project: &Project, name: &str) -> Result<Arc<dyn Sourc
         *secret = expanded.map_err(|reason| Mistakes(vec![project.problem(&format!("sources.{name}"), reason)]))?;
     }
     Ok(outflow_sources::open(name, &source, &project.root))
+}
+
+/// Finds why an account cannot be used with what its settings and references say here.
+pub(crate) fn check_account(project: &Project, account: &AccountV1, keys: &Keyring) -> Option<Problem> {
+    let AccountError { account, reason } = Account::open(account, keys).err()?;
+    Some(project.problem(&format!("destinations.{account}"), reason))
 }
 
 /// Finds the settings of the destination `name` whose references cannot be resolved here.

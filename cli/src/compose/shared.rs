@@ -64,7 +64,8 @@ fn resolved(root: &Path, name: &str, value: &str) -> Result<String> {
 const HOW: &str = "Make one with `openssl rand -base64 32`, and give every coordinator and worker OUTFLOW_KEYS=ID:KEY";
 
 fn ring(keys: &str) -> Result<Arc<KeyRing>> {
-    Ok(Arc::new(KeyRing::parse(keys).context("The keys that encrypt messages cannot be used")?))
+    let ring = KeyRing::parse(keys);
+    Ok(Arc::new(ring.map_err(|error| usage(&format!("The keys that encrypt messages cannot be used: {error}")))?))
 }
 
 /// The keys of a project's messages: those that it names, else those of the environment. Without any it must say so.

@@ -3,6 +3,7 @@
 
 mod broken;
 mod canary;
+mod codes;
 mod credentials;
 mod disk;
 mod errors;

@@ -13,9 +13,12 @@ pub enum SourceError {
         /// What it said.
         reason: String,
     },
-    /// The query is refused: where and why.
+    /// The query is wrong: where and why.
     #[error("{0}")]
     Query(String),
+    /// The source refuses a query that may be right: where and why.
+    #[error("{0}")]
+    Refused(String),
     /// The source refuses for now what it may give soon.
     #[error("The source refuses for now: {0}")]
     Away(String),
@@ -49,6 +52,11 @@ impl SourceError {
     /// True if the same read may succeed soon.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Away(_))
+    }
+
+    /// True if the project must be corrected, not the source.
+    pub const fn is_mistake(&self) -> bool {
+        matches!(self, Self::Query(_) | Self::Column { .. })
     }
 
     /// The error's message with its causes, on one line.

@@ -101,8 +101,8 @@ impl EngineError {
         match self {
             Self::Project(_) | Self::OtherSnapshot { .. } | Self::Lost(_) | Self::State { .. } => true,
             Self::Port(error) => matches!(error.trouble, Trouble::Newer | Trouble::Refused),
-            Self::Source(_)
-            | Self::Snapshot(_)
+            Self::Source(error) => error.is_mistake(),
+            Self::Snapshot(_)
             | Self::Wire(_)
             | Self::Damaged(_)
             | Self::BaseLost(_)

@@ -9,10 +9,13 @@ use crate::sql::Statement;
 /// The read is tried again as a whole: a standby cancelled it, locks stood against each other, or no session was free.
 const TRANSIENT: &[&str] = &["40001", "40P01", "53300", "57P03"];
 
+/// Classes of errors that are in the query: its syntax, names and rights, what PostgreSQL does not do, and a value in it.
+const MISTAKES: &[&str] = &["42", "0A", "22"];
+
 /// The server's refusal of `sent`, which `statement` is a part of.
 pub(super) fn refused(error: &sqlx::Error, statement: &Statement<'_>, sent: &str) -> SourceError {
     let Some(found) = error.as_database_error() else {
-        return SourceError::Query(SourceError::reason(error));
+        return SourceError::Broken { rows: 0, reason: SourceError::reason(error) };
     };
     let reason = reason(found, sent);
     if is_transient(error) {
@@ -22,7 +25,12 @@ pub(super) fn refused(error: &sqlx::Error, statement: &Statement<'_>, sent: &str
         Some(PgErrorPosition::Original(place)) => sent.char_indices().nth(place.saturating_sub(1)).map(|(at, _)| at),
         Some(PgErrorPosition::Internal { .. }) | None => None,
     };
-    statement.refused(sent, position, &format!("The source refuses the query: {reason}"))
+    let refused = statement.refused(sent, position, &format!("The source refuses the query: {reason}"));
+    let code = found.code().unwrap_or_default();
+    match refused {
+        SourceError::Query(text) if !MISTAKES.iter().any(|class| code.starts_with(class)) => SourceError::Refused(text),
+        refused => refused,
+    }
 }
 
 /// The read broke off after `rows`, while the server returned what `sent` asked for.

@@ -106,7 +106,13 @@ fn safe(sql: String) -> SqlStr {
 }
 
 fn refused(error: &sqlx::Error, statement: &Statement<'_>, sent: &str) -> SourceError {
-    statement.refused(sent, None, &format!("The source refuses the query: {}", said(error, sent)))
+    let refused = statement.refused(sent, None, &format!("The source refuses the query: {}", said(error, sent)));
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    match refused {
+        // Another error than SQLITE_ERROR is about the file or the machine.
+        SourceError::Query(text) if code.as_deref() != Some("1") => SourceError::Refused(text),
+        refused => refused,
+    }
 }
 
 fn said(error: &sqlx::Error, sent: &str) -> String {
