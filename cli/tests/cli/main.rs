@@ -9,6 +9,7 @@ mod disk;
 mod errors;
 mod figures;
 mod keys;
+mod limits;
 mod manifests;
 mod plans;
 mod private;
@@ -264,9 +265,13 @@ impl Drop for Simulator {
 }
 
 fn with_simulator(latency_ms: u32) -> (tempfile::TempDir, Simulator) {
+    with_simulator_of(latency_ms, 0)
+}
+
+fn with_simulator_of(latency_ms: u32, limit: u32) -> (tempfile::TempDir, Simulator) {
     let project = example();
-    let latency = latency_ms.to_string();
-    let arguments = ["simulate", "hubspot", "--port", "0", "--limit", "0", "--latency-ms", &latency];
+    let (latency, limit) = (latency_ms.to_string(), limit.to_string());
+    let arguments = ["simulate", "hubspot", "--port", "0", "--limit", &limit, "--latency-ms", &latency];
     let mut child = outflow(project.path(), &arguments).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("it says where it is");

@@ -11,6 +11,7 @@ use outflow_model::port::clock::Clock;
 use outflow_model::port::ledger::Quotas;
 use outflow_model::port::limiter::{Claimed, Ended, Limiter, Request, Revoked, Verdict};
 use outflow_model::port::{PortError, Result, Trouble};
+use tracing::warn;
 
 use super::claims::Claims;
 
@@ -97,16 +98,22 @@ impl MemoryLimiter {
         Ok(())
     }
 
-    /// Writes the day's use ahead of it, so that a crash never forgets a request.
-    async fn write_day(&self, account: &str) -> Result<()> {
+    /// Writes the day's use so far `ahead` of it, so that a crash never forgets a request.
+    async fn write_day(&self, account: &str, ahead: u64) -> Result<()> {
         let now = self.clock.now();
-        let due = self.with(|state| {
-            let known = state.accounts.get_mut(account)?;
-            let (day, used) = known.usage.daily(now);
-            let stale = known.written.0 != day || used > known.written.1;
-            stale.then_some((day, used + WRITE_EVERY))
-        });
-        let Some((day, used)) = due else { return Ok(()) };
+        let due = || {
+            self.with(|state| {
+                let known = state.accounts.get_mut(account)?;
+                let (day, used) = known.usage.daily(now);
+                let stale = known.written.0 != day || used > known.written.1;
+                stale.then_some((day, used + ahead))
+            })
+        };
+        if due().is_none() {
+            return Ok(());
+        }
+        let _one_after_the_other = self.writing.lock().await;
+        let Some((day, used)) = due() else { return Ok(()) };
         self.quotas.set_daily(account, day, used).await?;
         self.with(|state| {
             if let Some(known) = state.accounts.get_mut(account) {
@@ -114,6 +121,24 @@ impl MemoryLimiter {
             }
         });
         Ok(())
+    }
+
+    /// Takes back what was written ahead of the day's use: a process that ends does not use it.
+    async fn settle_day(&self, account: &str) {
+        let now = self.clock.now();
+        let _one_after_the_other = self.writing.lock().await;
+        let ahead = self.with(|state| {
+            let known = state.accounts.get_mut(account)?;
+            let (day, used) = known.usage.daily(now);
+            let ahead = known.written.1.checked_sub(used).filter(|ahead| *ahead > 0 && known.written.0 == day)?;
+            known.written = (day, used);
+            Some((day, ahead))
+        });
+        if let Some((day, ahead)) = ahead
+            && let Err(error) = self.quotas.give_back(account, day, ahead).await
+        {
+            warn!(account, %error, "What was written ahead of the day's use stays written");
+        }
     }
 
     /// Writes the use of the windows ahead of it: the next process goes on from there.
@@ -175,16 +200,18 @@ impl Limiter for MemoryLimiter {
         Ok(())
     }
 
-    async fn close_gate(&self, _account: &str, run: &RunId) -> Result<()> {
+    async fn close_gate(&self, account: &str, run: &RunId) -> Result<()> {
         self.with(|state| state.gates.remove(run));
+        self.settle_day(account).await;
         Ok(())
     }
 
-    async fn forget(&self, _account: &str, run: &RunId) -> Result<()> {
+    async fn forget(&self, account: &str, run: &RunId) -> Result<()> {
         self.with(|state| {
             state.gates.remove(run);
             state.claims.forget(run);
         });
+        self.settle_day(account).await;
         Ok(())
     }
 
@@ -244,7 +271,8 @@ impl Limiter for MemoryLimiter {
         // Gives the booked budget back where this future ends before the request may leave.
         let mut booked = Booked { limiter: self, account: request.account, slot: request.slot, kept: false };
         if request.limits.daily.is_some() {
-            self.write_day(request.account).await?;
+            // More follow in a run, and none may outside of one.
+            self.write_day(request.account, if request.attempt.is_some() { WRITE_EVERY } else { 0 }).await?;
         }
         if !request.limits.windows.is_empty() {
             self.write_windows(request.account, request.limits).await?;

@@ -332,6 +332,10 @@ pub trait Quotas: Send + Sync {
     async fn daily(&self, account: &str, day: i64) -> Result<u64>;
     /// Writes the use of an account on `day`; the greater of two holds.
     async fn set_daily(&self, account: &str, day: i64, used: u64) -> Result<()>;
+    /// Takes back what was written of a day's use and will not be used; nothing where that is never written ahead.
+    async fn give_back(&self, _account: &str, _day: i64, _unused: u64) -> Result<()> {
+        Ok(())
+    }
     /// What was written last of an account's use of its windows; nothing where the limiter keeps that elsewhere.
     async fn windows(&self, _account: &str) -> Result<Option<String>> {
         Ok(None)

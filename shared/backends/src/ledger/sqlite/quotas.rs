@@ -32,6 +32,17 @@ impl Quotas for SqliteLedger {
         Ok(())
     }
 
+    async fn give_back(&self, account: &str, day: i64, unused: u64) -> Result<()> {
+        sqlx::query("UPDATE quotas SET used = max(0, used - ?) WHERE account = ? AND day = ?")
+            .bind(unused as i64)
+            .bind(account)
+            .bind(day)
+            .execute(&self.pool)
+            .await
+            .map_err(doing("Cannot write the day's use"))?;
+        Ok(())
+    }
+
     async fn windows(&self, account: &str) -> Result<Option<String>> {
         let row: Option<(String,)> = sqlx::query_as("SELECT used FROM windows WHERE account = ?")
             .bind(account)
