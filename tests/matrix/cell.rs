@@ -229,7 +229,7 @@ impl Count {
         Self {
             lost,
             // The portal refuses a second create of one record, and the sync skips it.
-            duplicated: again + if kind != Kind::Repeatable { skipped } else { 0 },
+            duplicated: again + if kind == Kind::Repeatable { 0 } else { skipped },
             unknown,
             wrong,
         }

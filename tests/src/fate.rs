@@ -184,6 +184,10 @@ impl Quotas for FatedLedger {
         self.inner.set_daily(account, day, used).await
     }
 
+    async fn give_back(&self, account: &str, day: i64, unused: u64) -> Result<()> {
+        self.inner.give_back(account, day, unused).await
+    }
+
     async fn windows(&self, account: &str) -> Result<Option<String>> {
         self.inner.windows(account).await
     }
