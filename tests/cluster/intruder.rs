@@ -71,20 +71,20 @@ pub(super) fn rejected() -> Result<()> {
         cluster.encrypt();
         cluster.write(&plan)?;
         cluster.start_coordinator()?;
-        cluster.start_worker()?;
         let run = cluster.request().await?;
-        cluster.under_way(&run, 2).await?;
+        cluster.reached(&run, RunState::Delivering).await?;
 
         let thief = Arc::new(HubSpot::new(Options::default()));
         let listens = start(thief.clone(), 0).await?;
         let queue = RabbitQueue::new(&cluster.rabbitmq.url, &cluster.prefix, "forger")?;
         let lane = Lane("crm".to_owned());
-        // One of a run that is nobody's, and one of the run under way.
+        // One of a run that is nobody's, and one of the run under way, before anything of its chunk is delivered.
         for run in [RunId::new(1, 2), run.clone()] {
             let id = AttemptId { run, chunk: 0, attempt: 9 };
             let body = forged(id.clone(), listens.url())?.encode()?;
             queue.publish(&lane, true, Outgoing::new(id.to_string(), body)).await?;
         }
+        cluster.start_worker()?;
         let ended = cluster.ended(&run).await.with_context(|| cluster.logs())?;
         ensure!(ended.state == RunState::Succeeded && cluster.portal.written() == 2_000, "{ended:?}");
         until("the forged messages are kept for people", async || {

@@ -159,9 +159,11 @@ async fn chunks(ledger: &dyn Ledger, id: &RunId) -> outflow_model::port::Result<
     loop {
         let numbers: Vec<ChunkNo> = (from..from.saturating_add(PAGE)).collect();
         let page = ledger.some_chunks(id, &numbers).await?;
-        let Some(last) = page.last() else { return Ok(progress) };
-        from = last.number + 1;
         progress.add(&page);
+        match page.last() {
+            Some(last) if page.len() == numbers.len() => from = last.number + 1,
+            _ => return Ok(progress),
+        }
     }
 }
 

@@ -53,9 +53,14 @@ impl Coordinator {
         delivery.put_aside().await
     }
 
-    /// Has nobody deliver an attempt, unless somebody does; nothing where there is no such run.
+    /// Has nobody deliver an attempt, unless somebody does; nothing where no coordinator has published it, whatever a message
+    /// says.
     async fn revoke(&self, id: &AttemptId) -> port::Result<Option<Revoked>> {
         let Some(run) = self.in_time(self.engine.ledger.run(&id.run)).await? else { return Ok(None) };
+        let chunks = self.in_time(self.engine.ledger.some_chunks(&id.run, &[id.chunk])).await?;
+        if chunks.first().is_none_or(|chunk| chunk.attempt < id.attempt) {
+            return Ok(None);
+        }
         self.engine.limiter.revoke(&run.destination, id, 0).await.map(Some)
     }
 }
