@@ -203,7 +203,13 @@ impl Transport {
             let sending = self.builder(request, added, &url).map_err(unsent)?.send();
             let mut sending = Box::pin(SPARE.scope(Cell::new(spare_now), sending));
             let sent = match poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await {
-                Poll::Ready(sent) => sent,
+                Poll::Ready(sent) => {
+                    // A connection of another thread may have the answer already.
+                    if sent.is_ok() {
+                        pass.left();
+                    }
+                    sent
+                }
                 Poll::Pending => {
                     for _ in 0..turns {
                         tokio::task::yield_now().await;
@@ -219,6 +225,9 @@ impl Transport {
                     Some(Err(error)) => return Err(unsent(causes("connection failed", Some(error.as_ref())))),
                     None => {
                         let may_have_arrived = !(error.is_connect() || error.is_builder());
+                        if may_have_arrived {
+                            pass.left();
+                        }
                         return Err(NoAnswer { may_have_arrived, reason: reason(&error) });
                     }
                 },
