@@ -31,7 +31,7 @@ impl Ui {
         Self { output, color: !no_color && std::io::stdout().is_terminal(), is_cut: Arc::default() }
     }
 
-    /// True if some result could not be written, as where the disk is full. Whoever reads no further has what was wanted.
+    /// True if some result could not be written, as where the disk is full. A reader that closes its pipe has what it wanted.
     pub(crate) fn is_cut(&self) -> bool {
         self.is_cut.load(Ordering::Relaxed)
     }

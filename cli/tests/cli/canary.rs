@@ -239,7 +239,7 @@ fn a_row_that_is_refused_before_it_is_sent_is_not_shown() {
     }
 }
 
-/// Files that break off or that nobody can read; where each is found out differs.
+/// Files that break off or cannot be read; each is found out at another place.
 #[test]
 fn a_file_that_cannot_be_read_is_not_shown() {
     let (url, exports) = collector().expect("a collector");
