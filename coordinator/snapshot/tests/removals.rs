@@ -2,24 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use outflow_model::cell::Kind;
-use outflow_snapshot::{ENCODING, Entry, Header, Removals, SnapshotError, SnapshotWriter};
+use outflow_snapshot::{Entry, Removals, SnapshotError, SnapshotWriter};
 use proptest::prelude::*;
 
-fn header() -> Header {
-    Header {
-        sync: "people".to_owned(),
-        run: "run_1".to_owned(),
-        account: "crm".to_owned(),
-        destination: "hubspot".to_owned(),
-        object: "contacts".to_owned(),
-        family: "write".to_owned(),
-        key: vec![("key".to_owned(), Kind::Text)],
-        fold: vec![false],
-        mapping: "m".to_owned(),
-        encoding: ENCODING,
-    }
-}
+mod fixture;
+
+use fixture::header;
 
 /// What became of each removed row: whether a row that stays has its record, and whether that row's key was told.
 fn shared(rows: &[(Option<u8>, bool, bool)], memory: usize) -> Result<Vec<(u128, bool)>, SnapshotError> {

@@ -8,9 +8,13 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use outflow_model::cell::Kind;
 use outflow_snapshot::{
-    Detected, Detector, ENCODING, Entry, Fold, Header, Learned, Reason, Rules, Sink, SnapshotError, SnapshotReader,
-    SnapshotWriter, SpoolReader, SpoolWriter,
+    Detected, Detector, Entry, Fold, Learned, Reason, Rules, Sink, SnapshotError, SnapshotReader, SnapshotWriter,
+    SpoolReader, SpoolWriter,
 };
+
+mod fixture;
+
+use fixture::header;
 
 struct Nothing;
 
@@ -20,21 +24,6 @@ impl Sink for Nothing {
     }
 
     fn duplicate(&mut self, _ordinal: u64) {}
-}
-
-fn header() -> Header {
-    Header {
-        sync: "people".to_owned(),
-        run: "run_1".to_owned(),
-        account: "crm".to_owned(),
-        destination: "hubspot".to_owned(),
-        object: "contacts".to_owned(),
-        family: "write".to_owned(),
-        key: vec![("key".to_owned(), Kind::Text)],
-        fold: vec![false],
-        mapping: "m".to_owned(),
-        encoding: ENCODING,
-    }
 }
 
 fn batch(keys: &[&str]) -> RecordBatch {
