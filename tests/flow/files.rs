@@ -70,9 +70,15 @@ pub(crate) fn folders() -> Result<()> {
         let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
         ensure!(error.contains("2.csv.gz") && error.contains("compressed"), "{error}");
         std::fs::remove_file(folder.join("2.csv.gz"))?;
+        // An empty file is a day without rows; where all are empty, nothing names the columns.
         std::fs::write(folder.join("4.csv"), "")?;
+        let run = lab.run("people").await?.run;
+        ensure!(run.tally.remove.succeeded == 1 && run.tally.unchanged == 1, "{:?}", run.tally);
+        for name in ["1.csv", "3.csv"] {
+            std::fs::write(folder.join(name), "\n")?;
+        }
         let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
-        ensure!(error.contains("4.csv") && error.contains("it is empty"), "{error}");
+        ensure!(error.contains("1.csv") && error.contains("it is empty"), "{error}");
         Ok(())
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
-use outflow_coordinator::project::{Fields, Problem, Project, check_catalog, check_secrets};
+use outflow_coordinator::project::{Fields, Problem, Project, SharedState, check_catalog, check_secrets};
 use outflow_model::port::ledger::RunOptions;
 use outflow_worker::{Asker, Catalog, probe};
 use serde_json::json;
@@ -87,6 +87,9 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
         found.problems.extend(project.mistakes().iter().cloned());
     }
     let shared = project.config.state.shared.is_some();
+    if project.config.state.shared.as_ref().is_some_and(|shared| shared.project.is_none()) {
+        found.warnings.push(format!("outflow.yml: {}", SharedState::UNNAMED));
+    }
     found.problems.extend(project.config.destinations.keys().flat_map(|name| check_secrets(&project, name)));
     for name in
         names.iter().filter(|name| !shared && project.syncs.get(*name).is_some_and(|s| s.config.schedule.is_some()))

@@ -19,8 +19,12 @@ use crate::exit::Exit;
 use crate::ui::{Ui, moment, value};
 
 fn extracted(ui: &Ui, tally: &Tally) {
+    let kept = [(tally.missing_ignored, "ignored"), (tally.missing_withheld, "withheld")];
+    let kept = kept.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let kept = kept.collect::<Vec<_>>().join(", ");
+    let kept = if kept.is_empty() { kept } else { format!(" ({kept})") };
     ui.line(format!(
-        "{} row(s) extracted: {} unchanged, {} ignored, {} withheld, {} invalid; {} missing.",
+        "{} row(s) extracted: {} unchanged, {} ignored, {} withheld, {} invalid; {} missing{kept}.",
         tally.extracted, tally.unchanged, tally.ignored, tally.withheld, tally.invalid, tally.missing
     ));
     unsure(tally).into_iter().for_each(|line| ui.line(line));

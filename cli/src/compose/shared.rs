@@ -196,6 +196,9 @@ pub(crate) async fn coordinator(root: &Path, waits: &watch::Sender<String>) -> R
         "A coordinator shares its state: name ledger, queue, limiter and store under `state.shared` in outflow.yml. On one \
          machine `outflow run` needs none of them",
     )?;
+    if places.project.is_none() {
+        warn!("outflow.yml: {}", SharedState::UNNAMED);
+    }
     let name = process("coordinator");
     // Once: it is locked until the process ends.
     let folder = workplace::own(&read, &name)?;

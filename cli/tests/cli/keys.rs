@@ -48,6 +48,14 @@ fn shared(lines: &str) -> tempfile::TempDir {
 }
 
 #[test]
+fn a_project_that_shares_a_ledger_without_a_name_is_warned() {
+    for (lines, warns) in [("    unencrypted: true\n", true), ("    unencrypted: true\n    project: people\n", false)] {
+        let told = text(&outflow(shared(lines).path(), &["check", "--offline"]).output().expect("the program starts"));
+        assert_eq!(told.contains("the project has no name under `state.shared`"), warns, "{told}");
+    }
+}
+
+#[test]
 fn without_keys_nothing_starts_unless_it_is_told_to() {
     let good = "2026a:dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=";
     let project = shared("");

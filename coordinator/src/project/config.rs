@@ -138,6 +138,12 @@ fn default_prefix() -> String {
     "outflow".to_owned()
 }
 
+impl SharedState {
+    /// What to say of a project without a name.
+    pub const UNNAMED: &str = "the project has no name under `state.shared`, so another one that is given this ledger by mistake is not \
+                               noticed; write `project: NAME`";
+}
+
 impl Default for StateConfig {
     fn default() -> Self {
         Self { dir: PathBuf::from(".outflow"), keep_days: 30, shared: None }

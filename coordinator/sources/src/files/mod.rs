@@ -73,6 +73,7 @@ impl Files {
             self.check_types(&described)?;
         }
         check_key(&described, key)?;
+        check_header(files, &described)?;
         merge(described, wanted)
     }
 
@@ -95,6 +96,17 @@ impl Files {
                 Err(text::trouble(&self.folder, reason))
             }
         }
+    }
+}
+
+/// Checks that some file names columns. An empty CSV file among others is a day without rows.
+fn check_header(files: &[Found], described: &[(&Path, Described)]) -> Result<(), SourceError> {
+    if described.iter().any(|(_, file)| file.is_open || !file.columns.is_empty()) {
+        return Ok(());
+    }
+    match files.iter().find(|file| file.format == FileFormat::Csv) {
+        None => Ok(()),
+        Some(file) => Err(text::trouble(&file.path, "it is empty; a CSV file begins with a line of column names")),
     }
 }
 
