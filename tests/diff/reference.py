@@ -17,7 +17,7 @@ import pathlib
 import random
 import struct
 import sys
-from decimal import Decimal, getcontext
+from decimal import Decimal, InvalidOperation, getcontext
 
 getcontext().prec = 1000
 EPOCH = dt.datetime(1970, 1, 1)
@@ -30,6 +30,8 @@ INTS = [0, 1, -1, 7, 2**31 - 1, -2**31, 2**53, 2**53 + 1, 2**63 - 1, -2**63]
 FLOATS = [0.0, -0.0, 0.1, 1.5, -2.25, 123.0, 1e16, 1e300, -1e-300, 5e-324, 1.7976931348623157e308, 3.14, 2.0**53 + 2]
 DECIMALS = ["0", "0.00", "1.10", "-12.50", "0.000000000000000001", "12345678901234567890.0123456789", "99999999999999999999"]
 DAYS = ["0001-01-01", "1582-10-10", "1899-12-31", "1970-01-01", "2000-02-29", "2026-11-30", "9999-12-31"]
+# Written out they would have a billion digits, or their exponents lie where 64 bits end.
+FAR = ["1e999999999", "-1.5e-999999999", "1e1000000000", "1e9223372036854775807", "1e-9223372036854775808", "1.5e-9223372036854775808"]
 MICROS = [0, 1, -1, 10**6, 1767225600123456, -11644473600000000, FIRST, LAST - 1, 951782399999999]
 
 
@@ -133,7 +135,15 @@ def dumps(value):
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else json.dumps(value)
 
 
-def loads(value): return json.loads(value, parse_float=Decimal, parse_int=Decimal)
+def number(digits):
+    """A decimal; a text that nothing else is where the exponent is beyond those that Python's decimals have."""
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        return f"the number {digits}"
+
+
+def loads(value): return json.loads(value, parse_float=number, parse_int=Decimal)
 
 
 def has_half(value):
@@ -156,6 +166,7 @@ def ndjson(folder, table):
     raws = [dumps(value) for value in TEXTS + [None, True, False, [], {}, [None], {"a": None}, {"": {"b": [1, "1"]}}]]
     raws += ["1e400", "-0", "0.10", "12345678901234567890.5", "9007199254740993", "1E-7", "\"\\ud83d\"", "{\"a\":\"\\ude00\"}",
              "\"\\ud83d\\ude00\"", "\"\\u0000\"", "\"a\\/b\"", "{ \"b\" : [ 1.50 , \"x\" ] }"]
+    raws += [*FAR, f"[{FAR[-1]}]"]
     raws += [dumps(table.nested()) for _ in range(300)]
     names = ["v", "a b", "dotted.name", "no"]
     lines = []
@@ -173,10 +184,12 @@ def ndjson(folder, table):
 # Typed CSV cells by the conversions of the contract; what is not listed is made at random, and read by Python's own types.
 CSV_CELLS = {
     "int": {"0": num(0), "-7": num(-7), " 12 ": num(12), "12.00": num(12), "1e3": num(1000), "12.5": INVALID, "n/a": INVALID,
-            "9223372036854775807": num(2**63 - 1), "9223372036854775808": INVALID, "\\N": INVALID},
+            "9223372036854775807": num(2**63 - 1), "9223372036854775808": INVALID, "\\N": INVALID} | dict.fromkeys(FAR, INVALID),
     "decimal": {"+5": num(5), ".5": num("0.5"), "007": num(7), "1e5": num(100000), "1,234.50": INVALID, "NULL": INVALID,
-                "12345678901234567890.0123456789": num("12345678901234567890.0123456789"), "NaN": INVALID},
-    "float": {"0.1": num("0.1"), "1e300": num("1e300"), "x": INVALID, "NaN": INVALID, "inf": INVALID},
+                "12345678901234567890.0123456789": num("12345678901234567890.0123456789"), "NaN": INVALID}
+               | {far: num(far) for far in FAR[:2]} | dict.fromkeys(FAR[2:], INVALID),
+    "float": {"0.1": num("0.1"), "1e300": num("1e300"), "x": INVALID, "NaN": INVALID, "inf": INVALID, FAR[0]: INVALID, FAR[1]: num("0"), FAR[2]: INVALID}
+             | dict.fromkeys(FAR[3:], INVALID),
     "bool": {word: boolean(word.lower() in {"true", "t", "yes", "y", "1", "on"})
              for word in ["true", "FALSE", "t", "f", "yes", "No", "1", "0", "on", "off"]} | {"2": INVALID, "maybe": INVALID},
     "date": {"2026-01-02": {"day": 20455}, "02.01.2026": INVALID, "2026-02-30": INVALID, "0000-01-01": INVALID},
@@ -185,7 +198,7 @@ CSV_CELLS = {
     "timestamp_tz": {"2026-01-02T03:04:05+01:00": {"zoned": 1767319445 * 10**6}, "2026-01-02 03:04:05Z": {"zoned": 1767323045 * 10**6},
                      "2026-01-02 03:04:05+00": {"zoned": 1767323045 * 10**6}, "2026-01-02 03:04:05": {"zoned": 1767323045 * 10**6}},
     "json": {"{\"a\": 1.10}": document('{"a":1.10}'), "not json": INVALID, "1,\"email\":\"x\"": INVALID, "\"\\ud83d\"": INVALID,
-             "null": NULL, "12.50": num("12.50"), "[" * 2000 + "]" * 2000: INVALID},
+             "null": NULL, "12.50": num("12.50"), **{far: json_want(loads(far)) for far in FAR}, "[" * 2000 + "]" * 2000: INVALID},
 }
 CSV_CELLS["json"].pop("[" * 2000 + "]" * 2000)  # Python's reader recurses; depth has a test of its own.
 
@@ -361,7 +374,7 @@ def make_postgres(folder, table, url):
         "interval": (list(span), lambda x: text(span[x])),
         "jsonb": (['{"a": 1.10, "b": [null, "é"]}', "12.50", '"x"', "null", "true"] + [dumps(x) for x in table.some(table.nested) if not has_nul(x)],
                   lambda x: json_want(loads(x))),
-        "json": (['{"a": 1.10}', '"\\ud83d"', '{"a":\n1}'], lambda x: json_want(loads(x))),
+        "json": (['{"a": 1.10}', '"\\ud83d"', '{"a":\n1}', *FAR, f"[{FAR[-1]}]"], lambda x: json_want(loads(x))),
         "int4[]": (["{1,NULL,3}", "{}"], lambda x: document({"{}": "[]"}.get(x, "[1,null,3]"))),
     }
     for place, (kind, (values, want)) in enumerate(columns.items()):

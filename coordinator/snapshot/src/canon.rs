@@ -212,6 +212,9 @@ mod tests {
             Arc::new(StringArray::from(vec!["1e30", "1000000000000000000000000000000.0", "1e31"])),
         )?;
         assert!(large[0] == large[1] && large[1] != large[2]);
+        let far = ["1.5e-9223372036854775808", "1e-9223372036854775808", "1e999999999", "10e999999998"];
+        let far = hash(Kind::Decimal, Arc::new(StringArray::from(far.to_vec())))?;
+        assert!(far[0] != far[1] && far[2] == far[3]);
         let json = [r#"{"b":1.50,"a":[1,"é"]}"#, r#" {"a": [1, "\u00e9"], "b": 1.50} "#, r#"{"a":[1,"é"],"b":1.5}"#];
         let json = hash(Kind::Json, Arc::new(StringArray::from(json.to_vec())))?;
         assert_eq!(json[0], json[1]);

@@ -6,6 +6,9 @@ use crate::json::is_number;
 
 /// Digits that an exponent is written out to; beyond, the exponent stays.
 const WRITTEN_OUT: i64 = 100;
+/// A number's exponent lies below it, on either side: nine digits are more than any source has, and far from where the
+/// arithmetic ends.
+const EXPONENT_BOUND: u64 = 1_000_000_000;
 
 /// A decimal number's parts: its value is `digits` × 10^`exponent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +87,7 @@ fn split(text: &str) -> Option<(bool, &str, &str, i64)> {
     {
         return None;
     }
-    // Nine digits of exponent are more than any source has, and keep the arithmetic far from its bounds.
-    let exponent = exponent.parse::<i64>().ok().filter(|exponent| exponent.abs() < 1_000_000_000)?;
+    let exponent = exponent.parse::<i64>().ok().filter(|exponent| exponent.unsigned_abs() < EXPONENT_BOUND)?;
     Some((negative, whole, fraction, exponent))
 }
 
@@ -125,6 +127,9 @@ mod tests {
             ("12.50e-400", "1.250e-399"),
             ("12345678901234567890.10", "12345678901234567890.10"),
             ("1.10", "1.10"),
+            ("1e999999999", "1e999999999"),
+            ("-1.5e-999999999", "-1.5e-999999999"),
+            ("00.01e999999999", "1e999999997"),
         ];
         for (text, want) in cases {
             let want = if text == "0e9" { "0" } else { want };
@@ -146,6 +151,13 @@ mod tests {
             "1_000",
             "--1",
             "1e99999999999",
+            "1e1000000000",
+            "1e-1000000000",
+            "1e9223372036854775807",
+            "1e-9223372036854775808",
+            "1.5e-9223372036854775808",
+            "0e-9223372036854775808",
+            "1e-9223372036854775809",
             "٣",
         ] {
             assert_eq!(plain(wrong), None, "{wrong}");

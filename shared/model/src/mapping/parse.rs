@@ -282,6 +282,12 @@ mod tests {
         for text in ["9223372036854775808", "1e30", "1.5", "", "1,000", "0x1", "1_000", "NaN"] {
             assert!(int(text).is_err(), "{text}");
         }
+        assert_eq!(int("1e999999999"), Err("is a number that does not fit 64 bits"));
+        assert_eq!(int("1e-999999999"), Err("is not a whole number"));
+        assert_eq!(decimal("1e999999999").as_deref(), Ok("1e999999999"), "no zero is written out");
+        for text in ["1e-9223372036854775808", "1.5e-9223372036854775808", "1e9223372036854775807", "1e1000000000"] {
+            assert!(int(text).is_err() && decimal(text).is_err() && float(text).is_err(), "{text}");
+        }
         assert_eq!(decimal(" 1.50 ").as_deref(), Ok("1.50"));
         assert!(float("1e999").is_err() && float("inf").is_err() && float("nan").is_err());
         assert_eq!(float("1e3"), Ok(1000.0));
