@@ -11,16 +11,21 @@ use outflow_simulators::{Answer, Options};
 use outflow_tests::{Lab, Postgres, Recorder, Service, block};
 use parquet::arrow::ArrowWriter;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 
 /// A project that reads `source` as `model`, whose key is `id`, into a destination that accepts everything.
 fn project(lab: &Lab, source: &str, model: (&str, &str), sync: &str) -> Result<()> {
+    project_by(lab, source, model, sync, "id")
+}
+
+/// The same with `rule` for the field that addresses a record.
+fn project_by(lab: &Lab, source: &str, model: (&str, &str), sync: &str, rule: &str) -> Result<()> {
     let sources = format!("version: 1\nsources:\n  s: {source}\ndestinations:\n  crm: {{ type: blackhole }}\n");
     lab.write("outflow.yml", &sources)?;
     lab.write(&format!("models/people.{}", model.0), model.1)?;
     let guard = "guard: { max_removes_percent: 100 }";
     let fixed = format!("model: people\ndestination: crm\nobject: contacts\nidentity: [id]\n{guard}\n");
-    lab.write("syncs/people.yml", &format!("{fixed}{sync}\nmapping: {{ id: id, name: name }}\n"))
+    lab.write("syncs/people.yml", &format!("{fixed}{sync}\nmapping: {{ id: {rule}, name: name }}\n"))
 }
 
 /// Runs three rows, then a turn in which one is gone and another's key hides, then one where that key can be read again.
@@ -56,6 +61,37 @@ pub(crate) fn csv() -> Result<()> {
             turns(&lab, async |turn| lab.write("data/data.csv", &format!("id,name\n{}", rows[usize::from(turn)])))
                 .await
                 .with_context(|| mode.to_owned())?;
+        }
+        Ok(())
+    })
+}
+
+/// A key that the mapping cannot bring into the form in which it addresses a record.
+pub(crate) fn refused() -> Result<()> {
+    block(async {
+        let cases = [
+            ("{ column: id, normalize: email }", ["a@x.io", "b@x.io", "c@x.io"], "b @x.io"),
+            ("{ column: id, normalize: email }", ["a@x.io", "b@x.io", "c@x.io"], "\" \""),
+            ("{ column: id, type: int }", ["1", "2", "3"], "2x"),
+            ("{ column: id, type: json }", ["1", "2", "3"], "[2]"),
+            ("id", ["a", "b", "c"], "\" \""),
+        ];
+        for (rule, ids, hidden) in cases {
+            let lab = Lab::new(Options::default()).await?;
+            project_by(&lab, "{ type: files, path: data }", YML, "mode: mirror\nfold_case: true", rule)?;
+            let file = |ids: &[&str]| ids.iter().fold("id,name\n".to_owned(), |file, id| file + id + ",-\n");
+            let files = [file(&ids), file(&[ids[0], hidden]), file(&ids[..2])];
+            turns(&lab, async |turn| {
+                if turn == 2 {
+                    let ledger = lab.ledger().await?;
+                    let run = ledger.runs(None, 1).await?.pop().context("there is no run")?;
+                    let problems = ledger.problems(&run.id, 9).await?;
+                    ensure!(problems.iter().any(|problem| problem.refusal.code == "OF-5001"), "{problems:?}");
+                }
+                lab.write("data/data.csv", &files[usize::from(turn)])
+            })
+            .await
+            .with_context(|| format!("{rule}: {hidden}"))?;
         }
         Ok(())
     })
@@ -108,24 +144,29 @@ pub(crate) fn parquet() -> Result<()> {
 
 pub(crate) fn sqlite() -> Result<()> {
     block(async {
-        let lab = Lab::new(Options::default()).await?;
-        let options = SqliteConnectOptions::new().filename(lab.path().join("shop.db")).create_if_missing(true);
-        let mut shop = SqliteConnection::connect_with(&options).await?;
-        let model = ("sql", "---\nsource: s\nkey: id\n---\nSELECT id, name FROM p");
-        project(&lab, "{ type: sqlite, path: shop.db }", model, "mode: mirror")?;
-        turns(&lab, async |turn| {
-            shop.execute(
-                [
-                    "CREATE TABLE p (id INT, name TEXT); INSERT INTO p VALUES (1, 'A'), (2, 'B'), (3, 'C')",
-                    "DELETE FROM p WHERE id = 3; UPDATE p SET id = 'many' WHERE id = 2",
-                    "UPDATE p SET id = 2 WHERE id = 'many'",
-                ][usize::from(turn)],
-            )
-            .await?;
-            Ok(())
-        })
-        .await
+        // A text among numbers; an empty text among texts.
+        sqlite_key("INT", "'many'").await?;
+        sqlite_key("TEXT", "''").await
     })
+}
+
+async fn sqlite_key(kind: &str, hidden: &str) -> Result<()> {
+    let lab = Lab::new(Options::default()).await?;
+    let options = SqliteConnectOptions::new().filename(lab.path().join("shop.db")).create_if_missing(true);
+    let mut shop = SqliteConnection::connect_with(&options).await?;
+    let model = ("sql", "---\nsource: s\nkey: id\n---\nSELECT id, name FROM p");
+    project(&lab, "{ type: sqlite, path: shop.db }", model, "mode: mirror")?;
+    let turned = [
+        format!("CREATE TABLE p (id {kind}, name TEXT); INSERT INTO p VALUES (1, 'A'), (2, 'B'), (3, 'C')"),
+        format!("DELETE FROM p WHERE id = 3; UPDATE p SET id = {hidden} WHERE id = 2"),
+        format!("UPDATE p SET id = 2 WHERE id = {hidden}"),
+    ];
+    turns(&lab, async |turn| {
+        shop.execute(AssertSqlSafe(turned[usize::from(turn)].clone())).await?;
+        Ok(())
+    })
+    .await
+    .with_context(|| format!("{kind} {hidden}"))
 }
 
 pub(crate) fn postgres() -> Result<()> {

@@ -92,6 +92,7 @@ const CASES: &[Case] = &[
     ("an_answer_that_is_never_understood_holds_up_nobody_else", Need::Nothing, manifests::never_understood),
     ("a_refusal_that_repeats_what_is_sensitive_is_masked", Need::Nothing, manifests::discreet),
     ("a_row_whose_key_hides_in_a_csv_file_keeps_every_record", Need::Nothing, keys::csv),
+    ("a_row_whose_key_the_mapping_refuses_keeps_every_record", Need::Nothing, keys::refused),
     ("a_row_whose_key_hides_in_an_ndjson_file_keeps_every_record", Need::Nothing, keys::ndjson),
     ("a_row_whose_key_hides_in_a_parquet_file_keeps_every_record", Need::Nothing, keys::parquet),
     ("a_row_whose_key_hides_in_sqlite_keeps_every_record", Need::Nothing, keys::sqlite),

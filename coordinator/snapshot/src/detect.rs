@@ -1,5 +1,6 @@
 //! Detecting changes: rows in, hashed and sorted; merged with the base snapshot; changes out.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
@@ -72,10 +73,12 @@ impl OnUnknown {
 }
 
 /// Why a row is invalid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// A key column is null.
     NullKey,
+    /// The key cannot be brought into the form in which it addresses a record; why, in the words of [`Compared::refused`].
+    RefusedKey(String),
     /// Another row has the same key.
     DuplicateKey,
     /// The key is longer than a snapshot keeps.
@@ -178,8 +181,16 @@ pub struct Detected {
     pub selection: Selection,
 }
 
-/// Brings a batch's key columns into the form in which rows are compared, one column each, in their order.
-pub type KeyForm<'a> = Box<dyn Fn(&RecordBatch) -> Result<RecordBatch, SnapshotError> + 'a>;
+/// The keys of a batch in the form in which rows are compared.
+pub struct Compared {
+    /// One column for each of the key's, in their order.
+    pub keys: RecordBatch,
+    /// Rows whose key has no such form, and why: it is not known which record they are.
+    pub refused: BTreeMap<u32, String>,
+}
+
+/// Brings a batch's key columns into the form in which rows are compared.
+pub type KeyForm<'a> = Box<dyn Fn(&RecordBatch) -> Result<Compared, SnapshotError> + 'a>;
 
 /// Takes the rows of a model.
 pub struct Detector<'a> {
@@ -229,18 +240,19 @@ impl<'a> Detector<'a> {
         Ok((&self.key_hashes, &self.row_hashes))
     }
 
-    /// Hashes keys and rows, and gives back the key columns as they are compared.
-    fn hash_both(&mut self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, SnapshotError> {
+    /// Hashes keys and rows, and gives back the key columns as they are compared, and the rows whose key is refused.
+    fn hash_both(&mut self, batch: &RecordBatch) -> Result<(Vec<ArrayRef>, BTreeMap<u32, String>), SnapshotError> {
         self.key_hashes.clear();
         self.row_hashes.clear();
         self.rows.hash(batch, &mut self.row_hashes)?;
         if let Some(form) = &self.form {
-            let keys = form(batch)?;
+            let Compared { keys, refused } = form(batch)?;
             self.keys.hash(&keys, &mut self.key_hashes)?;
-            return Ok(keys.columns().to_vec());
+            return Ok((keys.columns().to_vec(), refused));
         }
         self.keys.hash(batch, &mut self.key_hashes)?;
-        Ok(self.key_columns.iter().filter_map(|(at, _)| batch.columns().get(*at).cloned()).collect())
+        let keys = self.key_columns.iter().filter_map(|(at, _)| batch.columns().get(*at).cloned());
+        Ok((keys.collect(), BTreeMap::new()))
     }
 
     /// Whether the key columns hold so many bytes that one key may be too long.
@@ -252,7 +264,7 @@ impl<'a> Detector<'a> {
     /// Takes the next rows. Those of `faulty`, ascending, have a value that the source could not give exactly: they are invalid,
     /// and their keys count as present. The caller names them.
     pub fn push(&mut self, batch: &RecordBatch, faulty: &[u32]) -> Result<(), SnapshotError> {
-        let mut nullable = self.hash_both(batch)?;
+        let (mut nullable, mut refused) = self.hash_both(batch)?;
         nullable.retain(|array| array.null_count() > 0);
         let mut faulty = faulty.iter().map(|row| *row as usize).peekable();
         let may_be_long = self.may_be_long(batch);
@@ -261,15 +273,19 @@ impl<'a> Detector<'a> {
             let is_faulty = faulty.next_if_eq(&row).is_some();
             let ordinal = self.ordinal | if is_faulty { FAULTY } else { 0 };
             self.ordinal += 1;
-            let is_null = nullable.iter().any(|array| array.is_null(row));
-            if is_null || may_be_long {
+            let mut reason = refused.remove(&(row as u32)).map(Reason::RefusedKey);
+            if reason.is_none() && nullable.iter().any(|array| array.is_null(row)) {
+                reason = Some(Reason::NullKey);
+            }
+            if reason.is_some() || may_be_long {
                 bytes.clear();
                 encode_key(batch, &self.key_columns, row, &mut bytes);
             }
-            if is_null || (may_be_long && bytes.len() > LONGEST_KEY) {
+            if let Some(reason) =
+                reason.or_else(|| (may_be_long && bytes.len() > LONGEST_KEY).then_some(Reason::LongKey))
+            {
                 self.invalid += 1;
                 if !is_faulty && self.named.len() < NAMED {
-                    let reason = if is_null { Reason::NullKey } else { Reason::LongKey };
                     let key = key_text(&bytes).chars().take(SHOWN_KEY).collect();
                     self.named.push(InvalidRow { key, reason });
                 }

@@ -19,7 +19,7 @@ mod spill;
 mod spool;
 
 pub use canon::{Hasher, fingerprint};
-pub use detect::{Detected, Detector, InvalidRow, KeyForm, OnUnknown, Reason, Rules, Selection, Sink};
+pub use detect::{Compared, Detected, Detector, InvalidRow, KeyForm, OnUnknown, Reason, Rules, Selection, Sink};
 pub use entry::Entry;
 pub use error::SnapshotError;
 pub use file::{ENCODING, Header, SnapshotReader, SnapshotWriter};

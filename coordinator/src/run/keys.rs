@@ -1,13 +1,13 @@
 //! Keys in the form in which records are addressed: two rows are one where the destination is given the same identity.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
-use outflow_model::cell::Kind;
+use outflow_model::cell::{Cell, Kind};
 use outflow_model::column::Column;
 use outflow_model::mapping::{FieldRule, Mapper, SourceColumn};
-use outflow_snapshot::{Detector, SnapshotError};
+use outflow_snapshot::{Compared, Detector, SnapshotError, cell};
 
 use super::columns::append;
 use crate::project::ResolvedSync;
@@ -15,75 +15,118 @@ use crate::project::ResolvedSync;
 /// How the key's columns are compared.
 pub(super) struct KeyForms<'a> {
     mapper: &'a Mapper,
-    kinds: Vec<Kind>,
-    fold: Vec<bool>,
-    forms: Vec<Form>,
+    columns: Vec<KeyColumn>,
+}
+
+/// A key column.
+struct KeyColumn {
+    kind: Kind,
+    is_folded: bool,
+    form: Form,
+    /// The place of the identity field that it is sent as.
+    field: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// As the column is.
     AsIs,
-    /// As the text of the identity field of this place.
-    Identity(usize),
+    /// As the text of its identity field.
+    Identity,
     /// As the text that a JSON value is.
     Text,
 }
 
+impl KeyColumn {
+    /// What the form is of.
+    fn compared_kind(&self) -> Kind {
+        if self.form == Form::AsIs { self.kind } else { Kind::Text }
+    }
+
+    /// Whether some of its values may be of a form that addresses no record.
+    fn may_be_refused(&self) -> bool {
+        self.field.is_some() && !matches!(self.compared_kind(), Kind::Bool | Kind::Int)
+    }
+}
+
 impl<'a> KeyForms<'a> {
     pub(super) fn new(sync: &ResolvedSync, mapper: &'a Mapper, columns: &[SourceColumn]) -> Self {
-        let key = columns.iter().take(sync.key.len());
-        let forms = key.clone().map(|column| match rule_of(sync, &column.name) {
-            Some((place, rule)) if !rule.is_plain() || column.kind == Kind::Json => Form::Identity(place),
-            None if column.kind == Kind::Json => Form::Text,
-            _ => Form::AsIs,
+        let columns = columns.iter().zip(&sync.fold).take(sync.key.len()).map(|(column, is_folded)| {
+            let rule = rule_of(sync, &column.name);
+            let form = match rule {
+                Some((_, rule)) if !rule.is_plain() || column.kind == Kind::Json => Form::Identity,
+                None if column.kind == Kind::Json => Form::Text,
+                _ => Form::AsIs,
+            };
+            KeyColumn { kind: column.kind, is_folded: *is_folded, form, field: rule.map(|(place, _)| place) }
         });
-        Self { mapper, forms: forms.collect(), kinds: key.map(|column| column.kind).collect(), fold: sync.fold.clone() }
+        Self { mapper, columns: columns.collect() }
     }
 
     /// A detector that compares keys so.
     pub(super) fn apply<'d>(&'d self, detector: Detector<'d>) -> Detector<'d> {
-        if self.forms.iter().all(|form| *form == Form::AsIs) {
+        if self.columns.iter().all(|column| column.form == Form::AsIs && !column.may_be_refused()) {
             return detector;
         }
-        let kind = |(form, kind): (&Form, &Kind)| if *form == Form::AsIs { *kind } else { Kind::Text };
-        let kinds: Vec<_> = self.forms.iter().zip(&self.kinds).map(kind).zip(self.fold.iter().copied()).collect();
+        let kinds: Vec<_> = self.columns.iter().map(|column| (column.compared_kind(), column.is_folded)).collect();
         detector.comparing(&kinds, Box::new(|batch| self.of(batch)))
     }
 
-    fn of(&self, batch: &RecordBatch) -> Result<RecordBatch, SnapshotError> {
+    /// The keys of a batch as they are compared. What cannot address a record is not compared with anything.
+    fn of(&self, batch: &RecordBatch) -> Result<Compared, SnapshotError> {
+        let (keys, mut refused) = if self.columns.iter().all(|column| column.form == Form::AsIs) {
+            (batch.columns().iter().take(self.columns.len()).cloned().collect(), BTreeMap::new())
+        } else {
+            self.converted(batch)
+        };
+        for (column, array) in self.columns.iter().zip(&keys).filter(|(column, _)| column.may_be_refused()) {
+            let (Some(field), kind) = (column.field, column.compared_kind()) else { continue };
+            for row in 0..batch.num_rows() {
+                let fault = match cell(array, kind, row) {
+                    Cell::Null => None,
+                    Cell::Text(text) if column.is_folded => self.mapper.address_fault(field, Cell::Text(text.trim())),
+                    cell => self.mapper.address_fault(field, cell),
+                };
+                if let Some(fault) = fault {
+                    refused.entry(row as u32).or_insert(fault);
+                }
+            }
+        }
+        let named = keys.into_iter().enumerate().map(|(place, array)| (place.to_string(), array, true));
+        let keys = RecordBatch::try_from_iter_with_nullable(named).map_err(|_| SnapshotError::Type(0))?;
+        Ok(Compared { keys, refused })
+    }
+
+    /// The keys of a batch as the mapping makes them, and the rows with a whole key that it refuses.
+    fn converted(&self, batch: &RecordBatch) -> (Vec<ArrayRef>, BTreeMap<u32, String>) {
         let rows: Vec<u32> = (0..batch.num_rows() as u32).collect();
         let input: Vec<Column> = self
-            .kinds
+            .columns
             .iter()
             .zip(batch.columns())
-            .map(|(kind, array)| {
+            .map(|(KeyColumn { kind, .. }, array)| {
                 let mut column = Column::with_capacity(*kind, rows.len());
                 append(array, &rows, &mut column);
                 column
             })
             .collect();
         let (table, invalid) = self.mapper.apply_identity(&input, rows.len());
-        let refused: BTreeSet<u32> = invalid.into_iter().map(|invalid| invalid.row).collect();
-        let text = |row: &u32, place: usize, form: Form| {
-            let raw = input.get(place)?.cell(*row as usize);
-            let sent = match form {
-                Form::Identity(field) if !refused.contains(row) => table.fields.get(field)?.column.cell(*row as usize),
-                // What is refused is compared as it is, and with nothing that is sent.
-                Form::Identity(_) if !raw.is_null() => return Some(format!("\0{}", raw.to_text())),
+        let is_whole = |row: u32| input.iter().all(|column| !column.cell(row as usize).is_null());
+        let refused =
+            invalid.into_iter().filter(|refused| is_whole(refused.row)).map(|refused| (refused.row, refused.message));
+        let keys = self.columns.iter().zip(&input).zip(batch.columns()).map(|((column, raw), array)| {
+            let sent = match (column.form, column.field.and_then(|field| table.fields.get(field))) {
+                (Form::AsIs, _) => return array.clone(),
+                (Form::Identity, Some(field)) => &field.column,
                 _ => raw,
             };
-            (!sent.is_null()).then(|| sent.to_text())
-        };
-        let arrays = self.forms.iter().zip(batch.columns()).enumerate().map(|(place, (form, array))| {
-            let array = match form {
-                Form::AsIs => array.clone(),
-                form => Arc::new(rows.iter().map(|row| text(row, place, *form)).collect::<StringArray>()) as ArrayRef,
+            let text = |row: &u32| {
+                let sent = sent.cell(*row as usize);
+                (!sent.is_null()).then(|| sent.to_text())
             };
-            (format!("{place}"), array)
+            Arc::new(rows.iter().map(text).collect::<StringArray>()) as ArrayRef
         });
-        RecordBatch::try_from_iter_with_nullable(arrays.map(|(name, array)| (name, array, true)))
-            .map_err(|_| SnapshotError::Type(0))
+        (keys.collect(), refused.collect())
     }
 }
 

@@ -307,8 +307,9 @@ fn take(table: &Table, keep: &[u32]) -> Table {
 
 /// An invalid row's problem.
 pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
-    let (code, message) = match row.reason {
+    let (code, message) = match &row.reason {
         outflow_snapshot::Reason::NullKey => (InvalidCode::NullKey.code(), "A key column is null"),
+        outflow_snapshot::Reason::RefusedKey(reason) => (InvalidCode::Value.code(), reason.as_str()),
         outflow_snapshot::Reason::DuplicateKey => {
             (InvalidCode::DuplicateKey.code(), "Another row has the same key; no copy is sent")
         }

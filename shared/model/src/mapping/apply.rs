@@ -110,16 +110,27 @@ impl Mapper {
         self.map(self.fields.get(..self.identity as usize).unwrap_or_default(), input, rows)
     }
 
+    /// Why `cell` cannot address a record as the identity's field at place `field`, in the words of [`Invalid::message`];
+    /// nothing if it can, and if no rule has to change it first.
+    pub fn address_fault(&self, field: usize, cell: Cell<'_>) -> Option<String> {
+        let reason = unaddressable(cell).or_else(|| unfit(cell))?;
+        self.fields.get(field).map(|plan| refused(&plan.path, reason))
+    }
+
     fn map(&self, plans: &[Plan], input: &[Column], rows: usize) -> (Table, Vec<Invalid>) {
         let mut invalid = BTreeMap::new();
         let mut fields = Vec::with_capacity(plans.len());
         for plan in plans {
             let mut refuse = |row: usize, reason: &str| {
-                invalid.entry(row as u32).or_insert_with(|| format!("Field \"{}\": {reason}", plan.path));
+                invalid.entry(row as u32).or_insert_with(|| refused(&plan.path, reason));
             };
             let column = plan.column(input, rows, &mut refuse);
             if fields.len() < self.identity as usize {
-                check_identity(&column, &mut refuse);
+                for row in 0..column.len() {
+                    if let Some(reason) = unaddressable(column.cell(row)) {
+                        refuse(row, reason);
+                    }
+                }
             }
             let unfit_kinds = [Kind::Float, Kind::Decimal, Kind::Date, Kind::Time, Kind::Timestamp, Kind::TimestampTz];
             for row in (0..rows).filter(|_| unfit_kinds.contains(&column.kind())) {
@@ -148,16 +159,19 @@ fn hide(fields: &mut [Plan]) {
     }
 }
 
-/// Refuses what cannot address a record.
-fn check_identity(column: &Column, refuse: &mut impl FnMut(usize, &str)) {
-    for row in 0..column.len() {
-        column.cell(row).resolved(|cell| match cell {
-            Cell::Null => refuse(row, "the value that addresses the record is null"),
-            Cell::Text("") => refuse(row, "the value that addresses the record is empty"),
-            Cell::Json(_) => refuse(row, "an object or array cannot address a record"),
-            _ => {}
-        });
-    }
+/// What a row's [`Invalid::message`] says of the field at `path`.
+fn refused(path: &str, reason: &str) -> String {
+    format!("Field \"{path}\": {reason}")
+}
+
+/// Why a value cannot address a record; nothing if it can.
+fn unaddressable(cell: Cell<'_>) -> Option<&'static str> {
+    cell.resolved(|cell| match cell {
+        Cell::Null => Some("the value that addresses the record is null"),
+        Cell::Text("") => Some("the value that addresses the record is empty"),
+        Cell::Json(_) => Some("an object or array cannot address a record"),
+        _ => None,
+    })
 }
 
 impl Plan {
