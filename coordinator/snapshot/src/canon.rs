@@ -165,6 +165,10 @@ fn decimal(digits: &str) -> [u8; 16] {
     if let Ok(whole) = digits.parse() {
         return number(whole, tag::WHOLE);
     }
+    let mut buffer = [0; FRACTION];
+    if let Some(fraction) = fraction(digits, &mut buffer) {
+        return xxh3_128_with_seed(fraction, tag::DECIMAL).to_le_bytes();
+    }
     let Some(parts) = parts(digits) else { return text(digits, tag::DECIMAL) };
     let sign = if parts.negative { "-" } else { "" };
     if parts.exponent >= 0 && parts.digits.len() as i64 + parts.exponent <= 19 {
@@ -174,6 +178,31 @@ fn decimal(digits: &str) -> [u8; 16] {
         }
     }
     text(&format!("{sign}{}e{}", parts.digits, parts.exponent), tag::DECIMAL)
+}
+
+/// Bytes that [`fraction`] may take.
+const FRACTION: usize = 48;
+
+/// What is hashed of a number with a fraction in its usual form, such as `-12.50`, without the way over [`parts`]. Nothing for every
+/// other form.
+fn fraction<'a>(digits: &str, buffer: &'a mut [u8; FRACTION]) -> Option<&'a [u8]> {
+    let (whole, fraction) = digits.split_once('.').filter(|_| digits.len() < FRACTION - 3)?;
+    let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |whole| ("-", whole));
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let after = fraction.trim_end_matches('0');
+    if !is_digits(whole) || !is_digits(after) {
+        return None;
+    }
+    let places = [b'0' + (after.len() / 10) as u8, b'0' + (after.len() % 10) as u8];
+    let places = places.get(usize::from(after.len() < 10)..)?;
+    let whole = whole.trim_start_matches('0');
+    let shown = if whole.is_empty() { after.trim_start_matches('0') } else { after };
+    let mut length = 0;
+    for part in [sign.as_bytes(), whole.as_bytes(), shown.as_bytes(), b"e-", places] {
+        buffer.get_mut(length..length + part.len())?.copy_from_slice(part);
+        length += part.len();
+    }
+    buffer.get(..length)
 }
 
 #[cfg(test)]
@@ -189,6 +218,22 @@ mod tests {
         let mut out = Vec::new();
         Hasher::new([(0, kind, false)], 7).hash(&batch, &mut out)?;
         Ok(out)
+    }
+
+    #[test]
+    fn the_usual_form_of_a_fraction_is_hashed_as_every_other() {
+        let mut buffer = [0; FRACTION];
+        for digits in
+            ["0.5", "-12.50", "007.0100", "0.001", "-0.0001230", "1.0", "0.00", "1.", ".5", "5", "1.2e3", "1..2", "1.é"]
+        {
+            let usual = fraction(digits, &mut buffer).map(<[u8]>::to_owned);
+            let parts = parts(digits).filter(|parts| parts.exponent < 0 && !digits.starts_with('.'));
+            let parts = parts
+                .map(|parts| format!("{}{}e{}", if parts.negative { "-" } else { "" }, parts.digits, parts.exponent));
+            assert_eq!(usual.map(|usual| String::from_utf8(usual).unwrap()), parts, "{digits}");
+        }
+        let long = format!("1.{}1", "0".repeat(FRACTION));
+        assert_eq!(fraction(&long, &mut buffer), None);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub fn parts(text: &str) -> Option<Parts> {
 /// The number in the form that JSON takes, all its digits kept: `+5`, `.5`, `007` and `5.` become `5`, `0.5`, `7` and
 /// `5`, and an exponent is written out if that gives no more than 100 digits. Nothing if `text` is not a number.
 pub fn plain(text: &str) -> Option<Cow<'_, str>> {
-    if is_number(text) && !text.contains(['e', 'E']) {
+    if is_number(text) && !text.bytes().any(|byte| byte.eq_ignore_ascii_case(&b'e')) {
         return Some(Cow::Borrowed(text));
     }
     let (negative, whole, fraction, exponent) = split(text)?;

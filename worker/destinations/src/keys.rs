@@ -1,5 +1,6 @@
 //! Which record of a batch a key in an answer names.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -7,10 +8,13 @@ use crate::protocol::Batch;
 
 /// The batch's records by key.
 pub(crate) struct Keys {
-    exact: HashMap<String, Option<usize>>,
-    /// By the key as it is compared where letter case and surrounding blanks make no difference.
-    folded: Option<HashMap<String, Option<usize>>>,
+    exact: Places,
+    /// By the key as it is compared where letter case and surrounding blanks make no difference; made for the first key that
+    /// is not as it was sent.
+    folded: Option<OnceCell<Places>>,
 }
+
+type Places = HashMap<String, Option<usize>>;
 
 /// A key as it is compared where letter case and surrounding blanks make no difference.
 fn folded(key: &str) -> String {
@@ -20,29 +24,33 @@ fn folded(key: &str) -> String {
 impl Keys {
     /// The records of `batch`; `fold` where its object takes keys for the same whatever their letter case.
     pub(crate) fn of(batch: &Batch<'_>, fold: bool) -> Self {
-        let mut keys = Self { exact: HashMap::with_capacity(batch.rows.len()), folded: fold.then(HashMap::new) };
+        let mut exact = HashMap::with_capacity(batch.rows.len());
         for (place, row) in batch.rows.iter().enumerate() {
-            let key = batch.table.identity_text(*row as usize);
-            if let Some(by_folded) = &mut keys.folded {
-                put(by_folded, folded(&key), place);
-            }
-            put(&mut keys.exact, key, place);
+            put(&mut exact, batch.table.identity_text(*row as usize), Some(place));
         }
-        keys
+        Self { exact, folded: fold.then(OnceCell::new) }
     }
 
     /// The place of the record that `key` names; nothing where it names none, or more than one.
     pub(crate) fn find(&self, key: &str) -> Option<usize> {
         match self.exact.get(key) {
             Some(place) => *place,
-            None => *self.folded.as_ref()?.get(&folded(key))?,
+            None => *self.folded.as_ref()?.get_or_init(|| fold_all(&self.exact)).get(&folded(key))?,
         }
     }
 }
 
-fn put(places: &mut HashMap<String, Option<usize>>, key: String, place: usize) {
+fn fold_all(exact: &Places) -> Places {
+    let mut by_folded = HashMap::with_capacity(exact.len());
+    for (key, place) in exact {
+        put(&mut by_folded, folded(key), *place);
+    }
+    by_folded
+}
+
+fn put(places: &mut Places, key: String, place: Option<usize>) {
     match places.entry(key) {
-        Entry::Vacant(entry) => _ = entry.insert(Some(place)),
+        Entry::Vacant(entry) => _ = entry.insert(place),
         // It would name two.
         Entry::Occupied(mut entry) => *entry.get_mut() = None,
     }

@@ -11,9 +11,13 @@ const MESSAGE: usize = 1_000;
 /// and for halves of a surrogate pair.
 pub(crate) fn readable(body: &[u8]) -> Cow<'_, str> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = String::from_utf8_lossy(body);
+    let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
     // Only an escape can hold half a pair, and those of whole characters are rare.
-    if text.contains("\\ud") || text.contains("\\uD") { Cow::Owned(paired(&text)) } else { text }
+    if text.contains('\\') && (text.contains("\\ud") || text.contains("\\uD")) {
+        Cow::Owned(paired(&text))
+    } else {
+        text
+    }
 }
 
 /// The text with the replacement character for each half of a pair that has no other half.

@@ -106,9 +106,9 @@ impl Reader {
             let only_refusals = self.spec.results.is_none() && self.spec.ok.is_none() && self.spec.refused.is_none();
             return if only_refusals { silent() } else { Err(Failure::broken("The answer is empty")) };
         }
-        let json = document(&body).map_err(|error| Failure::broken(format!("The answer is no JSON: {error}")))?;
+        let json = body.trim();
         self.fits(json)?;
-        let unreadable = |error: serde_json::Error| Failure::broken(format!("The answer cannot be read: {error}"));
+        let unreadable = |error: serde_json::Error| Failure::broken(format!("The answer is no JSON: {error}"));
         let mut top = match &self.top {
             Some(wanted) => pick(json, wanted, SLOTS).map_err(unreadable)?,
             None => vec![Vec::new(); SLOTS],
@@ -148,7 +148,10 @@ impl Reader {
             Some(b'[') if takes_list || json.get(1..json.len() - 1).is_some_and(|inside| inside.trim().is_empty()) => {
                 Ok(())
             }
-            _ => Err(Failure::broken("The answer is not of the kind that the manifest describes")),
+            _ => Err(match document(json) {
+                Ok(_) => Failure::broken("The answer is not of the kind that the manifest describes"),
+                Err(error) => Failure::broken(format!("The answer is no JSON: {error}")),
+            }),
         }
     }
 }

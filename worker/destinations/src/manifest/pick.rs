@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// No pointer leads deeper: lists within lists must not use up the stack.
@@ -43,31 +44,23 @@ impl Wanted {
         self.members.push((name, inner));
     }
 
+    fn position(&self, at: usize) -> Option<&Self> {
+        let is = |name: &str| is_number(name) && *name == at.to_string();
+        self.members.iter().find(|(member, _)| is(member)).map(|(_, wanted)| wanted)
+    }
+
     fn member(&self, name: &str) -> Option<&Self> {
         self.members.iter().find(|(member, _)| member == name).map(|(_, wanted)| wanted)
     }
 
-    /// Calls `each` with each slot and a value that is wanted in it.
-    fn visit(&self, json: &str, depth: u8, each: &mut dyn FnMut(usize, &str) -> Result) -> Result {
-        self.slots.iter().try_for_each(|slot| each(*slot, json))?;
+    /// Gives `sink` each value that is wanted, with its slot.
+    fn visit<S: Sink>(&self, json: &str, depth: u8, sink: &mut S) -> Result {
+        self.slots.iter().try_for_each(|slot| sink.take(*slot, json))?;
         if self.members.is_empty() || depth == 0 {
             return Ok(());
         }
-        let names = self.members.iter().any(|(name, _)| !is_number(name));
-        match json.as_bytes().first() {
-            Some(b'{') => members(json, |name, value| match self.member(name) {
-                Some(wanted) => wanted.visit(value, depth - 1, each),
-                None => Ok(()),
-            }),
-            Some(b'[') => elements(json, |at, value| {
-                if let Some(wanted) = self.member(&at.to_string()) {
-                    wanted.visit(value, depth - 1, each)?;
-                }
-                // A list of lists has no names, and what is looked for in this element is no position.
-                if names && value.starts_with('{') { self.named().visit(value, depth - 1, each) } else { Ok(()) }
-            }),
-            _ => Ok(()),
-        }
+        let seek = Seek { wanted: self, depth, is_object: false, sink };
+        serde_json::Deserializer::from_str(json).deserialize_any(seek)
     }
 
     /// What is wanted by name.
@@ -83,6 +76,151 @@ impl Wanted {
     }
 }
 
+/// Takes the values that are wanted.
+trait Sink {
+    /// Takes the value of a slot.
+    fn take(&mut self, slot: usize, json: &str) -> Result;
+
+    /// Takes the value of a slot from where it is read.
+    fn read<'de, D: Deserializer<'de>>(&mut self, slot: usize, from: D) -> std::result::Result<(), D::Error> {
+        let value = <&RawValue>::deserialize(from)?;
+        self.take(slot, value.get()).map_err(D::Error::custom)
+    }
+}
+
+impl<F: FnMut(usize, &str) -> Result> Sink for F {
+    fn take(&mut self, slot: usize, json: &str) -> Result {
+        self(slot, json)
+    }
+}
+
+/// Seeks in the value that is read next, in one pass.
+struct Seek<'a, S> {
+    wanted: &'a Wanted,
+    depth: u8,
+    /// Only an object has what is wanted.
+    is_object: bool,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Seek<'_, S> {
+    /// An element of which something is wanted by its position, and something by name.
+    fn visit_both(&mut self, by_position: &Wanted, by_name: &Wanted, json: &str) -> Result {
+        by_position.visit(json, self.depth - 1, self.sink)?;
+        if json.starts_with('{') { by_name.visit(json, self.depth - 1, self.sink) } else { Ok(()) }
+    }
+}
+
+impl<'de, S: Sink> DeserializeSeed<'de> for Seek<'_, S> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> std::result::Result<(), D::Error> {
+        match self.wanted.slots.as_slice() {
+            [] if self.wanted.members.is_empty() || self.depth == 0 => IgnoredAny::deserialize(from).map(|_| ()),
+            [] => from.deserialize_any(self),
+            [slot] if self.wanted.members.is_empty() => self.sink.read(*slot, from),
+            _ => {
+                let value = <&RawValue>::deserialize(from)?;
+                self.wanted.visit(value.get(), self.depth, self.sink).map_err(D::Error::custom)
+            }
+        }
+    }
+}
+
+impl<'de, S: Sink> Visitor<'de> for Seek<'_, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        while let Some(member) = map.next_key_seed(Member(self.wanted))? {
+            match member {
+                Some(wanted) => {
+                    map.next_value_seed(Seek { wanted, depth: self.depth - 1, is_object: false, sink: self.sink })?;
+                }
+                None => _ = map.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A list of lists has no names, and what is looked for in an element of a list is no position.
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> std::result::Result<(), A::Error> {
+        let named = self.wanted.named();
+        let (depth, mut at) = (self.depth - 1, 0_usize);
+        loop {
+            let position = if self.is_object { None } else { self.wanted.position(at) };
+            let by_name = !self.is_object && !named.members.is_empty();
+            let element = match (position, by_name) {
+                (Some(wanted), true) => match seq.next_element::<&RawValue>()? {
+                    Some(value) => Some(self.visit_both(wanted, &named, value.get()).map_err(A::Error::custom)?),
+                    None => None,
+                },
+                (Some(wanted), false) => {
+                    seq.next_element_seed(Seek { wanted, depth, is_object: false, sink: self.sink })?
+                }
+                (None, true) => {
+                    seq.next_element_seed(Seek { wanted: &named, depth, is_object: true, sink: self.sink })?
+                }
+                (None, false) => seq.next_element::<IgnoredAny>()?.map(|_| ()),
+            };
+            if element.is_none() {
+                return Ok(());
+            }
+            at += 1;
+        }
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> std::result::Result<(), E> {
+        Ok(())
+    }
+}
+
+/// What is wanted of the member whose name is read next.
+struct Member<'a>(&'a Wanted);
+
+impl<'de, 'a> DeserializeSeed<'de> for Member<'a> {
+    type Value = Option<&'a Wanted>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> std::result::Result<Self::Value, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'_> for Member<'a> {
+    type Value = Option<&'a Wanted>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> std::result::Result<Self::Value, E> {
+        Ok(self.0.member(name))
+    }
+}
+
 fn is_number(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -95,19 +233,14 @@ pub(super) fn document(text: &str) -> Result<&str> {
 /// The texts of the wanted values of one JSON document.
 pub(super) fn pick(json: &str, wanted: &Wanted, slots: usize) -> Result<Found> {
     let mut found = vec![Vec::new(); slots];
-    wanted.visit(json, DEPTH, &mut |slot, value| {
-        if let Some(texts) = found.get_mut(slot) {
-            push_texts(value, 4, texts);
-        }
-        Ok(())
-    })?;
+    wanted.visit(json, DEPTH, &mut Texts(&mut found))?;
     Ok(found)
 }
 
 /// True where the pointer leads to something: not to null, nor to an empty text, list or object.
 pub(super) fn is_present(json: &str, pointer: &str) -> Result<bool> {
     let mut present = false;
-    Wanted::of([(0, pointer)]).visit(json, DEPTH, &mut |_, value| {
+    Wanted::of([(0, pointer)]).visit(json, DEPTH, &mut |_: usize, value: &str| {
         let inside = value.trim_matches(['"', '[', ']', '{', '}', ' ', '\t', '\n', '\r']);
         present |= value != "null" && (!inside.is_empty() || value.starts_with("[["));
         Ok(())
@@ -120,10 +253,8 @@ fn push_texts(json: &str, depth: u8, texts: &mut Vec<String>) {
     match json.as_bytes().first() {
         Some(b'"') => texts.extend(serde_json::from_str::<String>(json)),
         Some(b'[') if depth > 0 => {
-            _ = elements(json, |_, value| {
-                push_texts(value, depth - 1, texts);
-                Ok(())
-            });
+            let elements = serde_json::from_str::<Vec<&RawValue>>(json).unwrap_or_default();
+            elements.into_iter().for_each(|element| push_texts(element.get(), depth - 1, texts));
         }
         Some(b'{' | b'[' | b'n') | None => {}
         Some(_) => texts.push(json.to_owned()),
@@ -147,85 +278,137 @@ pub(super) struct NoList;
 pub(super) fn walk(
     json: &str,
     lists: &[List<'_>],
-    mut each: impl FnMut(usize, Option<&str>, &mut Found),
+    each: impl FnMut(usize, Option<&str>, &mut Found),
 ) -> Result<std::result::Result<(), NoList>> {
     let tree = Wanted::of(lists.iter().enumerate().map(|(number, list)| (number, list.pointer)));
-    let mut no_list = false;
-    tree.visit(json, DEPTH, &mut |number, value| {
-        let Some(list) = lists.get(number) else { return Ok(()) };
-        let mut found = vec![Vec::new(); list.slots];
-        let mut one = |name: Option<&str>, value: &str| {
-            found.iter_mut().for_each(Vec::clear);
-            list.wanted.visit(value, DEPTH, &mut |slot, value| {
-                if let Some(texts) = found.get_mut(slot) {
-                    push_texts(value, 4, texts);
-                }
-                Ok(())
-            })?;
-            each(number, name, &mut found);
-            Ok(())
-        };
-        match value.as_bytes().first() {
-            Some(b'[') if !list.members => elements(value, |_, value| one(None, value)),
-            Some(b'{') if list.members => members(value, |name, value| one(Some(name), value)),
-            _ if is_nothing(value) => Ok(()),
-            _ => {
-                no_list = true;
-                Ok(())
-            }
-        }
-    })?;
-    Ok(if no_list { Err(NoList) } else { Ok(()) })
+    let mut walker = Walker { lists, each, no_list: false };
+    let mut document = serde_json::Deserializer::from_str(json);
+    Seek { wanted: &tree, depth: DEPTH, is_object: false, sink: &mut walker }.deserialize(&mut document)?;
+    document.end()?;
+    Ok(if walker.no_list { Err(NoList) } else { Ok(()) })
 }
 
-/// True for what says that a list is empty, in one language or another.
-fn is_nothing(json: &str) -> bool {
-    let open = json.strip_prefix(['[', '{']).and_then(|rest| rest.strip_suffix([']', '}']));
-    matches!(json, "null" | "false") || open.is_some_and(|inside| inside.trim().is_empty())
+/// Takes lists, by their numbers.
+struct Walker<'a, F> {
+    lists: &'a [List<'a>],
+    each: F,
+    no_list: bool,
 }
 
-fn members(json: &str, each: impl FnMut(&str, &str) -> Result) -> Result {
-    struct Members<F>(F, Result);
-    impl<'de, F: FnMut(&str, &str) -> Result> Visitor<'de> for Members<F> {
-        type Value = Result;
+impl<F: FnMut(usize, Option<&str>, &mut Found)> Sink for Walker<'_, F> {
+    fn take(&mut self, number: usize, json: &str) -> Result {
+        self.read(number, &mut serde_json::Deserializer::from_str(json))
+    }
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> std::result::Result<Result, A::Error> {
-            while let Some((name, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
-                if self.1.is_ok() {
-                    self.1 = (self.0)(&name, value.get());
-                }
+    fn read<'de, D: Deserializer<'de>>(&mut self, number: usize, from: D) -> std::result::Result<(), D::Error> {
+        match self.lists.get(number) {
+            Some(list) => {
+                from.deserialize_any(Elements { list, number, found: vec![Vec::new(); list.slots], walker: self })
             }
-            Ok(self.1)
+            None => IgnoredAny::deserialize(from).map(|_| ()),
         }
     }
-    serde_json::Deserializer::from_str(json).deserialize_map(Members(each, Ok(())))?
 }
 
-fn elements(json: &str, each: impl FnMut(usize, &str) -> Result) -> Result {
-    struct Elements<F>(F, Result);
-    impl<'de, F: FnMut(usize, &str) -> Result> Visitor<'de> for Elements<F> {
-        type Value = Result;
+/// The elements of a list, one after the other.
+struct Elements<'a, 'b, F> {
+    list: &'a List<'a>,
+    number: usize,
+    found: Found,
+    walker: &'a mut Walker<'b, F>,
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> std::result::Result<Result, A::Error> {
-            let mut at = 0;
-            while let Some(value) = seq.next_element::<&'de RawValue>()? {
-                if self.1.is_ok() {
-                    self.1 = (self.0)(at, value.get());
-                }
-                at += 1;
-            }
-            Ok(self.1)
-        }
+impl<F: FnMut(usize, Option<&str>, &mut Found)> Elements<'_, '_, F> {
+    fn tell(&mut self, name: Option<&str>) {
+        (self.walker.each)(self.number, name, &mut self.found);
+        self.found.iter_mut().for_each(Vec::clear);
     }
-    serde_json::Deserializer::from_str(json).deserialize_seq(Elements(each, Ok(())))?
+
+    /// Null and false say that a list is empty, in one language or another, and so does an empty list or object.
+    fn no_list_if(self, is: bool) {
+        self.walker.no_list |= is;
+    }
+}
+
+impl<'de, F: FnMut(usize, Option<&str>, &mut Found)> Visitor<'de> for Elements<'_, '_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> std::result::Result<(), A::Error> {
+        if self.list.members {
+            let has_some = std::iter::from_fn(|| seq.next_element::<IgnoredAny>().transpose())
+                .try_fold(false, |_, one| one.map(|_| true))?;
+            self.no_list_if(has_some);
+            return Ok(());
+        }
+        while seq.next_element_seed(values(self.list, &mut Texts(&mut self.found)))?.is_some() {
+            self.tell(None);
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> std::result::Result<(), A::Error> {
+        if !self.list.members {
+            let has_some = std::iter::from_fn(|| map.next_entry::<IgnoredAny, IgnoredAny>().transpose())
+                .try_fold(false, |_, one| one.map(|_| true))?;
+            self.no_list_if(has_some);
+            return Ok(());
+        }
+        while let Some(name) = map.next_key::<String>()? {
+            map.next_value_seed(values(self.list, &mut Texts(&mut self.found)))?;
+            self.tell(Some(&name));
+        }
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<(), E> {
+        self.no_list_if(value);
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<(), E> {
+        self.no_list_if(true);
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<(), E> {
+        self.no_list_if(true);
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<(), E> {
+        self.no_list_if(true);
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> std::result::Result<(), E> {
+        self.no_list_if(true);
+        Ok(())
+    }
+}
+
+/// Seeks the values of a list's element.
+fn values<'a, S>(list: &'a List<'_>, sink: &'a mut S) -> Seek<'a, S> {
+    Seek { wanted: list.wanted, depth: DEPTH, is_object: false, sink }
+}
+
+/// Keeps the texts of values, by slot.
+struct Texts<'a>(&'a mut Found);
+
+impl Sink for Texts<'_> {
+    fn take(&mut self, slot: usize, json: &str) -> Result {
+        if let Some(texts) = self.0.get_mut(slot) {
+            push_texts(json, 4, texts);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
