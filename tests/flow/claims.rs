@@ -1,7 +1,7 @@
 //! Who may send: nothing leaves that was not granted, and nothing twice that must not.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use outflow_coordinator::Engine;
@@ -105,6 +105,23 @@ pub(crate) fn reported() -> Result<()> {
         ensure!(run.state == RunState::Succeeded, "{run:?}");
         let again: Vec<_> = chunks(&lab).await?.into_iter().filter(|chunk| chunk.attempt > 1).collect();
         ensure!(again.is_empty(), "their messages were acknowledged without a report: {again:?}");
+        Ok(())
+    })
+}
+
+/// The limiter forgets each grant before its message leaves, for a while.
+pub(crate) fn ungranted() -> Result<()> {
+    block(async {
+        let lab = people(0, "mode: upsert", 1).await?;
+        let start = lab.start("people", RunOptions::default())?;
+        let queue = Arc::new(WatchedQueue::new(lab.queue()?, lab.ledger().await?));
+        let engines = lab.engines_over(&start, None, queue.clone()).await?;
+        queue.forget_grants(engines.engine.limiter.clone(), 3);
+        let began = Instant::now();
+        let run = engines.execute(&start).await?.run;
+        ensure!(run.state == RunState::Succeeded && lab.portal.written() == 1, "{run:?}");
+        ensure!(chunks(&lab).await?.iter().all(|chunk| chunk.attempt == 4), "{:?}", chunks(&lab).await?);
+        ensure!(began.elapsed() >= Duration::from_secs(3), "nothing slowed it down: {:?}", began.elapsed());
         Ok(())
     })
 }

@@ -155,9 +155,11 @@ impl Engine {
             Next::Lost if chunk.tries > 1 => {
                 self.halve(&run.id, board, number, &sent, now).await?;
             }
-            Next::Returned => board.wait_for_rest(number, now),
-            Next::Done | Next::Lost | Next::Continue => {
-                board.memory.poisoned.passed(number);
+            Next::Returned | Next::Done | Next::Lost | Next::Continue => {
+                if next != Next::Returned {
+                    board.memory.poisoned.passed(number);
+                }
+                // Where claims are forgotten as fast as they are made, nothing else would slow it down.
                 let progress = sent.iter().any(|row| chunk.merged.status(*row) != Status::Remaining);
                 board.wait_for_rest(number, if progress { now } else { now + SILENT });
             }
