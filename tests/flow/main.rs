@@ -32,6 +32,7 @@ const CASES: &[Case] = &[
     ("wrong_credentials_stop_the_run_and_lose_nothing", Need::Nothing, delivery::unauthorized),
     ("a_create_without_an_answer_is_unknown_and_withheld", Need::Nothing, delivery::unknown),
     ("what_is_announced_for_long_asks_again_before_it_leaves", Need::Nothing, delivery::stale),
+    ("a_decision_stands_though_the_old_snapshot_cannot_be_deleted", Need::Nothing, upkeep::undeleted),
     ("an_unknown_row_is_decided_as_the_sync_says", Need::Nothing, delivery::unknown_decided),
     ("a_record_that_ends_its_worker_stands_alone", Need::Nothing, delivery::poison),
     ("an_interrupted_run_goes_on_where_it_stopped", Need::Nothing, delivery::interrupted),

@@ -1,13 +1,14 @@
 //! What is forgotten as it grows old, and what never is.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use outflow_coordinator::Engine;
+use outflow_coordinator::{Decision, Engine};
 use outflow_model::port::ledger::RunOptions;
 use outflow_model::run::RunState;
-use outflow_simulators::Options;
-use outflow_tests::{Lab, block};
+use outflow_simulators::{Fault, Faults, Options};
+use outflow_tests::{Lab, StuckStore, block};
 
 const NAME: &str = "  name: name\n";
 /// In hours.
@@ -72,6 +73,26 @@ pub(crate) fn swept() -> Result<()> {
         }
         let run = engines.execute(&start).await?.run;
         ensure!(run.tally.unchanged == 3 && run.requests == 0, "what was acknowledged is forgotten: {:?}", run.tally);
+        Ok(())
+    })
+}
+
+/// The store blinks when all is decided.
+pub(crate) fn undeleted() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: create", NAME)?;
+        lab.rows(&[("a@x.io", "A")])?;
+        lab.portal.set_faults(Faults { script: [Fault::ResetAfter].into(), ..Faults::default() });
+        lab.run("people").await?;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let store = Arc::new(StuckStore(engines.engine.store.clone()));
+        let engine = Engine { store, ..engines.engine.as_ref().clone() };
+        let decided = engine.unknown("people", None, Some(Decision::Sent)).await?;
+        ensure!(decided == ["a@x.io"], "{decided:?}");
+        let run = engine.execute(&start, engines.signal.subscribe()).await?.run;
+        ensure!((run.state, run.tally.unchanged) == (RunState::Succeeded, 1), "{run:?}");
         Ok(())
     })
 }

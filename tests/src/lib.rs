@@ -13,6 +13,7 @@ mod proxy;
 mod recorder;
 mod secured;
 mod snare;
+mod stuck;
 mod trials;
 mod watched;
 
@@ -29,5 +30,6 @@ pub use process::{Process, program};
 pub use proxy::{Proxy, Weather};
 pub use recorder::{Recorder, Seen};
 pub use snare::{Moment, Snare};
+pub use stuck::StuckStore;
 pub use trials::{Case, Need, block, run, until};
 pub use watched::WatchedQueue;

@@ -96,7 +96,7 @@ impl Engine {
             let decided = format!("snapshots/{sync}/decided-{:016x}.snapshot", self.clock.now());
             self.store.put(&decided, &path).await?;
             self.ledger.point(sync, Some(&decided)).await?;
-            self.store.delete(&snapshot).await?;
+            self.discard(&snapshot).await;
         }
         Ok(keys)
     }
