@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use outflow_coordinator::Engine;
+use outflow_model::change::Operation;
 use outflow_model::id::AttemptId;
-use outflow_model::port::ledger::{Chunk, RunOptions};
+use outflow_model::port::ledger::{Chunk, RunOptions, RunPatch};
 use outflow_model::port::limiter::Revoked;
 use outflow_model::run::RunState;
+use outflow_model::wire::{Next, ReportV1};
 use outflow_simulators::Options;
 use outflow_tests::{Fate, Lab, WatchedQueue, block};
 
@@ -122,6 +124,30 @@ pub(crate) fn ungranted() -> Result<()> {
         ensure!(run.state == RunState::Succeeded && lab.portal.written() == 1, "{run:?}");
         ensure!(chunks(&lab).await?.iter().all(|chunk| chunk.attempt == 4), "{:?}", chunks(&lab).await?);
         ensure!(began.elapsed() >= Duration::from_secs(3), "nothing slowed it down: {:?}", began.elapsed());
+        Ok(())
+    })
+}
+
+/// A worker announced a request that may not be repeated, and is gone, as is the announcement; then the sync is gone, too.
+pub(crate) fn orphaned() -> Result<()> {
+    block(async {
+        let lab = people(0, "mode: create\nguard: { max_first_run_rows: 1 }", 2).await?;
+        // On one machine an announcement is settled when it is made.
+        if !lab.is_distributed() {
+            return Ok(());
+        }
+        let held = lab.run("people").await?.run;
+        ensure!(held.non_repeatable == [Operation::Create], "{held:?}");
+        let ledger = lab.ledger().await?;
+        ledger.published(&held.id, &[0]).await?;
+        let delivering = RunPatch { state: Some(RunState::Delivering), ..RunPatch::default() };
+        ledger.patch(&held.id, RunState::Held, delivering).await?;
+        let id = AttemptId { run: held.id.clone(), chunk: 0, attempt: 1 };
+        ledger.settle(&[ReportV1 { announced: 1, ..ReportV1::empty(id, 2, Next::Lost) }], 0).await?;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let ended = engines.engine.cancel_orphan(&held.id).await?.run;
+        ensure!(ended.state == RunState::Cancelled && ended.tally.add.unknown == 2, "{ended:?}");
         Ok(())
     })
 }

@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use outflow_coordinator::Decision;
+use outflow_model::id::AttemptId;
+use outflow_model::outcome::Status;
 use outflow_model::port::ledger::{Run, RunOptions, RunPatch};
 use outflow_model::run::RunState;
+use outflow_model::wire::{Next, ReportV1};
 use outflow_simulators::{Fault, Faults, Options};
 use outflow_tests::{Fate, Lab, block};
 
 use crate::delivery::interrupt;
 
 const NAME: &str = "  name: name\n";
+const GUARDED: &str = "mode: mirror\nguard: { max_changes: 0 }";
 const ROWS: [(&str, &str); 4] = [("a@x.io", "A"), ("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D")];
 
 /// What befalls a file.
@@ -222,6 +226,84 @@ pub(crate) fn members() -> Result<()> {
         ensure!((run.tally.add.succeeded, run.tally.ignored) == (4, 0), "{:?}", run.tally);
         ensure!(!is_due(&lab).await?, "every row was sent");
         Ok(())
+    })
+}
+
+/// A lab that has sent the four rows, and of which nobody knows what it has sent since: a full resend is due.
+async fn bereft() -> Result<Lab> {
+    let lab = Lab::new(Options::default()).await?;
+    lab.people(GUARDED, NAME)?;
+    lab.rows(&ROWS)?;
+    lab.run("people").await?;
+    lab.rows(&[("a@x.io", "A2"), ("b@x.io", "B"), ("c@x.io", "C"), ("d@x.io", "D")])?;
+    let held = lab.run("people").await?.run;
+    // As if it had been delivered by a process that died.
+    lab.ledger().await?.published(&held.id, &[0]).await?;
+    let delivering = RunPatch { state: Some(RunState::Delivering), ..RunPatch::default() };
+    lab.ledger().await?.patch(&held.id, RunState::Held, delivering).await?;
+    Damage::Gone.befall(&object(&lab, held.plan.as_deref())?)?;
+    let ended = lab.run("people").await?.run;
+    ensure!(ended.state == RunState::Failed && is_due(&lab).await?, "{ended:?}");
+    Ok(lab)
+}
+
+/// A row that only a held plan had, and that leaves the model again: Outflow never sent it, and does not remove it.
+pub(crate) fn never_sent() -> Result<()> {
+    block(async {
+        let lab = bereft().await?;
+        let [a, b, c, d] = ROWS;
+        lab.rows(&[a, b, c, d, ("e@x.io", "E")])?;
+        let held = lab.run("people").await?.run;
+        ensure!((held.state, held.tally.add.planned) == (RunState::Held, 1), "{held:?}");
+        let base = newest_base(&lab).await?;
+        let start = lab.start("people", RunOptions::default())?;
+        lab.engines(&start, None).await?.engine.cancel(&held.id, &start).await?;
+        ensure!(newest_base(&lab).await? == base && base.exists() && is_due(&lab).await?, "nothing was sent");
+        lab.people("mode: mirror", NAME)?;
+        lab.rows(&ROWS)?;
+        let run = lab.run("people").await?.run;
+        ensure!((run.tally.remove.planned, run.tally.change.succeeded) == (0, 4), "{:?}", run.tally);
+        ensure!(!is_due(&lab).await?, "every row was sent");
+        Ok(())
+    })
+}
+
+/// A plan that is held in place of one that was held stands on the same base.
+pub(crate) fn held_twice() -> Result<()> {
+    block(async {
+        let lab = bereft().await?;
+        let [first, second] = [lab.run("people").await?.run, lab.run("people").await?.run];
+        ensure!(first.id != second.id && second.state == RunState::Held, "{second:?}");
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let approved = engines.engine.approve(&second.id, &start, engines.signal.subscribe()).await?.run;
+        ensure!(approved.id == second.id && approved.state == RunState::Succeeded, "{approved:?}");
+        ensure!(approved.tally.change.succeeded == 4 && !is_due(&lab).await?, "{approved:?}");
+        let run = engines.execute(&start).await?.run;
+        ensure!((run.tally.unchanged, run.requests) == (4, 0), "{:?}", run.tally);
+        Ok(())
+    })
+}
+
+/// A full resend that is cancelled half-way stays due.
+pub(crate) fn half_way() -> Result<()> {
+    block(async {
+        let lab = bereft().await?;
+        lab.people(&format!("{GUARDED}\ndelivery: {{ chunk_rows: 1 }}"), NAME)?;
+        let held = lab.run("people").await?.run;
+        // As if it had been cancelled when the first chunk had arrived.
+        let ledger = lab.ledger().await?;
+        ledger.published(&held.id, &[0]).await?;
+        let first = AttemptId { run: held.id.clone(), chunk: 0, attempt: 1 };
+        let report = ReportV1::empty(first, 1, Next::Done);
+        ledger.settle(&[ReportV1 { statuses: vec![Status::Succeeded as u8], ..report }], 0).await?;
+        let cancelled = RunPatch { state: Some(RunState::Delivering), cancel: true, ..RunPatch::default() };
+        ledger.patch(&held.id, RunState::Held, cancelled).await?;
+        let ended = lab.run("people").await?.run;
+        ensure!(ended.id == held.id && ended.state == RunState::Cancelled, "{ended:?}");
+        ensure!((ended.tally.change.succeeded, ended.tally.change.aborted) == (1, 3), "{:?}", ended.tally);
+        lab.people("mode: mirror", NAME)?;
+        recovers(&lab, 4).await
     })
 }
 

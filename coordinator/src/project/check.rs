@@ -61,7 +61,13 @@ impl ResolvedSync {
 
     /// Whether sending anything twice that it sends does no harm.
     pub fn is_repeatable(&self) -> bool {
-        Change::ALL.into_iter().filter_map(|change| self.operation(change)).all(|operation| self.repeatable(operation))
+        self.non_repeatable().is_empty()
+    }
+
+    /// The operations that it sends and that may not be sent twice.
+    pub fn non_repeatable(&self) -> Vec<Operation> {
+        let operations = Change::ALL.into_iter().filter_map(|change| self.operation(change));
+        operations.filter(|operation| !self.repeatable(*operation)).collect()
     }
 
     /// The bulk interface, where so many records of one operation go by it.

@@ -9,7 +9,7 @@ use outflow_snapshot::{Fold, Header, SnapshotReader};
 use tracing::{error, info};
 
 use super::figures::count_ended;
-use super::gather::{Gathered, Terms};
+use super::gather::Gathered;
 use super::{Engine, EngineError, Finished, Start};
 
 const MEMORY: usize = 32 * 1024 * 1024;
@@ -30,7 +30,7 @@ impl Engine {
         self.show(|progress| progress.state = Some(RunState::Folding));
         let due = self.ledger.is_resend_due(&run.sync).await?;
         let mut fold = Fold::new(&self.folder, MEMORY);
-        let mut gathered = self.gather(&run, Terms { start, due }, &mut fold).await?;
+        let mut gathered = self.gather(&run, &mut fold).await?;
         if let Err(reason) = gathered.tally.closes() {
             error!(run = %id, reason, "The accounting does not close, which is a defect of Outflow");
             gathered
@@ -44,7 +44,7 @@ impl Engine {
         self.ledger.add_problems(id, &named).await?;
         let state = end_state(&run, start, &gathered);
         info!(run = %id, state = state.name(), succeeded = gathered.tally.total().succeeded, "The run has ended");
-        let resend = resend(&run, start, due, &gathered);
+        let resend = resend(&run, due, &gathered);
         let reason = gathered.lost.map(|reason| format!("{reason}. The next run plans every row"));
         let (tally, ended) = (gathered.tally, self.clock.now());
         let closing = Closing { state, tally, snapshot: snapshot.clone(), resend, reason, ended };
@@ -67,19 +67,21 @@ impl Engine {
         gathered: &mut Gathered,
         rebased: Option<String>,
     ) -> Result<Option<String>, EngineError> {
-        if gathered.learned > 0 {
-            return match self.write_snapshot(run, fold).await {
-                Ok(key) => Ok(Some(key)),
-                Err(error) if error.is_damage() => {
-                    gathered.lost.get_or_insert(format!("What the run has sent cannot be kept: {error}"));
-                    Ok(None)
-                }
-                Err(error) => Err(error),
-            };
-        }
         // What never reached a worker moves nothing, not even to another mapping.
-        let delivered = gathered.sent || !(run.cancel || run.failed);
-        Ok(rebased.filter(|_| delivered && gathered.lost.is_none()))
+        if is_unsent(run, gathered) {
+            return Ok(None);
+        }
+        if gathered.learned == 0 {
+            return Ok(rebased.filter(|_| gathered.lost.is_none()));
+        }
+        match self.write_snapshot(run, fold).await {
+            Ok(key) => Ok(Some(key)),
+            Err(error) if error.is_damage() => {
+                gathered.lost.get_or_insert(format!("What the run has sent cannot be kept: {error}"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn write_snapshot(&self, run: &Run, fold: Fold) -> Result<String, EngineError> {
@@ -113,12 +115,16 @@ pub(super) async fn page(ledger: &dyn Ledger, run: &RunId, from: ChunkNo) -> Por
     ledger.some_chunks(run, &numbers).await
 }
 
-fn resend(run: &Run, start: Option<&Start>, due: bool, gathered: &Gathered) -> Resend {
-    let harmless = start.is_some_and(|start| start.sync.is_repeatable());
+/// Whether a run was stopped before anything was published.
+const fn is_unsent(run: &Run, gathered: &Gathered) -> bool {
+    !gathered.sent && (run.cancel || run.failed)
+}
+
+fn resend(run: &Run, due: bool, gathered: &Gathered) -> Resend {
     if gathered.lost.is_some() {
         Resend::Due
-    } else if due && (gathered.sent || !(run.cancel || run.failed)) && (harmless || !gathered.open) {
-        // What had no outcome is doubtful, and so planned again.
+    } else if due && !gathered.open && !is_unsent(run, gathered) {
+        // What was sent without an outcome is doubtful, and so planned again.
         Resend::Done
     } else {
         Resend::Stays

@@ -1,6 +1,6 @@
 //! What a run came to, record by record: its totals, what the next snapshot learns, and who is named.
 
-use outflow_model::change::{Change, Operation};
+use outflow_model::change::Change;
 use outflow_model::id::RunId;
 use outflow_model::outcome::{Refusal, Status};
 use outflow_model::policy::ErrorClass;
@@ -14,17 +14,9 @@ use outflow_snapshot::{Fold, Learned};
 use super::finish::page;
 use super::partition::{KEY, NAMED};
 use super::plan_file::Index;
-use super::{Engine, EngineError, Start};
+use super::{Engine, EngineError};
 
 const CHUNK_CAP: usize = 256 * 1024 * 1024;
-
-/// What outcomes are read by.
-#[derive(Clone, Copy)]
-pub(super) struct Terms<'a> {
-    pub(super) start: Option<&'a Start>,
-    /// What was sent before is not known: of a record without an outcome nothing is.
-    pub(super) due: bool,
-}
 
 /// What a run came to.
 pub(super) struct Gathered {
@@ -36,7 +28,7 @@ pub(super) struct Gathered {
     pub(super) learned: u64,
     /// Whether anything was published.
     pub(super) sent: bool,
-    /// Whether some records have no outcome.
+    /// Whether some records have no outcome and keep what the base says of them.
     pub(super) open: bool,
     /// Why it cannot be said what was sent, where that is so.
     pub(super) lost: Option<String>,
@@ -46,7 +38,7 @@ pub(super) struct Gathered {
 
 impl Engine {
     /// Gathers what the ledger and the plan tell of a run, chunk by chunk.
-    pub(super) async fn gather(&self, run: &Run, terms: Terms<'_>, fold: &mut Fold) -> Result<Gathered, EngineError> {
+    pub(super) async fn gather(&self, run: &Run, fold: &mut Fold) -> Result<Gathered, EngineError> {
         let mut problems: Vec<Problem> = self.ledger.problems(&run.id, 2 * NAMED as u32).await?;
         problems.retain(|problem| problem.chunk.is_none());
         let (withheld, problems) = problems.into_iter().partition(Problem::is_withheld);
@@ -66,7 +58,7 @@ impl Engine {
                 // Announced, and the answer was lost with its process: it will not be heard of again.
                 let lost = chunk.merged.undecided();
                 chunk.merged.give_up(&lost);
-                self.gather_chunk(run, &chunk, terms, fold, &mut gathered).await?;
+                self.gather_chunk(run, &chunk, fold, &mut gathered).await?;
             }
         }
     }
@@ -88,7 +80,6 @@ impl Engine {
         &self,
         run: &Run,
         chunk: &Chunk,
-        terms: Terms<'_>,
         fold: &mut Fold,
         gathered: &mut Gathered,
     ) -> Result<(), EngineError> {
@@ -96,7 +87,7 @@ impl Engine {
         let aborted = run.cancel || run.failed;
         // What planning skips is final without an attempt; a run that was stopped leaves that to the next.
         let is_skipped = chunk.attempt == 0 && chunk.merged.is_final() && !aborted;
-        let teaches = chunk.attempt > 0 || terms.due || is_skipped;
+        let teaches = chunk.attempt > 0 || is_skipped;
         let names = gathered.problems.len() < NAMED && chunk_has_problems(chunk);
         let (mut index, mut table) = (None, None);
         if teaches || names {
@@ -121,10 +112,12 @@ impl Engine {
         for row in 0..chunk.rows {
             let status = chunk.merged.status(row);
             count(&mut gathered.tally, chunk.change, status, aborted);
-            gathered.open |= status == Status::Remaining;
-            if let Some(index) = &index {
-                gathered.learned += u64::from(learn(chunk, row, terms, index, fold)?);
-            }
+            let learned = match &index {
+                Some(index) if teaches => learn(run, chunk, row, index, fold)?,
+                _ => false,
+            };
+            gathered.learned += u64::from(learned);
+            gathered.open |= status == Status::Remaining && !learned;
             if gathered.problems.len() < NAMED && !matches!(status, Status::Succeeded | Status::Skipped) {
                 gathered.problems.push(problem(run, chunk, row, table.as_ref(), gathered.waited.flatten()));
             }
@@ -134,9 +127,9 @@ impl Engine {
 }
 
 /// Teaches the next snapshot what became of a record; whether there was anything to learn.
-fn learn(chunk: &Chunk, row: u32, terms: Terms<'_>, index: &Index, fold: &mut Fold) -> Result<bool, EngineError> {
+fn learn(run: &Run, chunk: &Chunk, row: u32, index: &Index, fold: &mut Fold) -> Result<bool, EngineError> {
     let Some((key_hash, row_hash, key)) = index.get(row as usize) else { return Ok(false) };
-    let Some(what) = learned_of(chunk, row, terms) else { return Ok(false) };
+    let Some(what) = learned_of(run, chunk, row) else { return Ok(false) };
     fold.learn(key_hash, what, row_hash, key, chunk.merged.record_id(row))?;
     Ok(true)
 }
@@ -158,10 +151,7 @@ fn count(tally: &mut Tally, change: Change, status: Status, aborted: bool) {
 }
 
 /// What the snapshot learns of a record; nothing where its row keeps its old entry.
-fn learned_of(chunk: &Chunk, row: u32, terms: Terms<'_>) -> Option<Learned> {
-    // Without its sync, a record is taken as sent if it may be there and sending it again does no harm.
-    let is_harmless = !matches!(chunk.operation, Operation::Create | Operation::Append);
-    let repeatable = terms.start.map_or(is_harmless, |start| start.sync.repeatable(chunk.operation));
+fn learned_of(run: &Run, chunk: &Chunk, row: u32) -> Option<Learned> {
     let removal = chunk.change == Change::Remove;
     match chunk.merged.status(row) {
         Status::Succeeded if removal => Some(Learned::Removed),
@@ -171,7 +161,7 @@ fn learned_of(chunk: &Chunk, row: u32, terms: Terms<'_>) -> Option<Learned> {
         Status::Rejected if removal => Some(Learned::RemovalRefused),
         Status::Rejected => Some(Learned::Refused),
         Status::Unknown => Some(Learned::Unknown),
-        Status::Remaining if repeatable && (terms.due || may_be_there(chunk, row)) => Some(Learned::Doubtful),
+        Status::Remaining if run.repeats(chunk.operation) && may_be_there(chunk, row) => Some(Learned::Doubtful),
         Status::Remaining => None,
     }
 }
@@ -236,11 +226,17 @@ fn problem(run: &Run, chunk: &Chunk, row: u32, table: Option<&Table>, waited: Op
 
 #[cfg(test)]
 mod tests {
+    use outflow_model::change::Operation;
     use outflow_model::id::AttemptId;
     use outflow_model::merge::Merged;
+    use outflow_model::port::ledger::RunOptions;
     use outflow_model::wire::ReportV1;
 
     use super::*;
+
+    fn queued() -> Run {
+        Run::queued(RunId::new(0, 0), "people", "crm", RunOptions::default(), 0)
+    }
 
     /// A chunk of two records whose first delivery sent so many requests, and the destination's word that ended it.
     fn stopped(requests: u64, class: ErrorClass) -> Chunk {
@@ -288,27 +284,24 @@ mod tests {
         let id = AttemptId { run: RunId::new(0, 0), chunk: 0, attempt: 1 };
         let skipped = vec![Status::Skipped as u8, Status::Succeeded as u8];
         chunk.merged.join(&ReportV1 { statuses: skipped, ..ReportV1::empty(id, 2, Next::Done) });
-        let terms = Terms { start: None, due: false };
-        assert_eq!([0, 1].map(|row| learned_of(&chunk, row, terms)), [None, Some(Learned::Acknowledged)]);
+        assert_eq!([0, 1].map(|row| learned_of(&queued(), &chunk, row)), [None, Some(Learned::Acknowledged)]);
     }
 
     #[test]
-    fn record_without_an_outcome_whose_sync_is_gone_is_doubtful_unless_it_was_created() {
-        let terms = Terms { start: None, due: false };
-        let of = |operation| learned_of(&Chunk { attempt: 2, operation, ..stopped(1, ErrorClass::Backoff) }, 0, terms);
-        assert_eq!([Operation::Upsert, Operation::Create].map(of), [Some(Learned::Doubtful), None]);
+    fn record_without_an_outcome_is_doubtful_unless_its_operation_is_not_repeatable() {
+        let run = Run { non_repeatable: vec![Operation::Upsert], ..queued() };
+        let of = |operation| learned_of(&run, &Chunk { attempt: 2, operation, ..stopped(1, ErrorClass::Backoff) }, 0);
+        assert_eq!([Operation::Update, Operation::Upsert].map(of), [Some(Learned::Doubtful), None]);
     }
 
     #[test]
     fn an_aborted_record_carries_what_stopped_its_run() {
         let cause = Refusal { class: ErrorClass::RefreshAuth, code: "401".to_owned(), message: "Bad token".to_owned() };
-        let queued =
-            Run::queued(RunId::new(0, 0), "people", "crm", outflow_model::port::ledger::RunOptions::default(), 0);
-        let failed = Run { failed: true, cause: Some(cause.clone()), ..queued.clone() };
+        let failed = Run { failed: true, cause: Some(cause.clone()), ..queued() };
         let chunk = Chunk { attempt: 0, ended: None, ..stopped(0, ErrorClass::Backoff) };
         assert_eq!(problem(&failed, &chunk, 0, None, None).refusal, cause);
-        let cancelled = Run { cancel: true, reason: Some("Cancelled by a user".to_owned()), ..queued.clone() };
+        let cancelled = Run { cancel: true, reason: Some("Cancelled by a user".to_owned()), ..queued() };
         assert_eq!(problem(&cancelled, &chunk, 0, None, None).refusal.message, "Cancelled by a user");
-        assert_eq!(problem(&queued, &chunk, 0, None, None).refusal.code, "NOT_SENT");
+        assert_eq!(problem(&queued(), &chunk, 0, None, None).refusal.code, "NOT_SENT");
     }
 }

@@ -1,5 +1,6 @@
 //! Ending a run whose sync can no longer be read: nothing more is published, and what the ledger and the workers know is settled.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use outflow_model::id::{AttemptId, ChunkNo, RunId};
@@ -8,14 +9,15 @@ use outflow_model::port::limiter::Revoked;
 use outflow_model::port::queue::Take;
 use outflow_model::run::RunState;
 use outflow_model::wire::{Next, ReportV1};
+use tracing::warn;
 
 use super::board::{remaining, unknown};
 use super::settle::PATIENCE;
 use super::{CANCELLED, Engine, EngineError, Finished, LOOK};
 
 impl Engine {
-    /// Cancels a run whose sync is missing or cannot be read. Records of a delivery that fell silent become unknown: only the
-    /// sync says whether they may be sent twice.
+    /// Cancels a run whose sync is missing or cannot be read. Records of a delivery that fell silent become unknown where its
+    /// plan says that they may not be sent twice.
     pub async fn cancel_orphan(&self, id: &RunId) -> Result<Finished, EngineError> {
         let run = self.ledger.run(id).await?.ok_or_else(|| EngineError::Lost(id.clone()))?;
         match run.state {
@@ -51,37 +53,34 @@ impl Engine {
                 self.settle_reports(&run.id, reports.as_ref(), first?).await?;
             }
         }
-        Ok(self.limiter.forget(&run.destination, &run.id).await?)
+        // Whatever comes yet is a copy; it must not keep the run from its end.
+        if let Err(error) = self.limiter.forget(&run.destination, &run.id).await {
+            warn!(run = %run.id, %error, "The run's gate could not be closed; it closes by itself");
+        }
+        Ok(())
     }
 
     /// Whether a delivery of this chunk may still report; from now on none begins.
     async fn is_under_way(&self, run: &Run, chunk: &Chunk, waited: Duration) -> Result<bool, EngineError> {
         let is_late = waited >= self.silence * PATIENCE;
         let has_ended = chunk.ended.as_ref().is_some_and(|(attempt, _)| *attempt == chunk.attempt);
-        if chunk.attempt == 0
-            || chunk.merged.is_final()
-            || (has_ended && (is_late || !chunk.merged.is_unheard(chunk.attempt)))
-        {
+        let is_heard = has_ended && !chunk.merged.is_unheard(chunk.attempt);
+        if chunk.attempt == 0 || chunk.merged.is_final() || is_heard {
             return Ok(false);
         }
         let id = AttemptId { run: run.id.clone(), chunk: chunk.number, attempt: chunk.attempt };
-        match self.limiter.revoke(&run.destination, &id, 0).await? {
-            Revoked::Taken => {
-                self.end_orphan_chunk(ReportV1::empty(id, chunk.rows, Next::Done)).await?;
-                Ok(false)
-            }
-            // Its report is on its way here, or lost.
+        let report = match self.limiter.revoke(&run.destination, &id, 0).await? {
+            // Nobody has begun it.
+            Revoked::Taken => ReportV1::empty(id, chunk.rows, Next::Done),
             Revoked::Lapsed { .. } | Revoked::Finished | Revoked::Forgotten if is_late => {
-                let report = unknown(&run.id, chunk, &remaining(chunk));
-                self.end_orphan_chunk(ReportV1 { next: Next::Done, ..report }).await?;
-                Ok(false)
+                // Its report is lost, and what it announced may be.
+                let rows = if run.repeats(chunk.operation) { BTreeSet::new() } else { remaining(chunk) };
+                ReportV1 { next: Next::Done, ..unknown(&run.id, chunk, &rows) }
             }
-            Revoked::Lapsed { .. } | Revoked::Finished | Revoked::Forgotten | Revoked::Held => Ok(true),
-        }
-    }
-
-    async fn end_orphan_chunk(&self, report: ReportV1) -> Result<(), EngineError> {
+            // Its report may be on its way here.
+            Revoked::Lapsed { .. } | Revoked::Finished | Revoked::Forgotten | Revoked::Held => return Ok(true),
+        };
         self.ledger.settle(&[report], self.clock.now()).await?;
-        Ok(())
+        Ok(false)
     }
 }

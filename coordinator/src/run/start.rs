@@ -384,6 +384,7 @@ impl Engine {
             plan,
             base,
             header: serde_json::to_string(&draft.header).ok(),
+            non_repeatable: Some(start.sync.non_repeatable()),
             reason,
             samples: (state == RunState::Held).then(|| samples.into_iter().map(shown).collect()),
             ..RunPatch::default()

@@ -50,6 +50,7 @@ pub(super) fn patched(mut run: Run, from: RunState, patch: RunPatch) -> Result<R
         plan,
         base,
         header,
+        non_repeatable,
         cancel,
         approved,
         failed,
@@ -72,6 +73,7 @@ pub(super) fn patched(mut run: Run, from: RunState, patch: RunPatch) -> Result<R
     run.plan = plan.or(run.plan);
     run.base = base.or(run.base);
     run.header = header.or(run.header);
+    run.non_repeatable = non_repeatable.unwrap_or(run.non_repeatable);
     run.cancel |= cancel;
     run.approved |= approved;
     run.failed |= failed;

@@ -60,6 +60,9 @@ pub struct Run {
     pub base: Option<String>,
     /// The header of the snapshot that it will leave.
     pub header: Option<String>,
+    /// Operations of its plan that may not be sent twice.
+    #[serde(default)]
+    pub non_repeatable: Vec<Operation>,
     /// A user wants it stopped.
     pub cancel: bool,
     /// A user wants it delivered though the guard holds it.
@@ -103,6 +106,11 @@ impl Run {
         self.trace.as_deref()?.split('-').nth(1)
     }
 
+    /// True if an operation of its plan may be sent again without harm.
+    pub fn repeats(&self, operation: Operation) -> bool {
+        !self.non_repeatable.contains(&operation)
+    }
+
     /// A run that was asked for and has not begun.
     pub fn queued(id: RunId, sync: &str, destination: &str, options: RunOptions, requested: Micros) -> Self {
         Self {
@@ -121,6 +129,7 @@ impl Run {
             plan: None,
             base: None,
             header: None,
+            non_repeatable: Vec::new(),
             cancel: false,
             approved: false,
             failed: false,
@@ -161,6 +170,8 @@ pub struct RunPatch {
     pub base: Option<String>,
     /// The header of the snapshot that it will leave.
     pub header: Option<String>,
+    /// Operations of its plan that may not be sent twice.
+    pub non_repeatable: Option<Vec<Operation>>,
     /// A user wants it stopped.
     pub cancel: bool,
     /// A user wants it delivered though the guard holds it.
@@ -218,7 +229,7 @@ pub enum Resend {
     Stays,
     /// What was sent is not known any more: the next plan holds every row.
     Due,
-    /// Every row was planned: what was due is done.
+    /// Every row of a full plan was sent, or is planned again by itself: what was due is done.
     Done,
 }
 
