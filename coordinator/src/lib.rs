@@ -5,7 +5,7 @@ mod run;
 mod serve;
 
 pub use run::{
-    Decision, Engine, EngineError, Finished, News, Plan, Progress, Signal, SnapshotCounts, Start, count_snapshot,
-    new_run, withdraw,
+    Decision, Engine, EngineError, Finished, News, Plan, Plannings, Progress, Signal, SnapshotCounts, Start,
+    count_snapshot, new_run, withdraw,
 };
 pub use serve::{Coordinator, Projects, Starts, lease_of};

@@ -47,6 +47,8 @@ const CASES: &[Case] = &[
     ("a_cancelled_run_that_was_queued_takes_no_later_request_with_it", Need::Nothing, withdrawn),
     ("a_planning_that_waits_for_its_source_is_cancelled", Need::Nothing, planning::cancelled),
     ("a_coordinator_that_plans_stops_at_once_and_another_plans_again", Need::Nothing, planning::stopped),
+    ("a_planning_beside_a_held_run_that_is_stopped_does_not_count", Need::Nothing, planning::stopped_beside_held),
+    ("a_planning_whose_lease_is_lost_does_not_count", Need::Nothing, planning::ledger_away),
     ("a_run_whose_sync_leads_elsewhere_by_now_begins_anew", Need::Nothing, planning::led_elsewhere),
     ("a_held_run_is_cancelled_though_its_sync_is_gone", Need::Nothing, orphaned),
     ("a_run_under_way_is_cancelled_though_its_sync_is_gone", Need::Nothing, orphaned_under_way),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use outflow_model::port::ledger::Runs;
 use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options};
-use outflow_tests::{Cluster, Plan, Process, block, program};
+use outflow_tests::{Cluster, Plan, Process, Weather, block, program};
 use sqlx::{Connection, PgConnection};
 
 use super::plan;
@@ -68,7 +68,50 @@ pub(super) fn stopped() -> Result<()> {
         cluster.start_coordinator()?;
         cluster.start_worker()?;
         let ended = cluster.ended(&run).await?;
-        ensure!(ended.state == RunState::Succeeded && ended.plannings == 1, "{ended:?}");
+        ensure!(ended.state == RunState::Succeeded && ended.plannings == 0, "{ended:?}");
+        Ok(())
+    })
+}
+
+/// A coordinator that plans in place of a held run.
+pub(super) fn stopped_beside_held() -> Result<()> {
+    block(async {
+        let guard = "guard: { max_first_run_rows: 1 }\n";
+        let two =
+            Plan { table: Some("(VALUES ('a@x.io', 'A'), ('b@x.io', 'B')) AS people (email, name)"), ..plan(0, guard) };
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &two).await?;
+        cluster.start_coordinator()?;
+        let held = cluster.request().await?;
+        cluster.reached(&held, RunState::Held).await?;
+        cluster.write(&Plan {
+            table: Some("(VALUES ('a@x.io', 'A'), ('b@x.io', 'B')) AS people (email, name), pg_sleep(602)"),
+            ..two
+        })?;
+        let queued = cluster.request().await?;
+        executes(&mut PgConnection::connect(&cluster.database).await?, 602, true).await?;
+        cluster.coordinators.pop().context("a coordinator")?.terminate(Duration::from_secs(10))?;
+        let left = cluster.ledger.run(&queued).await?.context("a run")?;
+        ensure!((left.state, left.plannings) == (RunState::Queued, 0), "{left:?}");
+        Ok(())
+    })
+}
+
+/// The ledger is away for longer than the lease, and the coordinator lives on.
+pub(super) fn ledger_away() -> Result<()> {
+    block(async {
+        let slow =
+            Plan { table: Some("(VALUES ('a@x.io', 'A')) AS people (email, name), pg_sleep(603)"), ..plan(0, "") };
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &slow).await?;
+        cluster.start_coordinator()?;
+        let run = cluster.request().await?;
+        let mut database = PgConnection::connect(&cluster.database).await?;
+        executes(&mut database, 603, true).await?;
+        cluster.links.ledger.set(Weather { broken: true, ..Weather::default() });
+        executes(&mut database, 603, false).await?;
+        cluster.links.ledger.set(Weather::default());
+        executes(&mut database, 603, true).await?;
+        let planned = cluster.ledger.run(&run).await?.context("a run")?;
+        ensure!((planned.state, planned.plannings) == (RunState::Planning, 1), "{planned:?}\n{}", cluster.logs());
         Ok(())
     })
 }

@@ -1,10 +1,10 @@
 //! Plans that must not be delivered as they are.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use outflow_model::port::ledger::{Run, RunOptions, RunPatch};
 use outflow_model::run::RunState;
 use outflow_simulators::Options;
-use outflow_tests::{Lab, block};
+use outflow_tests::{Fate, Lab, block};
 
 const MIRROR: &str = "mode: mirror";
 const NAME: &str = "  name: name\n";
@@ -193,13 +193,58 @@ pub(crate) fn deadly_planning() -> Result<()> {
         let ledger = lab.ledger().await?;
         let engines = lab.engines(&start, None).await?;
         let id = engines.engine.request(&start).await?;
-        let planning = RunPatch { state: Some(RunState::Planning), plannings: Some(3), ..RunPatch::default() };
+        let planning = RunPatch { state: Some(RunState::Planning), plannings: 3, ..RunPatch::default() };
         ledger.patch(&id, RunState::Queued, planning).await?;
         let ended = engines.execute(&start).await?.run;
         ensure!(ended.id == id && ended.state == RunState::Failed, "{ended:?}");
         ensure!(ended.reason.as_deref().is_some_and(|reason| reason.contains("3 times")), "{ended:?}");
         let next = engines.execute(&start).await?.run;
-        ensure!(next.state == RunState::Succeeded && next.plannings == 1, "{next:?}");
+        ensure!(next.state == RunState::Succeeded && next.plannings == 0, "{next:?}");
+        Ok(())
+    })
+}
+
+/// The model that an approved plan is compared with cannot be read any more.
+pub(crate) fn unreadable() -> Result<()> {
+    block(async {
+        let lab = sent(MIRROR).await?;
+        lab.rows(&[])?;
+        let held = lab.run("people").await?.run;
+        std::fs::remove_file(lab.path().join("data/people.csv"))?;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let ended = engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?.run;
+        ensure!(ended.id == held.id && ended.state == RunState::Failed, "{ended:?}");
+        ensure!(ended.reason.as_deref().is_some_and(|reason| reason.contains("people.csv")), "{ended:?}");
+        ensure!(ended.tally.remove.aborted == 4 && lab.contacts("name").len() == 4, "{ended:?}");
+        lab.rows(&ROWS)?;
+        let run = lab.run("people").await?.run;
+        ensure!((run.state, run.tally.unchanged) == (RunState::Succeeded, 4), "{run:?}");
+        Ok(())
+    })
+}
+
+/// Each process ends that reads the model again for an approved plan.
+pub(crate) fn deadly_approval() -> Result<()> {
+    block(async {
+        let lab = sent(MIRROR).await?;
+        lab.rows(&[])?;
+        let held = lab.run("people").await?.run;
+        let start = lab.start("people", RunOptions::default())?;
+        for died in 1..=3 {
+            let fate = Fate::at(0, true);
+            let engines = lab.engines(&start, Some(fate.clone())).await?;
+            tokio::select! {
+                ended = engines.engine.approve(&held.id, &start, engines.signal.subscribe()) => bail!("{ended:?}"),
+                () = fate.wait() => {}
+            }
+            let run = lab.ledger().await?.run(&held.id).await?.context("it is kept")?;
+            ensure!((run.state, run.plannings) == (RunState::Held, died), "{run:?}");
+        }
+        let engines = lab.engines(&start, None).await?;
+        let ended = engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?.run;
+        ensure!(ended.state == RunState::Failed && ended.tally.remove.aborted == 4, "{ended:?}");
+        ensure!(ended.reason.as_deref().is_some_and(|reason| reason.contains("3 times")), "{ended:?}");
         Ok(())
     })
 }

@@ -307,6 +307,27 @@ pub(crate) fn half_way() -> Result<()> {
     })
 }
 
+/// Where a held plan is approved whose base is lost, nothing tells which rows are in the model again.
+pub(crate) fn approved() -> Result<()> {
+    block(async {
+        let lab = Lab::new(Options::default()).await?;
+        lab.people("mode: mirror", NAME)?;
+        lab.rows(&ROWS)?;
+        lab.run("people").await?;
+        lab.rows(&[])?;
+        let held = lab.run("people").await?.run;
+        ensure!(held.state == RunState::Held, "{held:?}");
+        Damage::Gone.befall(&newest_base(&lab).await?)?;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        let ended = engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?.run;
+        ensure!(ended.state == RunState::Failed && ended.tally.remove.aborted == 4, "{ended:?}");
+        ensure!(ended.reason.as_deref().is_some_and(|reason| reason.ends_with("plans every row")), "{ended:?}");
+        lab.rows(&ROWS)?;
+        recovers(&lab, 4).await
+    })
+}
+
 /// Until the ledger points to the new snapshot the old one is the only one.
 pub(crate) fn old_snapshot() -> Result<()> {
     block(async {

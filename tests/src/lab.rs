@@ -220,6 +220,7 @@ impl<S: Simulator> Lab<S> {
             silence: SILENCE,
             pauses_refused: false,
             news: Arc::default(),
+            plannings: Arc::default(),
             progress,
         });
         let (signal, signals) = watch::channel(Signal::Run);

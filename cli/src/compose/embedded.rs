@@ -58,6 +58,7 @@ pub(super) async fn engine(project: &Project) -> Result<Engine> {
         silence: SILENCE,
         pauses_refused: false,
         news: Arc::default(),
+        plannings: Arc::default(),
         progress,
     })
 }

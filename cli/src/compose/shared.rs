@@ -174,6 +174,7 @@ async fn engine_of(
         silence: SILENCE,
         pauses_refused: true,
         news: Arc::default(),
+        plannings: Arc::default(),
         progress,
     };
     Ok((engine, ledger))

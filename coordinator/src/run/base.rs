@@ -5,6 +5,9 @@ use outflow_snapshot::{Header, SnapshotReader};
 
 use super::{Engine, EngineError};
 
+/// Code of what stopped a run whose base cannot be read.
+pub(super) const BASE_LOST: &str = "BASE_LOST";
+
 /// A base, as a file, and what it says of itself.
 pub(super) struct Base {
     pub(super) copy: LocalCopy,

@@ -91,6 +91,11 @@ impl EngineError {
         }
     }
 
+    /// True if the same may succeed soon, here or elsewhere.
+    pub(super) fn may_pass(&self) -> bool {
+        self.is_away() || self.is_conflict() || matches!(self, Self::Source(error) if error.is_transient())
+    }
+
     /// True where somebody else has gone on with the run.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Port(error) if error.trouble == Trouble::Conflict)

@@ -8,6 +8,7 @@ use outflow_model::tally::Tally;
 use outflow_snapshot::{Fold, Header, SnapshotReader};
 use tracing::{error, info};
 
+use super::base::BASE_LOST;
 use super::figures::count_ended;
 use super::gather::Gathered;
 use super::{Engine, EngineError, Finished, Start};
@@ -121,7 +122,8 @@ const fn is_unsent(run: &Run, gathered: &Gathered) -> bool {
 }
 
 fn resend(run: &Run, due: bool, gathered: &Gathered) -> Resend {
-    if gathered.lost.is_some() {
+    let has_lost_base = run.cause.as_ref().is_some_and(|cause| cause.code == BASE_LOST);
+    if gathered.lost.is_some() || has_lost_base {
         Resend::Due
     } else if due && !gathered.open && !is_unsent(run, gathered) {
         // What was sent without an outcome is doubtful, and so planned again.

@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 
 use outflow_model::change::Change;
-use outflow_model::port::ledger::{Chunk, Run};
+use outflow_model::outcome::Refusal;
+use outflow_model::port::ledger::{Chunk, Run, RunPatch};
 use outflow_model::run::RunState;
 use tokio::sync::watch;
 
+use super::base::BASE_LOST;
 use super::plan_file::Index;
+use super::plannings::is_deadly;
 use super::{Engine, EngineError, Finished, Signal, Start};
 
 /// Why a held plan ends where a newer one is wanted.
@@ -46,11 +49,42 @@ impl Engine {
         start: &Start,
         signal: watch::Receiver<Signal>,
     ) -> Result<Finished, EngineError> {
-        if run.tally.remove.planned > 0 && self.have_returned(&run, start).await? {
-            self.request(start).await?;
-            return self.fold_cancelled(&run, Some(start), RETURNED).await;
+        if run.tally.remove.planned == 0 {
+            return self.deliver(run, start, signal, Vec::new()).await;
         }
-        self.deliver(run, start, signal, Vec::new()).await
+        if let Some(reason) = is_deadly(&run) {
+            return self.fold_failed(&run, start, reason, None).await;
+        }
+        let run = self.begin_planning(&run, RunPatch::default()).await?;
+        let returned = self.have_returned(&run, start).await;
+        self.end_planning(&run.id).await;
+        match returned {
+            Ok(false) => self.deliver(run, start, signal, Vec::new()).await,
+            Ok(true) => {
+                self.request(start).await?;
+                self.fold_cancelled(&run, Some(start), RETURNED).await
+            }
+            Err(error) if error.may_pass() => Err(error),
+            Err(error) => {
+                let cause = matches!(error, EngineError::BaseLost(_))
+                    .then(|| Refusal::transient(BASE_LOST, "The snapshot of what was acknowledged cannot be read"));
+                self.fold_failed(&run, start, error.to_string(), cause).await
+            }
+        }
+    }
+
+    /// Ends a held run that cannot be delivered.
+    async fn fold_failed(
+        &self,
+        run: &Run,
+        start: &Start,
+        reason: String,
+        cause: Option<Refusal>,
+    ) -> Result<Finished, EngineError> {
+        let (state, reason) = (Some(RunState::Folding), Some(reason));
+        let patch = RunPatch { state, failed: true, reason, cause, ..RunPatch::default() };
+        self.ledger.patch(&run.id, run.state, patch).await?;
+        self.finish(&run.id, Some(start), Vec::new()).await
     }
 
     /// Whether the model has a row again that the held plan would remove.

@@ -18,6 +18,7 @@ mod orphan;
 mod partition;
 mod pause;
 mod plan_file;
+mod plannings;
 mod poison;
 mod progress;
 mod publish;
@@ -51,6 +52,7 @@ use crate::project::{ResolvedSync, Sync};
 pub(crate) use dispatch::LOOK;
 pub use error::EngineError;
 pub use news::News;
+pub use plannings::Plannings;
 pub use progress::Progress;
 pub use request::{new_run, withdraw};
 pub use upkeep::{Decision, SnapshotCounts, count_snapshot};
@@ -130,6 +132,8 @@ pub struct Engine {
     pub pauses_refused: bool,
     /// What runs tell one another.
     pub news: Arc<News>,
+    /// What is to be taken back of the plannings that it counts.
+    pub plannings: Arc<Plannings>,
     /// Where progress is shown.
     pub progress: watch::Sender<Progress>,
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outflow_model::id::RunId;
-use outflow_model::port::PortError;
 use outflow_model::port::ledger::{Chunk, Closing, Resend, Run, RunOptions, RunPatch, Sample};
 use outflow_model::reasons::cut_text;
 use outflow_model::run::RunState;
@@ -18,6 +17,7 @@ use super::dispatch::LOOK;
 use super::extract::{Drafted, Inputs, draft};
 use super::guard::breach;
 use super::keys::names;
+use super::plannings::is_deadly;
 use super::request::{new_run, unplanned};
 use super::{CANCELLED, Engine, EngineError, Finished, Plan, Signal, Start, fingerprint};
 use crate::project::{OnBreach, OnMappingChange};
@@ -27,8 +27,6 @@ const PLAN: &str = "plan";
 const REBASED: &str = "rebased";
 /// Before a source that refused for now is read again.
 const READ_PAUSES: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30)];
-/// Plannings of one run that may end with their process.
-const PLANNINGS: u32 = 3;
 /// Bytes of a value that are shown of a held plan.
 const SHOWN: usize = 200;
 
@@ -84,31 +82,22 @@ impl Engine {
         if run.cancel {
             return self.close_unplanned(&run, RunState::Cancelled, CANCELLED).await;
         }
-        if run.plannings >= PLANNINGS {
-            let reason = format!(
-                "The process that planned it ended {PLANNINGS} times while it did: look at its log or its exit code for the cause, \
-                 such as too little memory"
-            );
+        if let Some(reason) = is_deadly(&run) {
             return self.close_unplanned(&run, RunState::Failed, &reason).await;
         }
-        // Counted before it begins: a process that dies of it counts nothing any more.
-        let counted = RunPatch { plannings: Some(run.plannings + 1), ..RunPatch::default() };
         let begins = RunPatch {
             state: Some(RunState::Planning),
             started: Some(self.clock.now()),
             trace: outflow_trace::parent_of(&Span::current()),
-            ..counted.clone()
+            ..RunPatch::default()
         };
         let held = if run.state == RunState::Queued { self.undecided(&run.sync).await? } else { None };
-        let patch = if held.is_none() && run.state == RunState::Queued { begins.clone() } else { counted };
-        self.ledger.patch(&run.id, run.state, patch).await?;
-        // A request may have joined it until then.
-        let run = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
+        let is_begun = held.is_none() && run.state == RunState::Queued;
+        let run = self.begin_planning(&run, if is_begun { begins.clone() } else { RunPatch::default() }).await?;
         if leads_elsewhere(&run, start) {
             return self.give_way(&run, start).await;
         }
         self.show(|progress| progress.state = Some(RunState::Planning));
-        let begins = RunPatch { plannings: None, ..begins };
         let planned = Box::pin(self.make_plan(&run, start, held.map(|held| (held, begins)), signal.clone()));
         match planned.instrument(info_span!("plan")).await {
             Ok((run, warnings)) if run.state != RunState::Delivering => Ok(Finished { run, warnings }),
@@ -116,7 +105,7 @@ impl Engine {
             Err(error) => {
                 if error.is_away() && self.queue.outlives_processes() {
                     // Whoever goes on with the run plans again.
-                    self.forgive_planning(&run.id).await;
+                    self.end_planning(&run.id).await;
                     return Err(error);
                 }
                 let state = self.ledger.run(&run.id).await?.map(|run| run.state);
@@ -131,21 +120,6 @@ impl Engine {
                 }
                 Err(error)
             }
-        }
-    }
-
-    /// Counts a planning no more that is left in order: whoever goes on with the run begins it again.
-    pub(crate) async fn forgive_planning(&self, id: &RunId) {
-        let forgive = async {
-            let run = self.ledger.run(id).await?;
-            let Some(run) = run.filter(|run| matches!(run.state, RunState::Queued | RunState::Planning)) else {
-                return Ok(());
-            };
-            let patch = RunPatch { plannings: Some(run.plannings.saturating_sub(1)), ..RunPatch::default() };
-            self.ledger.patch(id, run.state, patch).await
-        };
-        if let Err::<(), PortError>(error) = forgive.await {
-            warn!(run = %id, %error, "A planning that ended in order counts as one that did not");
         }
     }
 
@@ -315,7 +289,7 @@ impl Engine {
                     return Ok((self.close_unplanned(&run, RunState::Cancelled, CANCELLED).await?.run, None));
                 }
                 () = interrupted(signal.clone()) => {
-                    self.forgive_planning(&run.id).await;
+                    self.end_planning(&run.id).await;
                     return Ok((run, None));
                 }
             };
@@ -360,7 +334,7 @@ impl Engine {
         if let Some((held, begins)) = replaces {
             if !Box::pin(self.ends_held(&held, start)).await? {
                 // Decided about meanwhile: that comes first, and this run plans after it.
-                self.forgive_planning(&run.id).await;
+                self.end_planning(&run.id).await;
                 return Ok((run.clone(), Vec::new()));
             }
             self.ledger.patch(&run.id, RunState::Queued, begins).await?;
@@ -386,10 +360,13 @@ impl Engine {
             header: serde_json::to_string(&draft.header).ok(),
             non_repeatable: Some(start.sync.non_repeatable()),
             reason,
+            // It has ended in order, whatever befell it before.
+            plannings: 0_i32.saturating_sub_unsigned(run.plannings),
             samples: (state == RunState::Held).then(|| samples.into_iter().map(shown).collect()),
             ..RunPatch::default()
         };
         self.ledger.patch(&run.id, RunState::Planning, patch).await?;
+        self.plannings.remove(&run.id);
         self.show(|progress| progress.planned = total);
         let run = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
         Ok((run, warnings))

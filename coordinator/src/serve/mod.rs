@@ -130,12 +130,18 @@ impl Coordinator {
 
     /// Leaves a sync in order: another goes on at once, and a planning that was under way did not end its process.
     async fn leave(&self, sync: &str) {
-        if let Ok(Ok(Some(run))) = tokio::time::timeout(ANSWER, self.engine.active(sync)).await
-            && self.take(sync).await.is_ok_and(|held| held.is_some())
-        {
-            self.engine.forgive_planning(&run.id).await;
+        if !matches!(tokio::time::timeout(ANSWER, self.engine.forgive_plannings(sync)).await, Ok(Ok(()))) {
+            warn!(sync, "A planning that ends in order counts as one that did not: the ledger does not answer");
         }
         self.release(&lease_of(sync)).await;
+    }
+
+    /// Takes back what was counted of plannings that did not end this process, however long the ledger is away.
+    async fn forgive(&self, sync: &str) {
+        while let Err(error) = self.in_time(self.engine.forgive_plannings(sync)).await {
+            warn!(sync, %error, "A planning that did not end this process counts until the ledger answers");
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// The runs that can go on, as far as the ledger tells.
@@ -168,18 +174,21 @@ impl Coordinator {
             }
         };
         let ended = tokio::select! {
-            ended = self.go_on(run, epoch) => ended,
+            ended = self.go_on(run, epoch) => Some(ended),
             never = self.keep(&sync, epoch) => match never {
                 Ok(never) => match never {},
-                Err(Lost) => {
-                    counter!("outflow_leases_lost_total").increment(1);
-                    warn!(sync, "Another coordinator may have taken the sync over; this one leaves it");
-                    return false;
-                }
+                Err(Lost) => None,
             },
         };
-        self.release(&lease_of(&sync)).await;
-        ended
+        if ended.is_none() {
+            counter!("outflow_leases_lost_total").increment(1);
+            warn!(sync, "Another coordinator may have taken the sync over; this one leaves it");
+        }
+        self.forgive(&sync).await;
+        if ended.is_some() {
+            self.release(&lease_of(&sync)).await;
+        }
+        ended.unwrap_or(false)
     }
 
     async fn go_on(&self, run: Run, epoch: Epoch) -> bool {

@@ -79,7 +79,7 @@ pub(super) fn patched(mut run: Run, from: RunState, patch: RunPatch) -> Result<R
     run.failed |= failed;
     run.reason = reason.or(run.reason);
     run.cause = cause.or(run.cause);
-    run.plannings = plannings.unwrap_or(run.plannings);
+    run.plannings = run.plannings.saturating_add_signed(plannings);
     run.samples = samples.unwrap_or(run.samples);
     run.trace = trace.or(run.trace);
     Ok(run)

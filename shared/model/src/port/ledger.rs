@@ -182,8 +182,8 @@ pub struct RunPatch {
     pub reason: Option<String>,
     /// What stopped its delivery.
     pub cause: Option<Refusal>,
-    /// How often its planning was begun and not ended in order.
-    pub plannings: Option<u32>,
+    /// What is added to the count of its plannings, which is never less than zero.
+    pub plannings: i32,
     /// Some records of a plan that waits for a decision.
     pub samples: Option<Vec<Sample>>,
     /// W3C trace context of the span that it began with.
