@@ -16,6 +16,7 @@ mod upkeep;
 mod values;
 mod waits;
 mod warehouse;
+mod wide;
 
 use outflow_tests::{Case, Mode, Need};
 
@@ -100,6 +101,9 @@ const CASES: &[Case] = &[
     ("what_is_gone_already_needs_no_removal", Need::Nothing, manifests::gone),
     ("an_answer_that_is_never_understood_holds_up_nobody_else", Need::Nothing, manifests::never_understood),
     ("a_refusal_that_repeats_what_is_sensitive_is_masked", Need::Nothing, manifests::discreet),
+    ("what_a_mapping_makes_of_rows_is_cut_into_chunks_that_fit", Need::Nothing, wide::mapped),
+    ("removes_of_wide_keys_are_cut_into_chunks_that_fit", Need::Nothing, wide::removed),
+    ("wide_keys_of_invalid_rows_are_named_by_their_beginning", Need::Nothing, wide::named),
     ("a_row_whose_key_hides_in_a_csv_file_keeps_every_record", Need::Nothing, keys::csv),
     ("a_row_whose_key_the_mapping_refuses_keeps_every_record", Need::Nothing, keys::refused),
     ("a_row_whose_key_hides_in_an_ndjson_file_keeps_every_record", Need::Nothing, keys::ndjson),

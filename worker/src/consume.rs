@@ -11,7 +11,7 @@ use outflow_model::port::clock::Clock;
 use outflow_model::port::limiter::{Claimed, Limiter};
 use outflow_model::port::queue::{Delivery as Message, Queue, Take};
 use outflow_model::port::{PortError, Result, Trouble};
-use outflow_model::wire::{ChunkV1, Next, ReportV1, unpack, unpacked_len};
+use outflow_model::wire::{CHUNK_CAP, ChunkV1, Next, ReportV1, unpack, unpacked_len};
 use outflow_trace::{Seldom, with_causes};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,8 +23,6 @@ use crate::figures::{self, InHand};
 use crate::room::Room;
 use crate::transport::BULK_ANSWER_CAP;
 
-/// No chunk unpacks to more.
-const CHUNK_CAP: usize = 256 * 1024 * 1024;
 /// Chunks under delivery take no more bytes than this, where nobody says otherwise.
 pub const MEMORY: u64 = 512 * 1024 * 1024;
 /// A message that was delivered so often without an acknowledgement is not tried again.

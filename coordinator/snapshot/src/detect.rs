@@ -6,6 +6,7 @@ use std::path::Path;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use outflow_model::cell::Kind;
 use outflow_model::change::Change;
+use outflow_model::text::one_line;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ const NAMED: usize = 1_000;
 /// Bytes of the longest key. A snapshot has no larger block than 64 MiB, and keeps the key of every row.
 const LONGEST_KEY: usize = 1 << 20;
 /// Letters of a key that an invalid row is named by.
-const SHOWN_KEY: usize = 1_000;
+const SHOWN_KEY: usize = 500;
 /// Bytes of a row's number that are kept, with [`FAULTY`]: enough for half a million million rows.
 const ORDINAL: usize = 5;
 /// Bit of a row's number that marks a row with a value that the source could not give exactly.
@@ -286,7 +287,7 @@ impl<'a> Detector<'a> {
             {
                 self.invalid += 1;
                 if !is_faulty && self.named.len() < NAMED {
-                    let key = key_text(&bytes).chars().take(SHOWN_KEY).collect();
+                    let key = one_line(&key_text(&bytes), SHOWN_KEY).into_owned();
                     self.named.push(InvalidRow { key, reason });
                 }
                 continue;

@@ -8,7 +8,6 @@ use outflow_model::mapping::{Mapper, SourceColumn};
 use outflow_model::port::ledger::{Problem, RunOptions};
 use outflow_model::table::MASKED;
 use outflow_model::tally::Tally;
-use outflow_model::text::one_line;
 use outflow_snapshot::{
     Detected, Detector, Entry, Header, Removals, Rules, Sink, SnapshotError, SnapshotReader, SnapshotWriter,
     SpoolReader, SpoolWriter,
@@ -20,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::EngineError;
 use super::keys::KeyForms;
 use super::named::Named;
-use super::partition::{KEY, NAMED, Partition, Planned, faulty, invalid};
+use super::partition::{NAMED, Partition, Planned, faulty, invalid};
 use super::plan_file::PlanWriter;
 use crate::project::{ResolvedSync, RetryRejected};
 
@@ -128,9 +127,8 @@ pub(super) fn draft(
     problems.append(&mut named.copies);
     problems.append(&mut planned.problems);
     problems.truncate(NAMED);
-    let is_hidden = sync.hides_keys();
-    for problem in &mut problems {
-        problem.key = if is_hidden { MASKED.to_owned() } else { one_line(&problem.key, KEY).into_owned() };
+    if sync.hides_keys() {
+        problems.iter_mut().for_each(|problem| MASKED.clone_into(&mut problem.key));
     }
     planned.problems = problems;
     planned.withheld = named.held_back;

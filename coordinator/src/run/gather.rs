@@ -8,15 +8,13 @@ use outflow_model::port::ledger::{Chunk, Problem, Run};
 use outflow_model::table::Table;
 use outflow_model::tally::{Delivered, Tally};
 use outflow_model::text::one_line;
-use outflow_model::wire::{Next, unpack};
+use outflow_model::wire::{CHUNK_CAP, Next, unpack};
 use outflow_snapshot::{Fold, Learned};
 
 use super::finish::page;
 use super::partition::{KEY, NAMED};
 use super::plan_file::Index;
 use super::{Engine, EngineError};
-
-const CHUNK_CAP: usize = 256 * 1024 * 1024;
 
 /// What a run came to.
 pub(super) struct Gathered {

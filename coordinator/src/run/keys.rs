@@ -110,7 +110,7 @@ impl<'a> KeyForms<'a> {
                 column
             })
             .collect();
-        let (table, invalid) = self.mapper.apply_identity(&input, rows.len());
+        let (table, invalid) = self.mapper.apply_identity(&input, 0..rows.len());
         let is_whole = |row: u32| input.iter().all(|column| !column.cell(row as usize).is_null());
         let refused =
             invalid.into_iter().filter(|refused| is_whole(refused.row)).map(|refused| (refused.row, refused.message));

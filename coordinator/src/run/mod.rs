@@ -12,6 +12,7 @@ mod gather;
 mod guard;
 mod held;
 mod keys;
+mod mapped;
 mod named;
 mod news;
 mod orphan;

@@ -103,7 +103,7 @@ impl<'a> Named<'a> {
         if rows == 0 {
             return Vec::new();
         }
-        let (table, _) = self.mapper.apply_identity(columns, rows);
+        let (table, _) = self.mapper.apply_identity(columns, 0..rows);
         (0..rows).map(|row| one_line(&table.shown_identity(row), KEY).into_owned()).collect()
     }
 }

@@ -1,5 +1,8 @@
 //! Cutting changes into chunks, as they come.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use arrow_array::RecordBatch;
 use outflow_model::cell::Kind;
 use outflow_model::change::{Change, Operation};
@@ -16,6 +19,7 @@ use outflow_snapshot::{Entry, decode_key, key_text};
 
 use super::EngineError;
 use super::columns::append;
+use super::mapped::{Mapped, Pace};
 use super::plan_file::{Index, PlanWriter};
 use crate::project::ResolvedSync;
 
@@ -36,7 +40,15 @@ struct Pending {
     operation: Operation,
     columns: Vec<Column>,
     ids: Column,
+    /// Whether there is one.
+    has_ids: bool,
     index: Index,
+}
+
+impl Pending {
+    fn is_full(&self, room: usize) -> bool {
+        self.index.len() >= room || self.columns.iter().map(Column::bytes).sum::<usize>() >= CHUNK_BYTES
+    }
 }
 
 /// Writes chunks of a plan.
@@ -54,6 +66,7 @@ pub(super) struct Partition<'a> {
     /// Records per chunk of operations that go by a bulk interface.
     bulk_rows: Vec<(Operation, usize)>,
     writer: PlanWriter,
+    pace: Pace,
     pending: Vec<Pending>,
     pub(super) chunks: Vec<Chunk>,
     pub(super) samples: Vec<Sample>,
@@ -77,6 +90,7 @@ impl<'a> Partition<'a> {
             chunk_rows: (sync.config.delivery.chunk_rows as usize).max(1),
             bulk_rows: Vec::new(),
             writer,
+            pace: Pace::new(),
             pending: Vec::new(),
             chunks: Vec::new(),
             samples: Vec::new(),
@@ -108,7 +122,7 @@ impl<'a> Partition<'a> {
             };
             let columns = kinds.into_iter().map(Column::new).collect();
             let (ids, index) = (Column::new(Kind::Text), Index::default());
-            self.pending.push(Pending { change, is_skipped, operation, columns, ids, index });
+            self.pending.push(Pending { change, is_skipped, operation, columns, ids, has_ids: false, index });
             self.pending.len() - 1
         });
         // The position was just found or made.
@@ -144,8 +158,7 @@ impl<'a> Partition<'a> {
                 pending.index.push(key_hash, row_hash, keeps_keys.then_some(key.as_slice()));
             }
             rest = later;
-            let bytes: usize = pending.columns.iter().map(Column::bytes).sum();
-            if pending.index.len() >= room || bytes >= CHUNK_BYTES {
+            if pending.is_full(room) {
                 self.flush(change, false)?;
             }
         }
@@ -187,49 +200,84 @@ impl<'a> Partition<'a> {
             .ids
             .push(entry.record_id.as_deref().map_or(outflow_model::cell::Cell::Null, outflow_model::cell::Cell::Text));
         pending.index.push(entry.key_hash, 0, Some(key));
-        if pending.index.len() >= room { self.flush(Change::Remove, is_skipped) } else { Ok(()) }
+        pending.has_ids |= entry.record_id.is_some();
+        if pending.is_full(room) { self.flush(Change::Remove, is_skipped) } else { Ok(()) }
     }
 
-    /// Maps what is pending and writes it as a chunk.
+    /// Maps what is pending, and writes it as a chunk; as several, where the mapping makes far more of it.
     fn flush(&mut self, change: Change, is_skipped: bool) -> Result<(), EngineError> {
         let Some(at) = self.position(change, is_skipped) else { return Ok(()) };
-        let Pending { operation, columns, ids, mut index, .. } = self.pending.swap_remove(at);
-        let rows = index.len();
-        let (mut table, invalid) = if change == Change::Remove {
-            self.mapper.apply_identity(&columns, rows)
-        } else {
-            self.mapper.apply(&columns, rows)
-        };
-        if change == Change::Remove && (0..rows).any(|row| !ids.cell(row).is_null()) {
-            table.record_ids = Some(ids);
+        let pending = self.pending.swap_remove(at);
+        let (rows, operation) = (pending.index.len(), pending.operation);
+        let (mut gathered, mut next): (Option<Mapped>, _) = (None, 0);
+        while next < rows {
+            let piece = self.pace.piece(self.mapper, &pending.columns, next..rows);
+            next = piece.end;
+            for part in self.map(&pending, piece).cut(CHUNK_BYTES) {
+                gathered = match gathered.take() {
+                    Some(mut before) if before.bytes() + part.bytes() <= CHUNK_BYTES => {
+                        before.append(&part);
+                        Some(before)
+                    }
+                    Some(before) => {
+                        self.write(change, operation, is_skipped, &before)?;
+                        Some(part)
+                    }
+                    None => Some(part),
+                };
+            }
         }
-        if operation == Operation::Clear {
+        gathered.map_or(Ok(()), |rest| self.write(change, operation, is_skipped, &rest))
+    }
+
+    /// Maps rows of what is pending; those that are refused are counted and named.
+    fn map(&mut self, pending: &Pending, rows: Range<usize>) -> Mapped {
+        let Pending { change, operation, columns, ids, .. } = pending;
+        let start = rows.start as u32;
+        let (mut table, invalid) = if *change == Change::Remove {
+            self.mapper.apply_identity(columns, rows.clone())
+        } else {
+            self.mapper.apply(columns, rows.clone())
+        };
+        self.pace.learn(&table);
+        if pending.has_ids {
+            table.record_ids = Some(ids.slice(rows));
+        }
+        if *operation == Operation::Clear {
             self.clear(&mut table);
         }
-        if !invalid.is_empty() {
-            self.refused[change as usize] += invalid.len() as u64;
-            for refused in &invalid {
-                if self.problems.len() < NAMED {
-                    let refusal = Refusal::rejected(InvalidCode::Value.code(), refused.message.clone());
-                    let key = self.key_of(&columns, refused.row as usize);
-                    self.problems.push(Problem { change: None, key, status: None, chunk: None, since: None, refusal });
-                }
+        self.refused[*change as usize] += invalid.len() as u64;
+        for refused in &invalid {
+            if self.problems.len() < NAMED {
+                let refusal = Refusal::rejected(InvalidCode::Value.code(), refused.message.clone());
+                let key = shown(&self.key_of(columns, (start + refused.row) as usize));
+                self.problems.push(Problem { change: None, key, status: None, chunk: None, since: None, refusal });
             }
-            let bad: std::collections::BTreeSet<u32> = invalid.iter().map(|invalid| invalid.row).collect();
-            let keep: Vec<u32> = (0..rows as u32).filter(|row| !bad.contains(row)).collect();
-            table = take(&table, &keep);
-            index = index.take(&keep);
         }
-        if table.rows == 0 {
-            return Ok(());
+        let bad: BTreeSet<u32> = invalid.iter().map(|invalid| invalid.row).collect();
+        let keep: Vec<u32> = (0..table.rows).filter(|row| !bad.contains(row)).collect();
+        if !bad.is_empty() {
+            table = table.take(&keep);
         }
+        let keep: Vec<u32> = keep.into_iter().map(|row| start + row).collect();
+        Mapped { table, index: pending.index.take(&keep) }
+    }
+
+    fn write(
+        &mut self,
+        change: Change,
+        operation: Operation,
+        is_skipped: bool,
+        mapped: &Mapped,
+    ) -> Result<(), EngineError> {
+        let Mapped { table, index } = mapped;
         if is_skipped {
             self.skipped += u64::from(table.rows);
         } else {
-            self.sample(change, &table);
+            self.sample(change, table);
         }
-        let payload = pack(&table)?;
-        let (offset, length) = self.writer.push(&payload, &index)?;
+        let payload = pack(table)?;
+        let (offset, length) = self.writer.push(&payload, index)?;
         self.chunks.push(Chunk {
             number: self.chunks.len() as u32,
             change,
@@ -295,14 +343,9 @@ pub(super) struct Planned {
     pub(super) skipped: u64,
 }
 
-fn take(table: &Table, keep: &[u32]) -> Table {
-    let field = |field: &Field| Field { column: field.column.take(keep), path: field.path.clone(), ..*field };
-    Table {
-        rows: keep.len() as u32,
-        fields: table.fields.iter().map(field).collect(),
-        identity: table.identity,
-        record_ids: table.record_ids.as_ref().map(|ids| ids.take(keep)),
-    }
+/// A key as it is shown; a key may have up to 1 MiB.
+fn shown(key: &str) -> String {
+    one_line(key, KEY).into_owned()
 }
 
 /// An invalid row's problem.
@@ -329,12 +372,12 @@ pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
 
 /// The problem of a removed row whose record another row has.
 fn shared(key: &[u8], other: &[u8], hides_keys: bool) -> Problem {
-    let other = if hides_keys { MASKED.to_owned() } else { one_line(&key_text(other), KEY).into_owned() };
+    let other = if hides_keys { MASKED.to_owned() } else { shown(&key_text(other)) };
     let message = format!("The destination gave the same record id for \"{other}\", whose record it stays");
     let refusal = Refusal::rejected(InvalidCode::SharedRecord.code(), message);
     Problem {
         change: Some(Change::Remove),
-        key: key_text(key),
+        key: shown(&key_text(key)),
         status: Some(Status::Skipped),
         chunk: None,
         since: None,
@@ -347,12 +390,15 @@ pub(super) fn faulty(batch: &RecordBatch, key: &[(usize, Kind)], row: usize, col
     let mut bytes = Vec::new();
     outflow_snapshot::encode_key(batch, key, row, &mut bytes);
     let refusal = Refusal::rejected(InvalidCode::SourceValue.code(), format!("Column \"{column}\": {reason}"));
-    Problem { change: None, key: key_text(&bytes), status: None, chunk: None, since: None, refusal }
+    Problem { change: None, key: shown(&key_text(&bytes)), status: None, chunk: None, since: None, refusal }
 }
 
 /// A duplicate's problem.
 pub(super) fn duplicate(batch: &RecordBatch, key: &[(usize, Kind)], row: usize) -> Problem {
     let mut bytes = Vec::new();
     outflow_snapshot::encode_key(batch, key, row, &mut bytes);
-    invalid(&outflow_snapshot::InvalidRow { key: key_text(&bytes), reason: outflow_snapshot::Reason::DuplicateKey })
+    invalid(&outflow_snapshot::InvalidRow {
+        key: shown(&key_text(&bytes)),
+        reason: outflow_snapshot::Reason::DuplicateKey,
+    })
 }

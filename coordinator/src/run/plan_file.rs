@@ -60,6 +60,15 @@ impl Index {
         Some((hash(&self.keys)?, hash(&self.rows)?, key))
     }
 
+    /// Adds the rows of `more`.
+    pub(super) fn append(&mut self, more: &Self) {
+        let start = self.values.len() as u32;
+        self.keys.extend_from_slice(&more.keys);
+        self.rows.extend_from_slice(&more.rows);
+        self.values.extend_from_slice(&more.values);
+        self.ends.extend(more.ends.iter().map(|end| start + end));
+    }
+
     /// The index of the rows in `keep`.
     pub(super) fn take(&self, keep: &[u32]) -> Self {
         let mut out = Self::default();

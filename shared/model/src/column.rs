@@ -1,5 +1,7 @@
 //! A typed column of values, as it travels and as destinations read it.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Cell, Kind};
@@ -65,6 +67,17 @@ impl Column {
             Data::Ints(values) => values.len() * 8,
             Data::Floats(values) => values.len() * 8,
             Data::Texts { text, ends } => text.len() + ends.len() * 4,
+        }
+    }
+
+    /// About how many bytes the value in `row` takes; 0 past the end.
+    pub fn size(&self, row: usize) -> usize {
+        match &self.data {
+            Data::Ints(_) | Data::Floats(_) => usize::from(row < self.len()) * 8,
+            Data::Texts { ends, .. } => {
+                let start = row.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+                ends.get(row).map_or(0, |end| end.saturating_sub(start) as usize + 4)
+            }
         }
     }
 
@@ -169,6 +182,46 @@ impl Column {
         }
     }
 
+    /// The rows of `rows`, as far as there are any.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let end = rows.end.min(self.len());
+        let rows = rows.start.min(end)..end;
+        let data = match &self.data {
+            Data::Ints(values) => Data::Ints(values.get(rows.clone()).unwrap_or_default().to_vec()),
+            Data::Floats(values) => Data::Floats(values.get(rows.clone()).unwrap_or_default().to_vec()),
+            Data::Texts { text, ends } => {
+                let start = rows.start.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+                let ends: Vec<u32> =
+                    ends.get(rows.clone()).unwrap_or_default().iter().map(|end| end.saturating_sub(start)).collect();
+                let length = ends.last().copied().unwrap_or(0) as usize;
+                let text = text.get(start as usize..start as usize + length).unwrap_or_default().to_owned();
+                Data::Texts { text, ends }
+            }
+        };
+        Self { kind: self.kind, valid: self.valid.get(rows).unwrap_or_default().to_vec(), data }
+    }
+
+    /// Adds the rows of `other`, a column of the same kind; null where it holds something else.
+    pub fn append(&mut self, other: &Self) {
+        let (before, has_nulls) = (self.len(), !self.valid.is_empty() || !other.valid.is_empty());
+        match (&mut self.data, &other.data) {
+            (Data::Ints(values), Data::Ints(more)) => values.extend_from_slice(more),
+            (Data::Floats(values), Data::Floats(more)) => values.extend_from_slice(more),
+            (Data::Texts { text, ends }, Data::Texts { text: more, ends: more_ends }) => {
+                let start = text.len() as u32;
+                text.push_str(more);
+                ends.extend(more_ends.iter().map(|end| start + end));
+            }
+            _ => return (0..other.len()).for_each(|_| self.push_null()),
+        }
+        if has_nulls {
+            self.valid.resize(before, 1);
+            self.valid.extend_from_slice(&other.valid);
+            self.valid.resize(self.len(), 1);
+        }
+    }
+
     /// The rows of `keep`, in its order.
     #[must_use]
     pub fn take(&self, keep: &[u32]) -> Self {
@@ -253,6 +306,35 @@ mod tests {
         assert_eq!(column.cell(3), Cell::Null);
         let taken = column.take(&[2, 1]);
         assert_eq!([taken.cell(0), taken.cell(1)], [Cell::Text(""), Cell::Null]);
+    }
+
+    #[test]
+    fn slices_put_together_are_the_column() {
+        let mut texts = Column::new(Kind::Text);
+        ["a", "", "bcd"].iter().for_each(|text| texts.push_text(text));
+        let mut some = texts.clone();
+        some.push_null();
+        some.push_text("é");
+        let mut ints = Column::new(Kind::Int);
+        (0..4).for_each(|value| ints.push_int(value));
+        ints.push_null();
+        let mut floats = Column::new(Kind::Float);
+        floats.push_float(0.5);
+        for column in [texts, some, ints, floats] {
+            for cut in 0..=column.len() + 1 {
+                let (mut one, other) = (column.slice(0..cut), column.slice(cut..column.len()));
+                one.append(&other);
+                assert_eq!(one.len(), column.len());
+                for row in 0..=column.len() {
+                    assert_eq!(one.cell(row), column.cell(row), "{cut}");
+                }
+                let sizes: usize = (0..=column.len()).map(|row| one.size(row)).sum();
+                assert_eq!(sizes, column.bytes());
+            }
+        }
+        let mut other = Column::new(Kind::Int);
+        other.append(&Column::new(Kind::Float));
+        assert!(other.is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Records ready for a destination: typed columns under their field paths.
 
+use std::ops::Range;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,9 @@ use crate::column::Column;
 
 /// What stands in for a value that must not be shown.
 pub const MASKED: &str = "***";
+
+/// No record has more bytes: its chunk would be more than a worker unpacks.
+pub const RECORD_CAP: usize = 128 * 1024 * 1024;
 
 /// What is sent where a value is null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +88,53 @@ impl Style {
 }
 
 impl Table {
+    fn columns(&self) -> impl Iterator<Item = &Column> {
+        self.fields.iter().map(|field| &field.column).chain(&self.record_ids)
+    }
+
+    /// About how many bytes its values take.
+    pub fn bytes(&self) -> usize {
+        self.columns().map(Column::bytes).sum()
+    }
+
+    /// About how many bytes the values of record `row` take.
+    pub fn record_bytes(&self, row: usize) -> usize {
+        self.columns().map(|column| column.size(row)).sum()
+    }
+
+    /// The records of `keep`, in its order.
+    #[must_use]
+    pub fn take(&self, keep: &[u32]) -> Self {
+        self.with_columns(keep.len() as u32, |column| column.take(keep))
+    }
+
+    /// The records of `rows`.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        self.with_columns(rows.len() as u32, |column| column.slice(rows.clone()))
+    }
+
+    fn with_columns(&self, rows: u32, of: impl Fn(&Column) -> Column) -> Self {
+        let field = |field: &Field| Field { column: of(&field.column), path: field.path.clone(), ..*field };
+        Self {
+            rows,
+            fields: self.fields.iter().map(field).collect(),
+            identity: self.identity,
+            record_ids: self.record_ids.as_ref().map(of),
+        }
+    }
+
+    /// Adds the records of `other`, which has the same fields.
+    pub fn append(&mut self, other: &Self) {
+        self.rows += other.rows;
+        for (field, more) in self.fields.iter_mut().zip(&other.fields) {
+            field.column.append(&more.column);
+        }
+        if let Some((ids, more)) = self.record_ids.as_mut().zip(other.record_ids.as_ref()) {
+            ids.append(more);
+        }
+    }
+
     /// The fields that address the record.
     pub fn identity_fields(&self) -> &[Field] {
         self.fields.get(..self.identity as usize).unwrap_or(&self.fields)

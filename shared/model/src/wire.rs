@@ -17,6 +17,8 @@ use crate::table::Table;
 const LARGE_REPORT: usize = 64 * 1024;
 /// No report unpacks to more.
 const REPORT_CAP: usize = 256 * 1024 * 1024;
+/// No chunk's records unpack to more.
+pub const CHUNK_CAP: usize = 256 * 1024 * 1024;
 /// What a compressed message begins with; no plain one does.
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 

@@ -1,6 +1,7 @@
 //! Applying a mapping: model columns in, destination fields out, invalid rows named.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use chrono_tz::Tz;
 
@@ -12,7 +13,7 @@ use crate::cell::{Cell, Kind};
 use crate::column::Column;
 use crate::json;
 use crate::suggest::did_you_mean;
-use crate::table::{Field, Table};
+use crate::table::{Field, RECORD_CAP, Table};
 
 /// A column of the model: its name and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct SourceColumn {
 /// A row that the mapping refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// Its place in the batch.
+    /// Its place in the table.
     pub row: u32,
     /// Which field, and why; never a value.
     pub message: String,
@@ -100,14 +101,20 @@ impl Mapper {
         columns
     }
 
-    /// Maps `rows` rows. Rows that are refused stay in the table and are named once each.
-    pub fn apply(&self, input: &[Column], rows: usize) -> (Table, Vec<Invalid>) {
+    /// Maps the rows of `rows`. Those that are refused stay in the table and are named once each.
+    pub fn apply(&self, input: &[Column], rows: Range<usize>) -> (Table, Vec<Invalid>) {
         self.map(&self.fields, input, rows)
     }
 
     /// Maps the identity alone, for rows that are only addressed.
-    pub fn apply_identity(&self, input: &[Column], rows: usize) -> (Table, Vec<Invalid>) {
+    pub fn apply_identity(&self, input: &[Column], rows: Range<usize>) -> (Table, Vec<Invalid>) {
         self.map(self.fields.get(..self.identity as usize).unwrap_or_default(), input, rows)
+    }
+
+    /// How many bytes all fields read of `input`, of each column as `size` says: what they become, unless a template makes more of it.
+    pub fn bytes_read(&self, input: &[Column], size: impl Fn(&Column) -> usize) -> usize {
+        let columns = self.fields.iter().flat_map(|plan| plan.source.columns());
+        columns.filter_map(|column| input.get(*column)).map(size).sum()
     }
 
     /// Why `cell` cannot address a record as the identity's field at place `field`, in the words of [`Invalid::message`];
@@ -117,35 +124,45 @@ impl Mapper {
         self.fields.get(field).map(|plan| refused(&plan.path, reason))
     }
 
-    fn map(&self, plans: &[Plan], input: &[Column], rows: usize) -> (Table, Vec<Invalid>) {
+    fn map(&self, plans: &[Plan], input: &[Column], rows: Range<usize>) -> (Table, Vec<Invalid>) {
         let mut invalid = BTreeMap::new();
-        let mut fields = Vec::with_capacity(plans.len());
+        let count = rows.len();
+        let mut table = Table { rows: count as u32, identity: self.identity, ..Table::default() };
         for plan in plans {
             let mut refuse = |row: usize, reason: &str| {
                 invalid.entry(row as u32).or_insert_with(|| refused(&plan.path, reason));
             };
-            let column = plan.column(input, rows, &mut refuse);
-            if fields.len() < self.identity as usize {
-                for row in 0..column.len() {
+            let column = plan.column(input, rows.clone(), &mut refuse);
+            if table.fields.len() < self.identity as usize {
+                for row in 0..count {
                     if let Some(reason) = unaddressable(column.cell(row)) {
                         refuse(row, reason);
                     }
                 }
             }
             let unfit_kinds = [Kind::Float, Kind::Decimal, Kind::Date, Kind::Time, Kind::Timestamp, Kind::TimestampTz];
-            for row in (0..rows).filter(|_| unfit_kinds.contains(&column.kind())) {
+            for row in (0..count).filter(|_| unfit_kinds.contains(&column.kind())) {
                 if let Some(reason) = unfit(column.cell(row)) {
                     refuse(row, reason);
                 }
             }
-            fields.push(Field {
+            table.fields.push(Field {
                 path: plan.path.clone(),
                 null: plan.rule.null,
                 sensitive: plan.rule.sensitive,
                 column,
             });
+            if table.bytes() <= RECORD_CAP {
+                continue;
+            }
+            for row in (0..count).filter(|row| table.record_bytes(*row) > RECORD_CAP) {
+                refuse(row, &format!("with it, the record has more than {} MiB", RECORD_CAP >> 20));
+            }
+            if invalid.len() == count {
+                // Nothing is sent of it; the rest would take more memory still.
+                break;
+            }
         }
-        let table = Table { rows: rows as u32, fields, identity: self.identity, record_ids: None };
         (table, invalid.into_iter().map(|(row, message)| Invalid { row, message }).collect())
     }
 }
@@ -175,22 +192,23 @@ fn unaddressable(cell: Cell<'_>) -> Option<&'static str> {
 }
 
 impl Plan {
-    fn column(&self, input: &[Column], rows: usize, refuse: &mut impl FnMut(usize, &str)) -> Column {
+    /// The field's values in `rows`; `refuse` is called with places in the column.
+    fn column(&self, input: &[Column], rows: Range<usize>, refuse: &mut impl FnMut(usize, &str)) -> Column {
         let empty = Column::new(Kind::Text);
         let at = |column: &usize| input.get(*column).unwrap_or(&empty);
         match &self.source {
-            Source::Column(column) if self.rule.is_plain() && self.kind != Kind::Json => at(column).clone(),
+            Source::Column(column) if self.rule.is_plain() && self.kind != Kind::Json => at(column).slice(rows),
             Source::Column(column) => self.convert(rows, |row| Ok(at(column).cell(row)), refuse),
             Source::Constant(constant) => self.convert(rows, |_| Ok(constant.cell(0)), refuse),
             Source::Array(columns) => {
                 let mut list = String::new();
-                let mut out = Column::with_capacity(Kind::Json, rows);
-                for row in 0..rows {
+                let (count, mut out) = (rows.len(), Column::with_capacity(Kind::Json, rows.len()));
+                for (place, row) in rows.enumerate() {
                     let written = write_list(columns.iter().map(|column| at(column).cell(row)), &mut list);
                     match written {
                         Ok(()) => out.push_text(&list),
                         Err(reason) => {
-                            refuse(row, &reason);
+                            refuse(place, &reason);
                             out.push_null();
                         }
                     }
@@ -198,19 +216,19 @@ impl Plan {
                 if self.rule.is_plain() {
                     return out;
                 }
-                self.convert(rows, |row| Ok(out.cell(row)), refuse)
+                self.convert(0..count, |row| Ok(out.cell(row)), refuse)
             }
             Source::Template { template, columns } => {
-                let mut rendered = Column::with_capacity(Kind::Text, rows);
+                let (count, mut rendered) = (rows.len(), Column::with_capacity(Kind::Text, rows.len()));
                 let renderer = template.prepare();
-                for row in 0..rows {
+                for (place, row) in rows.enumerate() {
                     let cells = columns.iter().map(|column| at(column).cell(row));
                     let text = renderer.as_ref().map_err(Clone::clone).and_then(|renderer| renderer.render(cells));
                     match text {
                         Ok(Some(text)) => rendered.push_text(&text),
                         Ok(None) => rendered.push_null(),
                         Err(reason) => {
-                            refuse(row, &format!("the template fails: {reason}"));
+                            refuse(place, &format!("the template fails: {reason}"));
                             rendered.push_null();
                         }
                     }
@@ -218,23 +236,23 @@ impl Plan {
                 if self.rule.is_plain() {
                     return rendered;
                 }
-                self.convert(rows, |row| Ok(rendered.cell(row)), refuse)
+                self.convert(0..count, |row| Ok(rendered.cell(row)), refuse)
             }
         }
     }
 
     fn convert<'a>(
         &self,
-        rows: usize,
+        rows: Range<usize>,
         cell: impl Fn(usize) -> Result<Cell<'a>, String>,
         refuse: &mut impl FnMut(usize, &str),
     ) -> Column {
-        let mut out = Column::with_capacity(self.kind, rows);
-        for row in 0..rows {
+        let mut out = Column::with_capacity(self.kind, rows.len());
+        for (place, row) in rows.enumerate() {
             let before = out.len();
             let pushed = cell(row).and_then(|cell| self.push(cell, &mut out));
             if let Err(reason) = pushed {
-                refuse(row, &reason);
+                refuse(place, &reason);
             }
             if out.len() == before {
                 out.push_null();
@@ -395,7 +413,7 @@ mod tests {
         )?;
         let mapper = Mapper::new(&rules, &["email"], &columns()).map_err(|problems| format!("{problems:?}"))?;
         let input = [text(&[Some("a@x"), Some("b@x"), None]), text(&[Some("7"), Some("secret"), None])];
-        let (table, invalid) = mapper.apply(&input, 3);
+        let (table, invalid) = mapper.apply(&input, 0..3);
         assert_eq!(table.fields.iter().map(|field| field.path.as_str()).collect::<Vec<_>>(), ["email", "age", "both"]);
         assert_eq!(table.fields[1].column.cell(0), Cell::Int(7));
         assert_eq!(table.fields[2].column.cell(0), Cell::Text("a@x/7"));
@@ -426,7 +444,7 @@ mod tests {
         let mapper = Mapper::new(&rules, &identity, &columns).map_err(|problems| format!("{problems:?}"))?;
         let mut column = Column::new(kind);
         values.iter().for_each(|value| column.push(*value));
-        Ok(mapper.apply(&[column], values.len()))
+        Ok(mapper.apply(&[column], 0..values.len()))
     }
 
     #[test]
