@@ -99,7 +99,7 @@ impl Project {
             let named = named(&path).and_then(|()| read(root, &path));
             match named.and_then(|text| Document::read::<SyncConfig>(&path.to_string_lossy(), &text, 0)) {
                 Ok((mut config, document)) => {
-                    document.keep_digits(&mut config.mapping);
+                    mistakes.extend(document.keep_digits(&mut config.mapping));
                     syncs.insert(stem(&path), Sync { config, document });
                 }
                 Err(problem) => mistakes.push(problem),

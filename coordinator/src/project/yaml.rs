@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use outflow_model::cell::write_json_string;
 use outflow_model::mapping::{Mapping, Name};
+use outflow_model::number::plain;
 use outflow_model::suggest::did_you_mean;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_saphyr::Spanned;
+use serde_json::Value;
+use serde_saphyr::{Location, Spanned};
+
+const LOST_DIGITS: &str = "The digits of a number cannot be kept as it is written here. Write it in plain digits, or put it in quotes to send a text.";
 
 /// A mistake in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -44,8 +49,8 @@ pub struct Document {
     /// Lines above the YAML.
     above: u64,
     places: BTreeMap<String, (u64, u64)>,
-    /// Numbers as they are written, by field.
-    numbers: BTreeMap<String, String>,
+    /// Numbers that only a float could hold, as they are written, by the names and positions that lead to them.
+    numbers: BTreeMap<Vec<String>, String>,
 }
 
 impl Document {
@@ -67,33 +72,75 @@ impl Document {
             problem(place, explain(&error.without_snippet().to_string()))
         })?;
         if let Ok(tree) = serde_saphyr::from_str_with_options::<Tree>(text, options()) {
-            document.index("", &tree, text);
+            document.index(&mut Vec::new(), &tree, text);
         }
         Ok((parsed, document))
     }
 
-    fn index(&mut self, path: &str, tree: &Tree, text: &str) {
-        for (name, value) in &tree.members {
-            let path = if path.is_empty() { name.value.0.clone() } else { format!("{path}.{}", name.value.0) };
-            self.places.insert(path.clone(), (name.referenced.line() + self.above, name.referenced.column()));
-            if value.value.is_number {
-                let (line, column) = (value.referenced.line() as usize, value.referenced.column() as usize);
-                let rest =
-                    text.lines().nth(line.saturating_sub(1)).map(|line| line.chars().skip(column.saturating_sub(1)));
-                let number =
-                    rest.into_iter().flatten().take_while(|letter| letter.is_alphanumeric() || "+-.".contains(*letter));
-                self.numbers.insert(path.clone(), number.collect());
+    fn index(&mut self, path: &mut Vec<String>, tree: &Tree, text: &str) {
+        let members = tree.members.iter().map(|(name, value)| (name.value.0.clone(), name.referenced, value));
+        let items = tree.items.iter().enumerate().map(|(at, value)| (at.to_string(), value.referenced, value));
+        for (name, place, value) in members.chain(items) {
+            path.push(name);
+            self.places.insert(path.join("."), (place.line() + self.above, place.column()));
+            // Of an alias, the digits stand at its anchor.
+            if let Some(digits) = value.value.float.and_then(|float| digits(float, value.defined, text)) {
+                self.numbers.insert(path.clone(), digits);
             }
-            self.index(&path, &value.value, text);
+            self.index(path, &value.value, text);
+            path.pop();
         }
     }
 
-    /// Gives constants the digits that they are written with: the parser has only the nearest float.
-    pub(crate) fn keep_digits(&self, mapping: &mut Mapping) {
+    /// Gives constants the digits that they are written with: the parser has only the nearest float. Tells of numbers whose
+    /// digits cannot be found again.
+    pub(crate) fn keep_digits(&self, mapping: &mut Mapping) -> Vec<Problem> {
+        let mut problems = Vec::new();
         for (field, rule) in mapping {
-            let digits = self.numbers.get(&format!("mapping.{field}.constant"));
-            rule.digits = digits.filter(|digits| outflow_model::number::parts(digits).is_some()).cloned();
+            let Some(constant) = &rule.constant else { continue };
+            let mut path = ["mapping", field, "constant"].map(str::to_owned).to_vec();
+            let mut exact = String::new();
+            match self.write_exact(constant, &mut path, &mut exact) {
+                Ok(()) => {
+                    let usual = constant.to_string();
+                    rule.digits = Some(exact).filter(|exact| *exact != usual);
+                }
+                Err(()) => problems.push(self.problem(&path.join("."), LOST_DIGITS)),
+            }
         }
+        problems
+    }
+
+    /// Writes the value at `path` as JSON, with all digits of its numbers; fails with `path` at a number whose digits are lost.
+    fn write_exact(&self, value: &Value, path: &mut Vec<String>, out: &mut String) -> Result<(), ()> {
+        let (open, close, items): (_, _, Vec<(String, String, &Value)>) = match value {
+            Value::Number(number) if number.is_f64() => {
+                let digits = self.numbers.get(path).and_then(|digits| plain(digits));
+                out.push_str(&digits.ok_or(())?);
+                return Ok(());
+            }
+            Value::Array(items) => {
+                ('[', ']', items.iter().enumerate().map(|(at, item)| (at.to_string(), String::new(), item)).collect())
+            }
+            Value::Object(members) => {
+                let members = members.iter().map(|(name, member)| (name.clone(), quoted(name), member));
+                ('{', '}', members.collect())
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                out.push_str(&value.to_string());
+                return Ok(());
+            }
+        };
+        out.push(open);
+        for (at, (step, name, item)) in items.into_iter().enumerate() {
+            out.push_str(if at > 0 { "," } else { "" });
+            out.push_str(&name);
+            path.push(step);
+            self.write_exact(item, path, out)?;
+            path.pop();
+        }
+        out.push(close);
+        Ok(())
     }
 
     /// True if the file says something at `field`.
@@ -121,6 +168,22 @@ impl Document {
             reason: reason.into(),
         }
     }
+}
+
+/// A member's name as JSON writes it, with its colon.
+fn quoted(name: &str) -> String {
+    let mut out = String::new();
+    write_json_string(name, &mut out);
+    out.push(':');
+    out
+}
+
+/// The digits at a place in `text` that are read as `float`.
+fn digits(float: f64, place: Location, text: &str) -> Option<String> {
+    let (line, column) = (place.line() as usize, place.column() as usize);
+    let rest = text.lines().nth(line.checked_sub(1)?)?.chars().skip(column.checked_sub(1)?);
+    let digits: String = rest.take_while(|letter| letter.is_alphanumeric() || "+-.".contains(*letter)).collect();
+    digits.parse().is_ok_and(|read: f64| read.to_bits() == float.to_bits()).then_some(digits)
 }
 
 /// YAML 1.2, as the JSON Schemas in an editor read it: `no`, `on` and `y` are texts, and so are `01234` and `1_000`.
@@ -197,12 +260,13 @@ fn in_plain_words(message: &str) -> Option<String> {
     })
 }
 
-/// The names of all maps in a document, with their places.
+/// The names of all maps and the items of all lists in a document, with their places.
 #[derive(Default)]
 struct Tree {
     members: Vec<(Spanned<Name>, Spanned<Tree>)>,
-    /// A number that is not a whole one of 64 bits.
-    is_number: bool,
+    items: Vec<Spanned<Tree>>,
+    /// The float nearest to a number that is not a whole one of 64 bits.
+    float: Option<f64>,
 }
 
 impl<'de> Deserialize<'de> for Tree {
@@ -223,12 +287,12 @@ impl<'de> Deserialize<'de> for Tree {
                 Ok(Tree::default())
             }
 
-            fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-                Ok(Tree { is_number: i64::try_from(value).is_err(), ..Tree::default() })
+            fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
+                Ok(Tree::default())
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
-                Ok(Tree { is_number: true, ..Tree::default() })
+            fn visit_f64<E>(self, float: f64) -> Result<Tree, E> {
+                Ok(Tree { float: Some(float), ..Tree::default() })
             }
 
             fn visit_str<E>(self, _: &str) -> Result<Tree, E> {
@@ -240,8 +304,11 @@ impl<'de> Deserialize<'de> for Tree {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Tree::default())
+                let mut tree = Tree::default();
+                while let Some(item) = seq.next_element()? {
+                    tree.items.push(item);
+                }
+                Ok(tree)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
@@ -286,8 +353,17 @@ mod tests {
     fn sync(mapping: &str) -> Result<SyncConfig, Problem> {
         let text = SYNC.replace("  email: mail\n", mapping);
         let (mut config, document) = Document::read::<SyncConfig>("syncs/a.yml", &text, 0)?;
-        document.keep_digits(&mut config.mapping);
-        Ok(config)
+        let problems = document.keep_digits(&mut config.mapping);
+        problems.into_iter().next().map_or(Ok(config), Err)
+    }
+
+    /// What is sent for the constant of a field.
+    fn sent(config: &SyncConfig, field: &str) -> String {
+        let rules = [(field.to_owned(), config.mapping[field].clone())].into_iter().collect();
+        let mapper = outflow_model::mapping::Mapper::new(&rules, &[], &[]).map_err(|problems| format!("{problems:?}"));
+        let mut json = String::new();
+        mapper.expect("sound").apply(&[], 0..1).0.fields[0].column.cell(0).write_json(&mut json);
+        json
     }
 
     #[test]
@@ -319,19 +395,47 @@ mod tests {
             "  zip: { constant: 01234 }\n  country: { constant: NO }\n  big: { constant: 12345678901234567890 }\n  v:\n    constant: 1.10 # one\n  \
              t: { constant: 12:30 }\n  u: { constant: 1_000 }\n  n: { constant: ~ }\n  b: { constant: true }\n  i: { constant: 7 }\n",
         )?;
-        let sent = |field: &str| {
-            let rules = [(field.to_owned(), config.mapping[field].clone())].into_iter().collect();
-            let mapper =
-                outflow_model::mapping::Mapper::new(&rules, &[], &[]).map_err(|problems| format!("{problems:?}"));
-            let mut json = String::new();
-            mapper.expect("sound").apply(&[], 0..1).0.fields[0].column.cell(0).write_json(&mut json);
-            json
-        };
-        let got = ["zip", "country", "big", "v", "t", "u", "n", "b", "i"].map(sent);
+        let got = ["zip", "country", "big", "v", "t", "u", "n", "b", "i"].map(|field| sent(&config, field));
         let want =
             ["\"01234\"", "\"NO\"", "12345678901234567890", "1.10", "\"12:30\"", "\"1_000\"", "null", "true", "7"];
         assert_eq!(got, want);
         Ok(())
+    }
+
+    #[test]
+    fn numbers_within_constants_keep_their_digits() -> Result<(), Problem> {
+        let config = sync(
+            "  list: { constant: [1.10, 12345678901234567890.5, -7, '1.10', [.5, 1e5]] }\n  object:\n    constant:\n      \
+             \"a.b\": 1.10\n      a: { b: 1.1, c: 123456789012345678901234567890 }\n      é: [{ z: 1.0 }, 18446744073709551615]\n  \
+             anchor: { constant: [&x 2.50, *x] }\n  far: { constant: 1.5e-300 }\n  plain: { constant: [1.5, 7] }\n",
+        )?;
+        let got = ["list", "object", "anchor", "far", "plain"].map(|field| sent(&config, field));
+        let far = format!("1.5e{}", -300);
+        let want = [
+            r#"[1.10,12345678901234567890.5,-7,"1.10",[0.5,100000]]"#,
+            r#"{"a.b":1.10,"a":{"b":1.1,"c":123456789012345678901234567890},"é":[{"z":1.0},18446744073709551615]}"#,
+            "[2.50,2.50]",
+            &far,
+            "[1.5,7]",
+        ];
+        assert_eq!(got, want);
+        assert_eq!(config.mapping["plain"].digits, None, "what is exact anyway has one form");
+        Ok(())
+    }
+
+    #[test]
+    fn number_whose_digits_are_lost_is_refused_with_its_place() {
+        for (constant, field) in
+            [("!!float '1.10'", ""), ("[1, !!float '1.10']", ".1"), ("{ a: [!!float '1.10'] }", ".a.0")]
+        {
+            let problem = sync(&format!("  v:\n    constant: {constant}\n")).expect_err("a problem");
+            assert_eq!(
+                (problem.line, problem.field.as_str()),
+                (7, &*format!("mapping.v.constant{field}")),
+                "{problem}"
+            );
+            assert!(problem.reason.contains("in quotes"), "{problem}");
+        }
     }
 
     #[test]

@@ -383,7 +383,7 @@ fn constant(value: &serde_json::Value, digits: Option<&str>) -> Column {
             None => column.push_text(digits.unwrap_or(&number.to_string())),
         },
         Value::String(text) => column.push_text(text),
-        Value::Array(_) | Value::Object(_) => column.push_text(&value.to_string()),
+        Value::Array(_) | Value::Object(_) => column.push_text(digits.unwrap_or(&value.to_string())),
     }
     column
 }

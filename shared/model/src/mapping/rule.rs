@@ -20,7 +20,7 @@ pub struct FieldRule {
     pub column: Option<String>,
     /// The same value for every record.
     pub constant: Option<serde_json::Value>,
-    /// The constant's digits as they are written, where it is a number that is not a whole one of 64 bits.
+    /// The constant as JSON with its numbers' digits as they are written, where floats do not have them.
     #[serde(skip)]
     pub digits: Option<String>,
     /// A Jinja template over the model's columns.

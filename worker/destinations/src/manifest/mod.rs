@@ -299,7 +299,7 @@ impl Manifest {
     /// Reads a manifest; the error says where it is wrong.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         let manifest: Self = toml::from_str(text).map_err(|error| locate::unreadable(text, &error))?;
-        let problems = lint::lint(&manifest);
+        let problems = lint::lint(&manifest, text);
         if problems.is_empty() { Ok(manifest) } else { Err(locate::placed(text, problems)) }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use outflow_model::cell::write_json_string;
+use outflow_model::number::write_float;
 use outflow_model::table::{NullPolicy, Shape, Style};
 
 use crate::protocol::{Batch, Settings};
@@ -217,7 +218,11 @@ fn compile(structure: &toml::Value, parts: &mut Vec<Part>) -> Result<(), String>
             }
         },
         toml::Value::Integer(value) => literal(&value.to_string(), parts),
-        toml::Value::Float(value) => literal(&value.to_string(), parts),
+        toml::Value::Float(value) => {
+            let mut digits = String::new();
+            write_float(*value, &mut digits);
+            literal(&digits, parts);
+        }
         toml::Value::Boolean(value) => literal(&value.to_string(), parts),
         toml::Value::Datetime(value) => literal(&format!("\"{value}\""), parts),
         toml::Value::Array(items) => {

@@ -1,6 +1,7 @@
 //! Mistakes in a manifest that its types cannot rule out.
 
 mod answers;
+mod digits;
 mod requests;
 
 use outflow_model::change::{Change, Operation};
@@ -43,9 +44,10 @@ impl Mistakes {
     }
 }
 
-/// What is wrong with `manifest`.
-pub(super) fn lint(manifest: &Manifest) -> Vec<Mistake> {
+/// What is wrong with `manifest`, whose text is `text`.
+pub(super) fn lint(manifest: &Manifest, text: &str) -> Vec<Mistake> {
     let mut mistakes = Mistakes::default();
+    digits::lint(text, &mut mistakes);
     for setting in manifest.auth.settings() {
         if !manifest.config.contains_key(setting) {
             mistakes.add(&["auth"], format!("There is no [config.{setting}]."));
@@ -156,6 +158,18 @@ records = 1
             (body, "", "operations.upsert: Nothing in it stands for the records"),
             (body, "ndjson = true", ""),
             (body, "ndjson = true\nbody = { items = \"$records\" }", "operations.upsert.body: With `ndjson = true`"),
+            (body, "body = { items = \"$records\", version = 1.5 }", ""),
+            (
+                body,
+                "body = { items = \"$records\", more = { version = 1.10 } }",
+                "operations.upsert.body.more.version: The number would be sent as 1.1",
+            ),
+            (
+                body,
+                "body = { items = \"$records\", n = [1, 12345678901234567890.5] }",
+                "operations.upsert.body.n: The number",
+            ),
+            (body, "body = { items = \"$records\", n = nan }", "operations.upsert.body.n: JSON has no such number"),
             (body, "body = { items = \"$recrods\" }", "operations.upsert.body: \"$recrods\" is no placeholder"),
             (body, "body = [\"$records\", \"$config.spce\"]", "\"$config.spce\": there is no [config.spce]"),
             (body, "body = [\"$records\", \"$config.key\"]", "The setting `key` is secret"),
