@@ -338,6 +338,11 @@ fn plan(path: &str, rule: &FieldRule, columns: &[SourceColumn]) -> Result<Plan, 
         }
     };
     let zone = match &rule.zone {
+        Some(_) if !matches!(rule.r#type, Some(Kind::Date | Kind::Time | Kind::Timestamp | Kind::TimestampTz)) => {
+            let reason = "It says in which zone `type: date`, `time`, `timestamp` or `timestamp_tz` reads a value; without one of \
+                          them, it changes nothing.";
+            return Err((Some("zone"), reason.to_owned()));
+        }
         Some(name) => name.parse().map_err(|_| {
             (
                 Some("zone"),
@@ -491,13 +496,18 @@ mod tests {
     #[test]
     fn pair_that_makes_no_sense_is_refused_before_a_row() -> Result<(), Box<dyn std::error::Error>> {
         let columns = [SourceColumn { name: "v".to_owned(), kind: Kind::Bytes }];
-        let rules = mapping(r#"{"f": {"column": "v", "type": "date"}, "g": {"column": "v", "zone": "Wien"}}"#)?;
+        let rules = mapping(
+            r#"{"f": {"column": "v", "type": "date"}, "g": {"column": "v", "zone": "Europe/Vienna"},
+                "h": {"constant": "2026-01-02", "type": "timestamp_tz", "zone": "Wien"},
+                "i": {"constant": "7", "type": "int", "zone": "Europe/Vienna"}}"#,
+        )?;
         let problems = Mapper::new(&rules, &[], &columns).err().unwrap_or_default();
         assert_eq!(
             (problems[0].key, problems[0].reason.as_str()),
             (Some("type"), "A bytes value cannot become a date.")
         );
-        assert_eq!(problems[1].key, Some("zone"));
+        let wrong: Vec<_> = problems.iter().skip(1).map(|problem| (problem.field.as_str(), problem.key)).collect();
+        assert_eq!(wrong, [("g", Some("zone")), ("h", Some("zone")), ("i", Some("zone"))]);
         Ok(())
     }
 }
