@@ -106,13 +106,16 @@ impl ResolvedSync {
             Query::Sql(sql) => ("sql", &sql.text),
             Query::Files(files) => ("files", &files.pattern),
         };
-        let manifest = self.account.manifest.as_deref().map(|text| outflow_snapshot::fingerprint(text.as_bytes()));
+        // An upgrade may bring another manifest of a built-in destination.
+        let manifest = self.account.manifest.as_deref().or_else(|| catalog::text(&self.account.kind));
+        let manifest = manifest.map(|text| outflow_snapshot::fingerprint(text.as_bytes()));
         let mut parts = serde_json::json!({
             "source": self.source,
             query: text,
             "object": object,
             "mode": mode,
             "append": append,
+            "fold": self.fold,
             "removal": self.removal,
             "bulk": delivery.bulk,
             "account": self.account.name,
@@ -476,4 +479,39 @@ pub fn check_catalog(resolved: &ResolvedSync, sync: &Sync, fields: Fields<'_>) -
         problems.push(sync.document.problem("identity", reason));
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(own: &str) -> Result<String, Vec<Problem>> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = [
+            (
+                "outflow.yml",
+                "version: 1\nsources:\n  s: { type: files, path: . }\ndestinations:\n  crm: { type: blackhole }\n",
+            ),
+            ("models/people.yml", "source: s\nkey: id\nfiles: a.csv\n"),
+            (
+                "syncs/people.yml",
+                "model: people\ndestination: crm\nobject: x\nidentity: [id]\nmode: upsert\nmapping: { id: id }\n",
+            ),
+        ];
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            let own = if name.starts_with("syncs") { own } else { "" };
+            std::fs::write(path, format!("{text}{own}")).expect("a file");
+        }
+        Ok(resolve(&Project::load(folder.path())?, "people")?.settings_text())
+    }
+
+    #[test]
+    fn plan_depends_on_a_built_in_manifest_and_on_whether_case_counts() -> Result<(), Vec<Problem>> {
+        let text = catalog::text("blackhole").expect("a manifest");
+        assert!(settings("")?.contains(&outflow_snapshot::fingerprint(text.as_bytes())));
+        assert_ne!(settings("fold_case: true\n")?, settings("fold_case: false\n")?);
+        Ok(())
+    }
 }

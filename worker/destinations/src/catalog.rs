@@ -20,10 +20,14 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     BUILT_IN.iter().map(|(name, ..)| *name)
 }
 
+/// The text of a built-in destination's manifest.
+pub fn text(name: &str) -> Option<&'static str> {
+    BUILT_IN.iter().find(|(built_in, ..)| *built_in == name).map(|(_, text, ..)| *text)
+}
+
 /// The manifest of a built-in destination.
 pub fn manifest(name: &str) -> Option<Result<Manifest, String>> {
-    let (_, text, ..) = BUILT_IN.iter().find(|(built_in, ..)| *built_in == name)?;
-    Some(Manifest::parse(text).map_err(|error| error.to_string()))
+    text(name).map(|text| Manifest::parse(text).map_err(|error| error.to_string()))
 }
 
 /// True where the destination's code makes all its requests, so that its manifest has no bodies.
