@@ -1,16 +1,15 @@
-//! A sync made ready: every name resolved, every rule checked. Pure: no network, no environment.
+//! A sync made ready: every name resolved, every rule checked. It reads the files that the project names: no network, no environment.
 
-use outflow_destinations::manifest::{BulkSpec, ManifestProblem};
+use outflow_destinations::manifest::{BulkSpec, ObjectSpec};
 use outflow_destinations::{Manifest, catalog};
-use outflow_model::base_url;
 use outflow_model::change::{Change, Operation};
 use outflow_model::mapping::{Mapper, Mapping, Origin, SourceColumn, canonical};
 use outflow_model::mode::{Mode, Removal};
-use outflow_model::secret::references;
 use outflow_model::suggest::did_you_mean;
 use outflow_model::wire::AccountV1;
 use outflow_sources::{Query, SourceConfig};
 
+use super::account::account_of;
 use super::bounds;
 use super::config::{Bulk, SyncConfig};
 use super::load::{Model, Project, Sync};
@@ -167,80 +166,54 @@ fn without_nulls(value: &mut serde_json::Value) {
     }
 }
 
-/// Resolves a sync by its name.
-pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Problem>> {
+/// The sync called `name`.
+fn sync_of<'p>(project: &'p Project, name: &str) -> Result<&'p Sync, Vec<Problem>> {
     let mistakes = project.mistakes_of("syncs", name);
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let Some(sync) = project.syncs.get(name) else {
+    project.syncs.get(name).ok_or_else(|| {
         let names = project.names();
         let hint = did_you_mean(name, names.iter().map(String::as_str));
         let reason = format!("There is no sync \"{name}\".{hint}");
         let file = format!("syncs/{name}.yml");
-        return Err(vec![Problem { file, line: 0, column: 0, field: String::new(), reason }]);
-    };
-    let config = &sync.config;
-    let wrong = |field: &str, reason: String| vec![sync.document.problem(field, reason)];
-    let mistakes = project.mistakes_of("models", &config.model);
+        vec![Problem { file, line: 0, column: 0, field: String::new(), reason }]
+    })
+}
+
+/// The model that a sync reads.
+fn model_of<'p>(project: &'p Project, sync: &Sync) -> Result<&'p Model, Vec<Problem>> {
+    let name = &sync.config.model;
+    let mistakes = project.mistakes_of("models", name);
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let model = project.models.get(&config.model).ok_or_else(|| {
-        let hint = did_you_mean(&config.model, project.models.keys().map(String::as_str));
-        wrong("model", format!("There is no model \"{}\".{hint}", config.model))
-    })?;
+    project.models.get(name).ok_or_else(|| {
+        let hint = did_you_mean(name, project.models.keys().map(String::as_str));
+        vec![sync.document.problem("model", format!("There is no model \"{name}\".{hint}"))]
+    })
+}
+
+/// Resolves a sync by its name.
+pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Problem>> {
+    let sync = sync_of(project, name)?;
+    let config = &sync.config;
+    let model = model_of(project, sync)?;
     let source = source_of(project, model)?;
     let (account, manifest, concurrency) = account_of(project, sync)?;
     let object = manifest.object(&config.object).ok_or_else(|| {
         let hint = did_you_mean(&config.object, manifest.objects.keys().map(String::as_str));
-        wrong("object", format!("{} has no object \"{}\".{hint}", manifest.title, config.object))
+        let reason = format!("{} has no object \"{}\".{hint}", manifest.title, config.object);
+        vec![sync.document.problem("object", reason)]
     })?;
-    let mut problems = Vec::new();
-    if !object.modes.contains(&config.mode) {
-        let could: Vec<_> = object.modes.iter().map(|mode| mode.name()).collect();
-        let reason = format!(
-            "{} {} cannot be written in mode {}. Use one of: {}.",
-            manifest.title,
-            config.object,
-            config.mode.name(),
-            could.join(", ")
-        );
-        problems.push(sync.document.problem("mode", reason));
-    }
-    let removals = if object.removals.is_empty() { vec![Removal::Delete] } else { object.removals.clone() };
-    let removal = config.remove.or_else(|| removals.first().copied()).unwrap_or_default();
-    if config.mode == Mode::Mirror && !removals.contains(&removal) {
-        let could: Vec<String> = removals.iter().map(|removal| format!("{removal:?}").to_lowercase()).collect();
-        let reason = format!("{} {} can only: {}.", manifest.title, config.object, could.join(", "));
-        problems.push(sync.document.problem("remove", reason));
-    }
     let identity = if config.identity.0.is_empty() { object.identity.clone() } else { config.identity.0.clone() };
     let key = model.config.key.0.clone();
+    let mut problems = Vec::new();
+    check_mode(sync, &manifest, object, &mut problems);
+    let removal = removal(sync, &manifest, object, &mut problems);
+    check_object(sync, &manifest, object, &identity, &mut problems);
     if key.is_empty() {
         problems.push(model.document.problem("key", "Name at least one column."));
-    }
-    if identity.is_empty() && config.mode != Mode::Append {
-        let reason =
-            format!("Say which field addresses a record of {} {}: `identity: [field]`.", manifest.title, config.object);
-        problems.push(sync.document.problem("identity", reason));
-    }
-    if object.one_identity_field && identity.len() > 1 {
-        let reason = format!("{} {} addresses a record by one field.", manifest.title, config.object);
-        problems.push(sync.document.problem("identity", reason));
-    }
-    let only = |field: &&String| object.update_only.iter().any(|only| only.eq_ignore_ascii_case(field));
-    if let Some(field) = identity.iter().find(only).filter(|_| config.mode != Mode::Update) {
-        let reason = format!(
-            "{} {} is addressed by \"{field}\" in mode update alone: a record that is not there has none.",
-            manifest.title, config.object
-        );
-        problems.push(sync.document.problem("identity", reason));
-    }
-    let bulk = manifest.operations.values().any(|operation| operation.bulk.is_some());
-    if config.delivery.bulk == Bulk::Always && !bulk {
-        let reason = format!("{} has no bulk interface.", manifest.title);
-        problems.push(sync.document.problem("delivery.bulk", reason));
     }
     problems.extend(bounds::check_sync(sync));
     problems.extend(check_identity(sync, &identity, &key));
@@ -272,6 +245,63 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
         concurrency,
         manifest,
     })
+}
+
+/// The object can be written in the sync's mode, and by the bulk interface where the sync insists on it.
+fn check_mode(sync: &Sync, manifest: &Manifest, object: &ObjectSpec, problems: &mut Vec<Problem>) {
+    let config = &sync.config;
+    if !object.modes.contains(&config.mode) {
+        let could: Vec<_> = object.modes.iter().map(|mode| mode.name()).collect();
+        let reason = format!(
+            "{} {} cannot be written in mode {}. Use one of: {}.",
+            manifest.title,
+            config.object,
+            config.mode.name(),
+            could.join(", ")
+        );
+        problems.push(sync.document.problem("mode", reason));
+    }
+    let bulk = manifest.operations.values().any(|operation| operation.bulk.is_some());
+    if config.delivery.bulk == Bulk::Always && !bulk {
+        let reason = format!("{} has no bulk interface.", manifest.title);
+        problems.push(sync.document.problem("delivery.bulk", reason));
+    }
+}
+
+/// What is done with removed rows, which the object can do in mode mirror.
+fn removal(sync: &Sync, manifest: &Manifest, object: &ObjectSpec, problems: &mut Vec<Problem>) -> Removal {
+    let config = &sync.config;
+    let removals = if object.removals.is_empty() { vec![Removal::Delete] } else { object.removals.clone() };
+    let removal = config.remove.or_else(|| removals.first().copied()).unwrap_or_default();
+    if config.mode == Mode::Mirror && !removals.contains(&removal) {
+        let could: Vec<String> = removals.iter().map(|removal| format!("{removal:?}").to_lowercase()).collect();
+        let reason = format!("{} {} can only: {}.", manifest.title, config.object, could.join(", "));
+        problems.push(sync.document.problem("remove", reason));
+    }
+    removal
+}
+
+/// The object's records are addressed by the identity.
+fn check_object(
+    sync: &Sync,
+    manifest: &Manifest,
+    object: &ObjectSpec,
+    identity: &[String],
+    problems: &mut Vec<Problem>,
+) {
+    let config = &sync.config;
+    let what = format!("{} {}", manifest.title, config.object);
+    let mut wrong = |reason: String| problems.push(sync.document.problem("identity", reason));
+    if identity.is_empty() && config.mode != Mode::Append {
+        wrong(format!("Say which field addresses a record of {what}: `identity: [field]`."));
+    }
+    if object.one_identity_field && identity.len() > 1 {
+        wrong(format!("{what} addresses a record by one field."));
+    }
+    let only = |field: &&String| object.update_only.iter().any(|only| only.eq_ignore_ascii_case(field));
+    if let Some(field) = identity.iter().find(only).filter(|_| config.mode != Mode::Update) {
+        wrong(format!("{what} is addressed by \"{field}\" in mode update alone: a record that is not there has none."));
+    }
 }
 
 /// A removed row is addressed by what is known of its key, so identity and key must be the same columns.
@@ -329,121 +359,6 @@ fn source_of(project: &Project, model: &Model) -> Result<SourceConfig, Vec<Probl
         "The source is files: set `files:` to a path, a folder or a pattern; SQL over files is not supported."
     };
     Err(vec![model.document.problem("source", reason)])
-}
-
-fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, Manifest, u32), Vec<Problem>> {
-    let name = &sync.config.destination;
-    let config = project.config.destinations.get(name).ok_or_else(|| {
-        let hint = did_you_mean(name, project.config.destinations.keys().map(String::as_str));
-        vec![sync.document.problem("destination", format!("There is no destination \"{name}\" in outflow.yml.{hint}"))]
-    })?;
-    let place = |field: &str| format!("destinations.{name}.{field}");
-    let wrong = |field: &str, reason: String| vec![project.document.problem(&place(field), reason)];
-    let text = match &config.manifest {
-        Some(path) => Some(
-            std::fs::read_to_string(project.root.join(path))
-                .map_err(|error| wrong("manifest", format!("{} cannot be read: {error}.", path.display())))?,
-        ),
-        None => None,
-    };
-    let manifest = match &text {
-        Some(text) => {
-            let file = config.manifest.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-            let manifest = Manifest::parse(text).map_err(|error| {
-                let problems = error.problems.into_iter();
-                problems
-                    .map(|ManifestProblem { line, column, key, reason }| Problem {
-                        file: file.clone(),
-                        line,
-                        column,
-                        field: key,
-                        reason,
-                    })
-                    .collect::<Vec<_>>()
-            })?;
-            catalog::open(manifest.clone()).map_err(|problem| wrong("manifest", problem))?;
-            manifest
-        }
-        None => match catalog::manifest(&config.r#type) {
-            Some(manifest) => manifest.map_err(|problem| wrong("type", problem))?,
-            None if config.r#type == "http" => {
-                return Err(wrong("type", "A destination of type http needs `manifest:`.".to_owned()));
-            }
-            None => {
-                let hint = did_you_mean(&config.r#type, catalog::names().chain(["http"]));
-                return Err(wrong("type", format!("There is no destination type \"{}\".{hint}", config.r#type)));
-            }
-        },
-    };
-    let mut problems = bounds::check_destination(project, name, config);
-    for setting in config.settings.keys().filter(|setting| !manifest.config.contains_key(*setting)) {
-        let hint = did_you_mean(setting, manifest.config.keys().map(String::as_str));
-        let reason = format!("{} has no setting \"{setting}\".{hint}", manifest.title);
-        problems.push(project.document.problem(&place(&format!("settings.{setting}")), reason));
-    }
-    for (setting, field) in &manifest.config {
-        if field.default.is_none() && !field.optional && !config.settings.contains_key(setting) {
-            let reason = format!("The setting `{setting}` ({}) is missing.", field.label);
-            problems.push(project.document.problem(&place("settings"), reason));
-        }
-    }
-    for (setting, field) in manifest.config.iter().filter(|(_, field)| field.number) {
-        let Some(text) = config.settings.get(setting).filter(|text| !text.contains("${")) else { continue };
-        if !text.parse::<f64>().is_ok_and(|number| number > 0.0 && number.is_finite()) {
-            let reason = format!("\"{text}\" is no number above 0 ({}).", field.label);
-            problems.push(project.document.problem(&place(&format!("settings.{setting}")), reason));
-        }
-    }
-    let value = |name: &str| config.settings.get(name).or(manifest.config.get(name)?.default.as_ref()).cloned();
-    match manifest.auth.chosen(value) {
-        Ok(chosen) => {
-            for setting in chosen.settings().into_iter().filter(|setting| value(setting).is_none()) {
-                let label = manifest.config.get(setting).map_or("", |field| field.label.as_str());
-                let reason = format!("The setting `{setting}` ({label}) is missing.");
-                problems.push(project.document.problem(&place("settings"), reason));
-            }
-        }
-        Err(reason) => problems.push(project.document.problem(&place("settings"), reason)),
-    }
-    if config.base_url.is_none() && manifest.base_url.is_none() {
-        problems.push(
-            project
-                .document
-                .problem(&place("base_url"), "Say where the account's API is: `base_url: https://…`.".to_owned()),
-        );
-    }
-    // What is referred to is looked at when it is used.
-    let base = config.base_url.as_ref().or(manifest.base_url.as_ref()).filter(|base| references(base).next().is_none());
-    if let Some(mistake) = base.and_then(|base| base_url::mistake(base)) {
-        problems.push(project.document.problem(&place("base_url"), mistake));
-    }
-    problems.dedup();
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let mut limits = config.limits.clone().unwrap_or_else(|| manifest.limits.clone());
-    limits.reserve_percent = config.reserve.map_or(limits.reserve_percent, |share| share.0);
-    let ca = match &config.ca_file {
-        Some(path) => Some(
-            std::fs::read_to_string(project.root.join(path))
-                .map_err(|error| wrong("ca_file", format!("{} cannot be read: {error}.", path.display())))?,
-        ),
-        None => None,
-    };
-    let account = AccountV1 {
-        name: name.clone(),
-        kind: config.r#type.clone(),
-        manifest: text,
-        base_url: config.base_url.clone(),
-        settings: config.settings.clone(),
-        allow_private_addresses: config.allow_private_addresses,
-        allow_plain_http: config.allow_plain_http,
-        proxy: config.proxy.clone(),
-        ca,
-        timeout_ms: u64::from(config.timeout_seconds) * 1_000,
-        limits,
-    };
-    Ok((account, manifest, config.concurrency))
 }
 
 /// What a destination says of an object's fields; a list is empty where it does not tell.

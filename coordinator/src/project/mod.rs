@@ -1,5 +1,6 @@
 //! A project: files that people edit and keep in Git.
 
+mod account;
 mod bounds;
 mod check;
 mod config;

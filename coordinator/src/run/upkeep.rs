@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use outflow_model::cell::DAY;
 use outflow_model::limit::Micros;
 use outflow_model::port::ledger::Run;
 use outflow_snapshot::{Entry, SnapshotError, SnapshotReader, SnapshotWriter, key_text};
@@ -9,8 +10,6 @@ use serde::Serialize;
 use tracing::warn;
 
 use super::{Engine, EngineError};
-
-const DAY: Micros = 86_400_000_000;
 
 /// What a snapshot holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::log::Log;
 use super::{Answer, Ask, Cause, LATE_FORGOTTEN, LATE_MAX, LATE_STEP, Limits, Micros};
+use crate::cell::DAY;
 
 /// What an account has used. Kept by a limiter backend, one per account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +39,6 @@ struct Share {
     asked: Micros,
 }
 
-const DAY: Micros = 86_400_000_000;
 /// A sync that has not asked for this long does not wait for a share.
 const SHARE_MEMORY: Micros = 500_000;
 /// Requests, in 1/1000 at weight 1, that a sync may be ahead of another that waits.
