@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Executor, Row, SqlSafeStr, SqlStr, TypeInfo, ValueRef};
 
 use crate::error::SourceError;
-use crate::message::masked;
+use crate::message::{masked, words};
 use crate::port::{Extraction, Query, Source};
 use crate::reader::{Batches, Sink};
 use crate::rows::Rows;
@@ -115,11 +115,24 @@ fn refused(error: &sqlx::Error, statement: &Statement<'_>, sent: &str) -> Source
     }
 }
 
+/// What SQLite says of the text that it was sent.
 fn said(error: &sqlx::Error, sent: &str) -> String {
     match error.as_database_error() {
-        Some(database) => masked(database.message(), sent, false),
+        Some(database) => masked(database.message(), sent),
         None => SourceError::reason(error),
     }
+}
+
+/// What SQLite says while it reads rows, some of which may be in its words.
+fn broken(error: &sqlx::Error, rows: u64) -> SourceError {
+    let reason = match error.as_database_error() {
+        Some(database) => words(database.message()).unwrap_or_else(|| {
+            let code = database.code().unwrap_or_default();
+            format!("SQLite raised an error (code {code})")
+        }),
+        None => SourceError::reason(error),
+    };
+    SourceError::Broken { rows, reason }
 }
 
 fn statement_of(query: &Query) -> Result<Statement<'_>, SourceError> {
@@ -171,11 +184,10 @@ async fn read(
     mut rows: Rows,
     sink: Sink,
 ) -> Result<(), SourceError> {
-    let mut found = connection.fetch(safe(sql.clone()));
+    let mut found = connection.fetch(safe(sql));
     let mut scratch = String::new();
     loop {
-        let broken = |error: sqlx::Error| SourceError::Broken { rows: rows.total(), reason: said(&error, &sql) };
-        let Some(row) = found.try_next().await.map_err(broken)? else { break };
+        let Some(row) = found.try_next().await.map_err(|error| broken(&error, rows.total()))? else { break };
         for (column, kind) in kinds.iter().enumerate() {
             let value = stored(&row, column).and_then(|stored| cell(*kind, stored, &mut scratch));
             rows.push(column, value.map_err(Into::into));

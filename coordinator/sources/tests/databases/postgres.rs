@@ -182,13 +182,64 @@ const REFUSALS: &[(&str, &str)] = &[
     ),
     ("SELECT 1;\nSELECT 2", "models/m.sql:5:1: A second statement begins here; a model is one SELECT"),
     ("SELECT 1 AS a, 2 AS a", "The model has two columns called \"a\"; give each a name of its own"),
-    ("SELECT standby() AS p", "The source refuses for now: canceling statement due to conflict (SQLSTATE 40001)"),
+    (
+        "SELECT standby() AS p",
+        "The source refuses for now: a function of the database raised an error (SQLSTATE 40001)",
+    ),
+    (
+        "SELECT '{[1,2)}'::int4multirange AS p",
+        "models/m.sql: The model returns a multirange, which is not read as it is; write `::text` behind it, or `::text[]` behind \
+         an array",
+    ),
+    (
+        "SELECT coded() AS p",
+        "The source broke off after 0 rows: a function of the database raised an error (SQLSTATE 22012)",
+    ),
+    (
+        "SELECT own() AS p",
+        "The source broke off after 0 rows: a function of the database raised an error (SQLSTATE OF001)",
+    ),
+    (
+        "SELECT german() AS p",
+        "The source broke off after 0 rows: a function of the database raised an error (SQLSTATE 22P02)",
+    ),
+    (
+        "SELECT phone::regclass::text AS p FROM flights",
+        "The source broke off after 0 rows: invalid name syntax (SQLSTATE 42602)",
+    ),
+    (
+        "SELECT name::regclass::text AS p FROM flights",
+        "The source broke off after 0 rows: improper relation name: \"…\" (SQLSTATE 42601)",
+    ),
+    (
+        "SELECT (phone || 'x')::json AS p FROM flights",
+        "The source broke off after 0 rows: invalid input syntax for type json (SQLSTATE 22P02)",
+    ),
+    (
+        "SELECT phone::temper AS p FROM flights",
+        "The source broke off after 0 rows: invalid input value for enum temper: \"…\" (SQLSTATE 22P02)",
+    ),
+    (
+        "SELECT (length(phone) * 10000)::int2 AS p FROM flights",
+        "The source broke off after 0 rows: smallint out of range (SQLSTATE 22003)",
+    ),
+    (
+        "SELECT (repeat('9', 400 + length(phone)))::float8 AS p FROM flights",
+        "The source broke off after 0 rows: a number is out of range (SQLSTATE 22003)",
+    ),
 ];
 
 async fn refusals() -> Result<()> {
     let source = prepared(
-        "DROP TABLE IF EXISTS flights; CREATE TABLE flights (id int, arr_delay int, phone text); \
-         INSERT INTO flights VALUES (1, 2, 'Ada \"Lovelace\" +43 660'); \
+        "DROP TABLE IF EXISTS flights; CREATE TABLE flights (id int, arr_delay int, phone text, name text); \
+         INSERT INTO flights VALUES (1, 2, 'Ada \"Lovelace\" +43 660', 'Ada.King.Byron.Lovelace'); \
+         DROP TYPE IF EXISTS temper; CREATE TYPE temper AS ENUM ('sad', 'happy'); \
+         CREATE OR REPLACE FUNCTION coded() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE 'Ada Lovelace' USING ERRCODE = '22012', DETAIL = 'Ada', HINT = 'Lovelace'; END $$; \
+         CREATE OR REPLACE FUNCTION own() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE 'Ada Lovelace' USING ERRCODE = 'OF001'; END $$; \
+         CREATE OR REPLACE FUNCTION german() RETURNS int LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE 'ungültige Eingabesyntax für Typ bigint: »Ada Lovelace«' USING ERRCODE = '22P02'; END $$; \
          CREATE OR REPLACE FUNCTION leak() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'Ada Lovelace'; END $$; \
          CREATE OR REPLACE FUNCTION standby() RETURNS int LANGUAGE plpgsql AS \
          $$ BEGIN RAISE 'canceling statement due to conflict' USING ERRCODE = '40001'; END $$; \

@@ -135,11 +135,15 @@ async fn expressions() -> Result<()> {
 }
 
 async fn refusals() -> Result<()> {
-    let (_folder, source) = prepared("CREATE TABLE t (id INTEGER, name TEXT)").await?;
+    let (_folder, source) = prepared("CREATE TABLE t (id INTEGER, name TEXT); INSERT INTO t VALUES (1, 'Ada')").await?;
     for (sql, expected) in [
         ("SELECT id, nme FROM t", "models/m.sql: The source refuses the query: no such column: nme"),
         ("SELECT 1 AS a;\n SELECT 2", "models/m.sql:5:2: A second statement begins here; a model is one SELECT"),
         ("DELETE FROM t RETURNING id", "models/m.sql: The source refuses the query: near \"DELETE\": syntax error"),
+        (
+            "SELECT json_extract('{}', name) AS v FROM t",
+            "The source broke off after 0 rows: bad JSON path: \"…\"",
+        ),
         ("SELECT id, name AS id FROM t", "The model has two columns called \"id\"; give each a name of its own"),
     ] {
         let sql = Sql { text: sql.to_owned(), file: "models/m.sql".to_owned(), line: 4 };
