@@ -14,12 +14,16 @@ use outflow_model::cell::{Cell, Kind};
 use crate::error::SourceError;
 use crate::port::{Batch, Fault};
 
-/// A batch ends at so many rows or bytes.
+/// A batch ends at so many rows.
 const ROWS: usize = 8_192;
-const BYTES: usize = 4 * 1024 * 1024;
+/// A batch ends at so many bytes; its last row may exceed them.
+pub(crate) const BYTES: usize = 4 * 1024 * 1024;
 /// The longest value that is handed on. A chunk with a longer one would be more than a worker takes.
-pub(crate) const LONGEST_VALUE: usize = 64 * 1024 * 1024;
+const LONGEST_VALUE: usize = 64 * 1024 * 1024;
 const TOO_LONG: &str = "the value is longer than 64 MiB";
+/// The longest row that is handed on, for the same reason.
+const LONGEST_ROW: usize = 2 * LONGEST_VALUE;
+const TOO_LONG_ROW: &str = "the values of its row are longer than 128 MiB together";
 const OTHER_KIND: &str = "the value is not of the column's kind, which is a defect of Outflow";
 
 /// Gathers rows, value by value, into batches that are bounded in rows and bytes.
@@ -29,6 +33,8 @@ pub(crate) struct Rows {
     faults: Vec<Fault>,
     in_batch: usize,
     bytes: usize,
+    /// Where the row began, in bytes of the batch.
+    row_from: usize,
     total: u64,
 }
 
@@ -46,7 +52,7 @@ impl Rows {
     /// Begins with columns of these kinds, whose schema is `schema`.
     pub(crate) fn new(kinds: impl IntoIterator<Item = Kind>, schema: SchemaRef) -> Self {
         let builders = kinds.into_iter().map(Builder::new).collect();
-        Self { builders, schema, faults: Vec::new(), in_batch: 0, bytes: 0, total: 0 }
+        Self { builders, schema, faults: Vec::new(), in_batch: 0, bytes: 0, row_from: 0, total: 0 }
     }
 
     /// Rows ended so far.
@@ -73,8 +79,14 @@ impl Rows {
                 return;
             }
             Ok(cell) => {
-                self.bytes += bytes(&cell);
-                builder.push(&cell).map_err(Cow::Borrowed)
+                let bytes = bytes(&cell);
+                let pushed = match self.bytes - self.row_from + bytes {
+                    _ if bytes > LONGEST_VALUE => Err(TOO_LONG),
+                    LONGEST_ROW.. => Err(TOO_LONG_ROW),
+                    _ => builder.push(&cell),
+                };
+                self.bytes += if pushed.is_ok() { bytes } else { 0 };
+                pushed.map_err(Cow::Borrowed)
             }
             Err(reason) => Err(reason),
         };
@@ -88,13 +100,14 @@ impl Rows {
     pub(crate) fn end_row(&mut self) {
         self.in_batch += 1;
         self.total += 1;
+        self.row_from = self.bytes;
     }
 
     /// The rows ended since the last call.
     pub(crate) fn take(&mut self) -> Result<Batch, SourceError> {
         let arrays: Vec<ArrayRef> = self.builders.iter_mut().map(Builder::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.in_batch));
-        (self.in_batch, self.bytes) = (0, 0);
+        (self.in_batch, self.bytes, self.row_from) = (0, 0, 0);
         let faults = std::mem::take(&mut self.faults);
         RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
             .map(|records| Batch { records, faults })
@@ -104,7 +117,7 @@ impl Rows {
 
 const fn bytes(cell: &Cell<'_>) -> usize {
     match cell {
-        Cell::Decimal(text) | Cell::Text(text) | Cell::Json(text) => text.len() + 4,
+        Cell::Decimal(text) | Cell::Text(text) | Cell::Json(text) => text.len(),
         _ => 8,
     }
 }
@@ -149,9 +162,6 @@ impl Builder {
                 builder.append_value(micros);
             }
             (Self::Text(builder), Cell::Decimal(text) | Cell::Text(text) | Cell::Json(text)) => {
-                if text.len() > LONGEST_VALUE {
-                    return Err(TOO_LONG);
-                }
                 builder.append_value(text);
             }
             _ => return Err(OTHER_KIND),
@@ -192,11 +202,31 @@ mod tests {
             rows.push(1, value);
             rows.end_row();
         }
+        assert!(!rows.is_full(), "what is not kept takes no room");
+        (0..3).for_each(|_| {
+            rows.push(0, Ok(Cell::Int(1)));
+            rows.push(1, Ok(Cell::Text(&long)));
+            rows.end_row();
+        });
         assert!(rows.is_full(), "a batch is full by its bytes");
         let batch = rows.take().unwrap();
         assert_eq!(batch.records.column(1).null_count(), 3);
         let named: Vec<_> = batch.faults.iter().map(|fault| (fault.row, fault.column, &*fault.reason)).collect();
         assert_eq!(named, [(1, 1, "odd"), (2, 1, TOO_LONG)]);
-        assert!(rows.is_empty() && !rows.is_full() && rows.total() == 4);
+        assert!(rows.is_empty() && !rows.is_full() && rows.total() == 7);
+    }
+
+    #[test]
+    fn a_row_is_no_longer_than_a_worker_takes() {
+        let columns = ["a", "b", "c"].map(|name| SourceColumn { name: name.to_owned(), kind: Kind::Text });
+        let mut rows = Rows::new(columns.iter().map(|column| column.kind), shape::schema(&columns));
+        let longest = "x".repeat(LONGEST_VALUE);
+        for value in [longest.as_str(), "y"] {
+            (0..3).for_each(|column| rows.push(column, Ok(Cell::Text(value))));
+            rows.end_row();
+        }
+        let batch = rows.take().unwrap();
+        let named: Vec<_> = batch.faults.iter().map(|fault| (fault.row, fault.column, &*fault.reason)).collect();
+        assert_eq!(named, [(0, 1, TOO_LONG_ROW), (0, 2, TOO_LONG_ROW)]);
     }
 }

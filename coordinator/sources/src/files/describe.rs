@@ -1,6 +1,6 @@
 //! The columns of files that are read as one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use outflow_model::cell::Kind;
@@ -19,6 +19,14 @@ pub(super) struct Described {
     pub(super) is_open: bool,
 }
 
+/// The columns of all files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Columns {
+    pub(super) all: Vec<SourceColumn>,
+    /// Those of them that no file declares: some row of a file whose columns are not all known must have each.
+    pub(super) guessed: BTreeSet<String>,
+}
+
 /// The columns of all files, those of the first file first.
 ///
 /// Whole, decimal and floating-point numbers are one number: if files differ, its digits. Another difference in a wanted column is
@@ -26,7 +34,7 @@ pub(super) struct Described {
 pub(super) fn merge<'a>(
     files: impl IntoIterator<Item = (&'a Path, Described)>,
     wanted: &[String],
-) -> Result<Vec<SourceColumn>, SourceError> {
+) -> Result<Columns, SourceError> {
     let (full, empty): (Vec<_>, Vec<_>) = files.into_iter().partition(|(_, file)| file.has_rows);
     let files = if full.is_empty() { empty } else { full };
     let mut merged = Merged::default();
@@ -35,13 +43,13 @@ pub(super) fn merge<'a>(
             merged.add(path, name, *kind, wanted)?;
         }
     }
+    let mut guessed = BTreeSet::new();
     if files.iter().any(|(_, file)| file.is_open) {
-        for name in wanted.iter().filter(|name| !merged.places.contains_key(*name)).cloned().collect::<Vec<_>>() {
-            merged.columns.push((name, Some(Kind::Json)));
-        }
+        guessed.extend(wanted.iter().filter(|name| !merged.places.contains_key(*name)).cloned());
+        merged.columns.extend(guessed.iter().map(|name| (name.clone(), Some(Kind::Json))));
     }
     let column = |(name, kind): (String, Option<Kind>)| SourceColumn { name, kind: kind.unwrap_or(Kind::Text) };
-    Ok(merged.columns.into_iter().map(column).collect())
+    Ok(Columns { all: merged.columns.into_iter().map(column).collect(), guessed })
 }
 
 #[derive(Default)]
@@ -91,7 +99,7 @@ mod tests {
     fn merged(files: Vec<Described>) -> Result<Vec<(String, Kind)>, String> {
         let names = ["a.csv", "b.csv", "c.csv"].map(Path::new);
         let merged = merge(names.into_iter().zip(files), &["n".to_owned()]).map_err(|error| error.to_string())?;
-        Ok(merged.into_iter().map(|column| (column.name, column.kind)).collect())
+        Ok(merged.all.into_iter().map(|column| (column.name, column.kind)).collect())
     }
 
     #[test]

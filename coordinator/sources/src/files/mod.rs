@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use outflow_model::mapping::SourceColumn;
 use outflow_model::suggest::did_you_mean;
 
-use self::describe::{Described, merge};
+use self::describe::{Columns, Described, merge};
 use self::find::{Found, find, format_of};
 use self::gather::Gather;
 use crate::config::{FileFormat, FilesConfig};
@@ -49,17 +49,19 @@ impl Files {
     }
 
     /// Finds and describes the files where that may block: a disk may take its time, and whoever waits may stop waiting.
-    async fn look(&self, query: &Query, wanted: &[String]) -> Result<(Vec<Found>, Vec<SourceColumn>), SourceError> {
+    async fn look(&self, query: &Query, wanted: &[String]) -> Result<(Vec<Found>, Columns), SourceError> {
         let (files, query, wanted) = (self.clone(), query.clone(), wanted.to_vec());
         let looking = tokio::task::spawn_blocking(move || {
             let (found, key) = files.find(&query)?;
             let columns = files.describe(&found, key, &wanted)?;
             Ok((found, columns))
         });
-        looking.await.unwrap_or_else(|error| Err(SourceError::Broken { rows: 0, reason: error.to_string() }))
+        // What a panic says may hold a value.
+        let reason = || "its reader ended in panic, which is a defect of Outflow".to_owned();
+        looking.await.unwrap_or_else(|_| Err(SourceError::Broken { rows: 0, reason: reason() }))
     }
 
-    fn describe(&self, files: &[Found], key: &[String], wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
+    fn describe(&self, files: &[Found], key: &[String], wanted: &[String]) -> Result<Columns, SourceError> {
         let mut described: Vec<(&Path, Described)> = Vec::with_capacity(files.len());
         for file in files {
             let of_file = match file.format {
@@ -146,11 +148,12 @@ fn csv_files(folder: &Path, format: Option<FileFormat>) -> Vec<PathBuf> {
     files
 }
 
-/// Reads all files; the wanted columns in their order and kinds.
+/// Reads all files; the wanted columns in their order and kinds. Each that was guessed must be in some row.
 fn read(
     files: &[Found],
     config: &FilesConfig,
     wanted: &[SourceColumn],
+    guessed: &BTreeSet<String>,
     send: &mut dyn FnMut(Batch) -> bool,
 ) -> Result<(), SourceError> {
     let mut gather = Gather::new(wanted, send);
@@ -165,9 +168,7 @@ fn read(
             return Ok(());
         }
     }
-    if files.iter().all(|file| file.format == FileFormat::Ndjson) {
-        seen.check(wanted)?;
-    }
+    seen.check(wanted, guessed)?;
     gather.flush().map(|_| ())
 }
 
@@ -181,16 +182,17 @@ impl Source for Files {
     }
 
     async fn columns(&self, query: &Query, wanted: &[String]) -> Result<Vec<SourceColumn>, SourceError> {
-        Ok(self.look(query, wanted).await?.1)
+        Ok(self.look(query, wanted).await?.1.all)
     }
 
     async fn extract(&self, query: &Query, columns: &[String]) -> Result<Extraction, SourceError> {
-        let (files, all) = self.look(query, columns).await?;
+        let (files, Columns { all, guessed }) = self.look(query, columns).await?;
         let columns: Vec<_> = shape::pick(&all, columns)?.into_iter().map(|(_, column)| column).collect();
         let schema = shape::schema(&columns);
         let (config, wanted) = (self.config.clone(), columns.clone());
-        let batches =
-            Batches::read_blocking(move |sink| read(&files, &config, &wanted, &mut |batch| sink.blocking_send(batch)));
+        let batches = Batches::read_blocking(move |sink| {
+            read(&files, &config, &wanted, &guessed, &mut |batch| sink.blocking_send(batch))
+        });
         Ok(Extraction { columns, schema, batches })
     }
 }
@@ -200,10 +202,10 @@ mod tests {
     use std::sync::Arc;
 
     use ::parquet::arrow::ArrowWriter;
-    use arrow_array::builder::{Int64Builder, ListBuilder};
+    use arrow_array::builder::{Int64Builder, ListBuilder, StringBuilder};
     use arrow_array::cast::AsArray;
     use arrow_array::{
-        Array, ArrayRef, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray, StructArray,
+        Array, ArrayRef, BinaryArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray, StructArray,
         TimestampNanosecondArray,
     };
     use outflow_model::cell::Kind;
@@ -242,6 +244,44 @@ mod tests {
             faults.extend(batch.faults);
         }
         Ok((extraction.columns.iter().map(|column| column.kind).collect(), values, faults))
+    }
+
+    #[tokio::test]
+    async fn a_column_that_no_file_has_is_an_error_whatever_lies_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        // Longer than what is looked through for names.
+        let lines = "{\"id\":1}\n".repeat(ndjson::LOOK / 9 + 1);
+        std::fs::write(path("1.ndjson"), lines + "{\"id\":0,\"spent\":5}\n").unwrap();
+        std::fs::write(path("2.csv"), "id,name\n1,Ada\n").unwrap();
+        write(&path("3.parquet"), vec![("city", Arc::new(StringArray::from(vec!["Graz"])))]);
+        let error = read_all(folder.path(), &["spnet"]).await.err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some("The model has no column \"spnet\". Did you mean \"spent\"?"));
+        let (_, values, _) = read_all(folder.path(), &["spent", "name", "city"]).await.unwrap();
+        let last = values.iter().map(|values| values.iter().rfind(|value| *value != "-").unwrap().as_str());
+        assert_eq!(last.collect::<Vec<_>>(), ["5", "Ada", "Graz"]);
+    }
+
+    #[tokio::test]
+    async fn a_value_that_is_too_long_concerns_no_other_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "x".repeat((64 << 20) + 1);
+        let mut list = ListBuilder::new(StringBuilder::new());
+        list.append_value([Some(&long[..])]);
+        list.append_value([Some("y")]);
+        write(
+            &folder.path().join("1.parquet"),
+            vec![
+                ("id", Arc::new(StringArray::from(vec!["1", "2"]))),
+                ("text", Arc::new(StringArray::from(vec![&long[..], "y"]))),
+                ("list", Arc::new(list.finish())),
+                ("bytes", Arc::new(BinaryArray::from_vec(vec![&long.as_bytes()[..50 << 20], b"y"]))),
+            ],
+        );
+        let (_, values, faults) = read_all(folder.path(), &["id", "text", "list", "bytes"]).await.unwrap();
+        assert_eq!(values, [["1", "2"], ["-", "y"], ["-", "[\"y\"]"], ["-", "eQ=="]]);
+        let reasons: Vec<_> = faults.iter().map(|fault| (fault.row, fault.column, &*fault.reason)).collect();
+        assert_eq!(reasons, [1, 2, 3].map(|column| (0, column, "the value is longer than 64 MiB")));
     }
 
     #[tokio::test]

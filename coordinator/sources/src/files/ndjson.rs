@@ -17,8 +17,8 @@ use super::gather::Gather;
 use super::text::{open, read_line, trouble};
 use crate::error::SourceError;
 
-/// Bytes that are looked through for the names of columns. What lies behind them may have others.
-const LOOK: usize = 64 * 1024 * 1024;
+/// Bytes that are looked through for the names of columns. What lies behind them may have others. In tests all is smaller.
+pub(super) const LOOK: usize = if cfg!(test) { 64 * 1024 } else { 64 * 1024 * 1024 };
 /// Names that are kept for suggestions.
 const NAMES: usize = 1_000;
 
@@ -107,9 +107,10 @@ impl Seen {
         Self { wanted: vec![false; wanted.len()], has_rows: false, others: BTreeSet::new() }
     }
 
-    /// Checks that each wanted column was there in some line, if there was one.
-    pub(super) fn check(&self, wanted: &[SourceColumn]) -> Result<(), SourceError> {
-        match self.wanted.iter().zip(wanted).find(|(seen, _)| !**seen && self.has_rows) {
+    /// Checks that each wanted column that was guessed was there in some line, if there was one.
+    pub(super) fn check(&self, wanted: &[SourceColumn], guessed: &BTreeSet<String>) -> Result<(), SourceError> {
+        let is_missing = |seen: bool, column: &SourceColumn| !seen && self.has_rows && guessed.contains(&column.name);
+        match self.wanted.iter().zip(wanted).find(|(seen, column)| is_missing(**seen, column)) {
             None => Ok(()),
             Some((_, column)) => Err(SourceError::Column {
                 name: column.name.clone(),

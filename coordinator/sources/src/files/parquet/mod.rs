@@ -25,9 +25,11 @@ use self::part::Part;
 use self::shape::{Leaf, Shape};
 use super::describe::Described;
 use super::find::Found;
-use super::gather::{BYTES, Gather};
+use super::gather::Gather;
 use super::text::trouble;
 use crate::error::SourceError;
+use crate::message::masked;
+use crate::rows::BYTES;
 
 /// Rows that Arrow's reader decodes at a time, if they are small.
 const ROWS: usize = 512;
@@ -169,7 +171,7 @@ fn read_part(
     let first = opened.read(shapes, rows, part, false)?;
     let has_halves = shapes.iter().flatten().any(Shape::is_half);
     let mut second = has_halves.then(|| opened.read(shapes, rows, part, true)).transpose()?;
-    let told = |error: ArrowError| trouble(opened.path, SourceError::reason(&error));
+    let told = |error: ArrowError| trouble(opened.path, masked(&SourceError::reason(&error), ""));
     for batch in first {
         let batch = batch.map_err(told)?;
         let other = second.as_mut().and_then(Iterator::next).transpose().map_err(told)?;
