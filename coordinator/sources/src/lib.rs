@@ -13,6 +13,7 @@ mod rows;
 pub mod shape;
 mod sql;
 mod sqlite;
+mod uuid;
 
 pub use config::{FileFormat, FilesConfig, PostgresConfig, SourceConfig, SqliteConfig};
 pub use error::SourceError;

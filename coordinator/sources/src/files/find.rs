@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
+use super::text::trouble;
 use crate::config::FileFormat;
 use crate::error::SourceError;
 
@@ -64,7 +65,7 @@ pub(super) fn find(folder: &Path, pattern: &str, format: Option<FileFormat>) -> 
 }
 
 fn found(folder: &Path, path: PathBuf, format: Option<FileFormat>) -> Result<Found, SourceError> {
-    let format = format.or_else(|| format_of(&path)).ok_or_else(|| trouble(&path, &unreadable(&path)))?;
+    let format = format.or_else(|| format_of(&path)).ok_or_else(|| trouble(&path, unreadable(&path)))?;
     let label = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
     Ok(Found { path, label, format })
 }
@@ -107,7 +108,7 @@ fn take_apart(folder: &Path, pattern: &str) -> Result<Wanted, SourceError> {
     let (before, after) = parts.split_at(first);
     let base = before.iter().fold(folder.to_owned(), |base, part| base.join(part));
     let names: Vec<String> = after.iter().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
-    let compiled = Pattern::new(&names.join("/")).map_err(|error| trouble(&whole, &error.to_string()))?;
+    let compiled = Pattern::new(&names.join("/")).map_err(|error| trouble(&whole, error.to_string()))?;
     Ok(Wanted {
         base,
         pattern: Some(compiled),
@@ -121,16 +122,16 @@ fn walk(wanted: &Wanted, files: &mut Vec<PathBuf>) -> Result<(), SourceError> {
     let mut entered = BTreeSet::new();
     let mut folders = vec![(wanted.base.clone(), 1)];
     while let Some((folder, depth)) = folders.pop() {
-        let real = folder.canonicalize().map_err(|error| trouble(&folder, &error.to_string()))?;
+        let real = folder.canonicalize().map_err(|error| trouble(&folder, error.to_string()))?;
         if !entered.insert(real) {
             continue;
         }
-        for entry in std::fs::read_dir(&folder).map_err(|error| trouble(&folder, &error.to_string()))? {
-            let entry = entry.map_err(|error| trouble(&folder, &error.to_string()))?;
+        for entry in std::fs::read_dir(&folder).map_err(|error| trouble(&folder, error.to_string()))? {
+            let entry = entry.map_err(|error| trouble(&folder, error.to_string()))?;
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             if let Some((_, table)) = TABLES.iter().find(|(known, _)| *known == name) {
                 let reason = format!("the folder is a {table} table; its files hold rows that the table no longer has");
-                return Err(trouble(&folder, &reason));
+                return Err(trouble(&folder, reason));
             }
             let is_hidden = name.starts_with(['.', '_']);
             if is_hidden && !name.chars().next().is_some_and(|first| wanted.named.contains(first)) {
@@ -161,10 +162,6 @@ fn matches(wanted: &Wanted, path: &Path) -> bool {
     let is_compressed = ending(path).is_some_and(|ending| COMPRESSED.contains(&ending.as_str()));
     pattern.matches_path_with(below, LITERAL)
         || (is_compressed && pattern.matches_path_with(&below.with_extension(""), LITERAL))
-}
-
-fn trouble(path: &Path, reason: &str) -> SourceError {
-    SourceError::File { path: path.display().to_string(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]

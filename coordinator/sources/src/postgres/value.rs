@@ -1,8 +1,10 @@
 //! Values in the binary form of PostgreSQL.
 
 use outflow_model::cell::Cell;
+use outflow_model::json::{self, JsonError};
 
 use super::types::Wire;
+use crate::uuid::write_uuid;
 
 /// PostgreSQL counts from 2000-01-01.
 const EPOCH_DAYS: i64 = 10_957;
@@ -48,7 +50,7 @@ pub(super) fn cell<'a>(wire: Wire, bytes: &'a [u8], scratch: &'a mut String) -> 
         Wire::Text => Cell::Text(utf8(bytes)?),
         Wire::Span => Cell::Text(span(utf8(bytes)?)?),
         Wire::Uuid => {
-            write_uuid(fixed(bytes)?, scratch);
+            write_uuid(&fixed::<16>(bytes)?, scratch);
             Cell::Text(scratch)
         }
         Wire::Date => Cell::Date(match i32::from_be_bytes(fixed(bytes)?) {
@@ -170,41 +172,15 @@ fn span(text: &str) -> Result<&str, Trouble> {
     }
 }
 
-/// PostgreSQL checks all of a `json` value but this.
+/// PostgreSQL checks the grammar of a `json` value, and not what its escapes stand for.
 fn whole_characters(json: &str) -> Result<&str, Trouble> {
-    let mut rest = json;
-    let mut high = false;
-    while let Some(at) = rest.find('\\') {
-        if high && at > 0 {
-            return Err(Trouble::Fault(HALF));
-        }
-        let escape = rest.get(at + 1..).unwrap_or_default();
-        let unit = escape.strip_prefix('u').and_then(|hex| u16::from_str_radix(hex.get(..4)?, 16).ok());
-        let is_low = unit.is_some_and(|unit| (0xDC00..0xE000).contains(&unit));
-        if is_low != high {
-            return Err(Trouble::Fault(HALF));
-        }
-        high = unit.is_some_and(|unit| (0xD800..0xDC00).contains(&unit));
-        let length = if unit.is_some() { 5 } else { escape.chars().next().map_or(0, char::len_utf8) };
-        rest = escape.get(length..).unwrap_or_default();
-    }
-    if high { Err(Trouble::Fault(HALF)) } else { Ok(json) }
+    let is_half = json.contains("\\u") && json::check(json) == Err(JsonError::Surrogate);
+    if is_half { Err(Trouble::Fault(HALF)) } else { Ok(json) }
 }
 
 fn write_base64(bytes: &[u8], out: &mut String) {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode_string(bytes, out);
-}
-
-fn write_uuid(value: [u8; 16], out: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    for (at, byte) in value.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        out.push(char::from(HEX[usize::from(byte >> 4)]));
-        out.push(char::from(HEX[usize::from(byte & 15)]));
-    }
 }
 
 /// Writes a numeric: groups of four digits, of which the first stands `weight` groups before the point.

@@ -18,6 +18,7 @@ use outflow_model::cell::{Cell, DATES};
 use outflow_model::json;
 
 use super::shape::Leaf;
+use crate::uuid::write_uuid;
 
 const DAY: i128 = 86_400_000_000_000;
 
@@ -128,12 +129,7 @@ fn bytes<'a>(value: &'a [u8], leaf: Leaf, scratch: &'a mut String) -> Result<Cel
     match leaf {
         Leaf::Enum => std::str::from_utf8(value).map(Cell::Text).map_err(|_| "the value is not UTF-8"),
         Leaf::Uuid => {
-            for (at, byte) in value.iter().enumerate() {
-                if matches!(at, 4 | 6 | 8 | 10) {
-                    scratch.push('-');
-                }
-                _ = write!(scratch, "{byte:02x}");
-            }
+            write_uuid(value, scratch);
             Ok(Cell::Text(scratch))
         }
         _ => {
