@@ -16,12 +16,15 @@ mod ui;
 
 use clap::Parser;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Output};
 use crate::exit::Exit;
 use crate::ui::Ui;
 
 fn main() -> std::process::ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return refused(&error),
+    };
     memory::give_back(&args.command);
     if !matches!(args.command, Command::Init { .. }) {
         // Plans, snapshots, spools and the ledger hold people's data: nobody else reads what is made from here on.
@@ -51,4 +54,18 @@ fn main() -> std::process::ExitCode {
     });
     runtime.shutdown_background();
     if ui.is_cut() { exit.or_worse(Exit::Trouble) } else { exit }.into()
+}
+
+/// Says what is wrong with the command line: to a program as a document, if it asks for one as far as that can be read.
+fn refused(error: &clap::Error) -> std::process::ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    let asks = |pair: &[std::ffi::OsString]| pair == ["--output", "json"];
+    let is_json = words.windows(2).any(asks) || words.iter().any(|word| word == "--output=json");
+    if !is_json || !error.use_stderr() {
+        error.exit();
+    }
+    let reason = error.to_string();
+    let reason = mistakes::usage(reason.trim().trim_start_matches("error: "));
+    Ui::new(Output::Json, true).error(&reason.into());
+    Exit::Configuration.into()
 }

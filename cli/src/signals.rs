@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM.
 
+use anyhow::anyhow;
 use outflow_coordinator::Signal;
 use tokio::sync::watch;
 use tracing::warn;
@@ -15,6 +16,9 @@ pub(crate) fn signals(ui: Ui) -> watch::Receiver<Signal> {
         ui.note("Stopping: what is under way is settled first, and the next run goes on. Once more ends it at once.");
         _ = sender.send(Signal::Interrupt);
         interrupted().await;
+        if ui.is_json() {
+            ui.error(&anyhow!("Ended at once; the next run goes on"));
+        }
         std::process::exit(Exit::Stopped as i32);
     });
     receiver

@@ -17,18 +17,20 @@ const MESSAGE: usize = 1_000;
 /// A value is shown up to so many characters.
 const VALUE: usize = 200;
 
-/// Prints results to standard output and messages to standard error.
+/// Prints results to standard output and messages to standard error. Programs read one JSON document there and nothing else.
 #[derive(Clone)]
 pub(crate) struct Ui {
     output: Output,
     color: bool,
+    /// The document is printed.
+    is_told: Arc<AtomicBool>,
     /// Some result could not be written.
     is_cut: Arc<AtomicBool>,
 }
 
 impl Ui {
     pub(crate) fn new(output: Output, no_color: bool) -> Self {
-        Self { output, color: !no_color && std::io::stdout().is_terminal(), is_cut: Arc::default() }
+        Self { output, color: !no_color && std::io::stdout().is_terminal(), is_told: Arc::default(), is_cut: Arc::default() }
     }
 
     /// True if some result could not be written, as where the disk is full. A reader that closes its pipe has what it wanted.
@@ -46,9 +48,16 @@ impl Ui {
         self.output == Output::Text && std::io::stderr().is_terminal()
     }
 
-    /// Prints a line.
+    /// Prints a line for people.
     pub(crate) fn line(&self, text: impl AsRef<str>) {
-        if let Err(error) = writeln!(std::io::stdout(), "{}", printable(text.as_ref()))
+        if self.is_json() {
+            return self.note(text);
+        }
+        self.result(text.as_ref());
+    }
+
+    fn result(&self, text: &str) {
+        if let Err(error) = writeln!(std::io::stdout(), "{}", printable(text))
             && error.kind() != ErrorKind::BrokenPipe
             && !self.is_cut.swap(true, Ordering::Relaxed)
         {
@@ -63,27 +72,26 @@ impl Ui {
         _ = writeln!(std::io::stderr(), "{}", printable(text.as_ref()));
     }
 
-    /// Prints a result as JSON.
+    /// Prints the result as JSON. Where one is printed already, what comes after it goes beside.
     pub(crate) fn json(&self, value: &impl Serialize) {
         match serde_json::to_string_pretty(value) {
-            Ok(text) => self.line(text),
+            Ok(text) if self.is_told.swap(true, Ordering::Relaxed) => self.note(text),
+            Ok(text) => self.result(&text),
             Err(error) => self.note(error.to_string()),
         }
     }
 
-    /// Prints an error with its causes.
+    /// Prints an error with its causes as the result.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        let mut causes: Vec<String> = Vec::new();
-        for cause in error.chain() {
-            let text = cause.to_string();
-            if causes.last().is_none_or(|last| !last.contains(&text)) {
-                causes.push(text);
-            }
+        if self.is_json() && !self.is_told.load(Ordering::Relaxed) {
+            return self.json(&serde_json::json!({ "error": causes(error) }));
         }
-        if self.is_json() {
-            return self.json(&serde_json::json!({ "error": causes.join(": ") }));
-        }
-        self.note(format!("{} {}", self.paint("error:", "31;1"), causes.join(": ")));
+        self.beside(error);
+    }
+
+    /// Prints an error with its causes beside the results.
+    pub(crate) fn beside(&self, error: &anyhow::Error) {
+        self.note(format!("{} {}", self.paint("error:", "31;1"), causes(error)));
     }
 
     /// `text` in an ANSI style, where colours are wanted.
@@ -109,6 +117,18 @@ impl Ui {
         self.line(self.paint(&line(&mut head.iter().copied()), "1"));
         rows.iter().for_each(|row| self.line(line(&mut row.iter().map(AsRef::as_ref))));
     }
+}
+
+/// An error and its causes on one line, none of them twice.
+fn causes(error: &anyhow::Error) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if causes.last().is_none_or(|last| !last.contains(&text)) {
+            causes.push(text);
+        }
+    }
+    causes.join(": ")
 }
 
 /// A value or a foreign text as part of a line: on one line, nothing unseen, not too long.

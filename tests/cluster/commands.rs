@@ -14,6 +14,34 @@ use outflow_tests::{Cluster, Plan, block, until};
 
 use super::{cluster, plan, started};
 
+/// The runs that a command's document names.
+pub(super) fn ids(document: &[u8]) -> Result<Vec<RunId>> {
+    let runs: Vec<serde_json::Value> = serde_json::from_slice(document)?;
+    let id = |run: &serde_json::Value| run["id"].as_str().and_then(RunId::parse);
+    Ok(runs.iter().filter_map(id).collect())
+}
+
+/// One sync of the project cannot be read: programs find it beside the others.
+pub(super) fn with_a_mistake() -> Result<()> {
+    block(async {
+        let cluster = cluster(300, "").await?;
+        std::fs::write(cluster.path().join("syncs/broken.yml"), "model: [")?;
+        for (words, state) in [(&["run", "--detach"][..], "queued"), (&["run"], "succeeded")] {
+            let asked = cluster.command(&[&["--output", "json"], words].concat())?;
+            let told: serde_json::Value = serde_json::from_slice(&asked.stdout).with_context(|| format!("{asked:?}"))?;
+            let of = |sync: &str| told.as_array().and_then(|all| all.iter().find(|one| one["sync"] == sync));
+            ensure!(asked.status.code() == Some(2) && of("people").is_some_and(|run| run["state"] == state), "{told}");
+            let error = of("broken").and_then(|broken| broken["error"].as_str()).unwrap_or_default();
+            ensure!(error.contains("syncs/broken.yml:1"), "{told}");
+        }
+        let id = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?.id;
+        let refused = cluster.command(&["--output", "json", "cancel", id.as_str()])?;
+        let told: serde_json::Value = serde_json::from_slice(&refused.stdout)?;
+        ensure!(!refused.status.success() && told["error"].is_string(), "{told}");
+        Ok(())
+    })
+}
+
 /// A portal that refuses some names until somebody has set it right.
 struct Strict {
     inner: HubSpot,
@@ -64,7 +92,7 @@ pub(super) fn retry_left() -> Result<()> {
         cluster.coordinators.clear();
         let asked = cluster.command(&["--output", "json", "retry", "people", "--detach"])?;
         ensure!(asked.status.success(), "{asked:?}");
-        let runs: Vec<RunId> = serde_json::from_slice(&asked.stdout)?;
+        let runs = ids(&asked.stdout)?;
         let id = runs.first().context("a run")?;
         let queued = cluster.ledger.run(id).await?.context("a run")?;
         ensure!(queued.state == RunState::Queued && queued.options.retry_rejected, "{queued:?}");
@@ -101,8 +129,8 @@ pub(super) fn cancelled_first() -> Result<()> {
         let id = cluster.ledger.runs(Some("people"), 1).await?.pop().context("a run")?.id;
         cluster.coordinators.clear();
         let asked = cluster.command(&["--output", "json", "cancel", id.as_str(), "--detach"])?;
-        let said: Vec<String> = serde_json::from_slice(&asked.stdout).with_context(|| format!("{asked:?}"))?;
-        ensure!(asked.status.success() && said == [id.as_str()], "{asked:?}");
+        let said: serde_json::Value = serde_json::from_slice(&asked.stdout).with_context(|| format!("{asked:?}"))?;
+        ensure!(asked.status.success() && said["id"] == id.as_str() && said["cancel"] == true, "{asked:?}");
         let approval = cluster.command(&["approve", id.as_str(), "--detach"])?;
         let why = String::from_utf8_lossy(&approval.stderr).into_owned();
         ensure!(!approval.status.success() && why.contains("cancelled") && why.contains("held"), "{approval:?}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use outflow_backends::RabbitQueue;
-use outflow_model::id::{Lane, RunId};
+use outflow_model::id::Lane;
 use outflow_model::port::ledger::{Runs, Times};
 use outflow_model::port::pauses::Pauses;
 use outflow_model::port::queue::{Outgoing, Queue, Take};
@@ -32,6 +32,7 @@ const CASES: &[Case] = &[
     ("a_trace_holds_the_first_requests_of_a_chunk", Need::Nothing, trace::bounded),
     ("everything_goes_over_tls", Need::Nothing, secured),
     ("a_detached_run_goes_on_by_itself", Need::Nothing, detached),
+    ("a_sync_with_a_mistake_is_named_beside_the_runs_of_others", Need::Nothing, commands::with_a_mistake),
     ("a_detached_retry_goes_on_by_itself", Need::Nothing, commands::retry_left),
     ("a_detached_approval_goes_on_by_itself", Need::Nothing, commands::approval_left),
     ("a_run_that_is_being_cancelled_is_not_approved", Need::Nothing, commands::cancelled_first),
@@ -149,7 +150,7 @@ fn detached() -> Result<()> {
     block(async {
         let cluster = cluster(300, "").await?;
         let output = cluster.command(&["--output", "json", "run", "people", "--detach"])?;
-        let runs: Vec<RunId> = serde_json::from_slice(&output.stdout)?;
+        let runs = commands::ids(&output.stdout)?;
         let run = cluster.ended(runs.first().context("a run")?).await?;
         ensure!(run.state == RunState::Succeeded, "{run:?}");
         Ok(())
@@ -409,7 +410,7 @@ fn skewed() -> Result<()> {
         cluster.environment = off("+3d")?;
         cluster.start_worker()?;
         let asked = cluster.command(&["--output", "json", "run", "people", "--detach"])?;
-        let runs: Vec<RunId> = serde_json::from_slice(&asked.stdout)?;
+        let runs = commands::ids(&asked.stdout)?;
         let first = runs.first().context("a run")?;
         cluster.under_way(first, 5).await?;
         // Another machine goes on with what the one before has planned.

@@ -13,7 +13,9 @@ use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use tokio::sync::watch;
 
-use super::inspect::{report, run_json};
+use super::decide::tell;
+use super::inspect::{known, run_json};
+use super::outcomes::Outcomes;
 use crate::compose;
 use crate::exit::Exit;
 use crate::progress;
@@ -31,25 +33,39 @@ const AWAY: Duration = Duration::from_secs(1);
 /// A run that nobody begins for so long is wondered about.
 const WONDER: u32 = 100;
 
-/// Asks for a run of each sync.
-pub(super) async fn run(ui: &Ui, project: &Project, starts: &[Start], detach: bool) -> Result<Exit> {
+/// Asks for a run of each sync, and follows them to their ends. Ctrl-C leaves them to the coordinators.
+pub(super) async fn run(
+    project: &Project,
+    starts: &[Start],
+    detach: bool,
+    outcomes: &mut Outcomes<'_>,
+) -> Result<()> {
     let ledger = compose::ledger(project).await?;
     let clock = ledger.clock().await?;
     let mut runs = Vec::new();
     for start in starts {
         let run = ledger.request(&new_run(start, clock.as_ref())).await?.run;
-        if detach && !ui.is_json() {
-            ui.line(format!("{}: queued as {run}", start.sync.name));
+        if detach {
+            outcomes.queued(&start.sync.name, &run);
+        } else {
+            runs.push((&start.sync.name, run));
         }
-        runs.push(run);
     }
-    if detach {
-        if ui.is_json() {
-            ui.json(&runs);
+    let mut runs = runs.into_iter();
+    while let Some((sync, run)) = runs.next() {
+        if let Some(ended) = followed(outcomes.ui, ledger.as_ref(), &run).await? {
+            let exit = Exit::of_state(ended.state);
+            outcomes.finished(&Finished { run: ended, warnings: Vec::new() }, exit);
+            continue;
         }
-        return Ok(Exit::Succeeded);
+        for (sync, run) in std::iter::once((sync, run)).chain(runs.by_ref()) {
+            match ledger.run(&run).await {
+                Ok(Some(run)) => outcomes.left(&run, Exit::Stopped),
+                _ => outcomes.queued(sync, &run),
+            }
+        }
     }
-    follow_all(ui, ledger.as_ref(), &runs).await
+    Ok(())
 }
 
 /// Lets a held run go on.
@@ -61,7 +77,11 @@ pub(super) async fn approve(ui: &Ui, project: &Project, run: &Run, detach: bool)
     }
     let ledger = compose::ledger(project).await?;
     ledger.patch(&run.id, run.state, RunPatch { approved: true, ..RunPatch::default() }).await?;
-    end(ui, ledger.as_ref(), &run.id, detach, "approved").await
+    if detach {
+        left(ui, &Run { approved: true, ..run.clone() }, "approved");
+        return Ok(Exit::Succeeded);
+    }
+    Ok(end(ui, ledger.as_ref(), &run.id).await?.map_or(Exit::Stopped, Exit::of_state))
 }
 
 /// Stops a run.
@@ -71,44 +91,47 @@ pub(super) async fn cancel(ui: &Ui, project: &Project, run: &Run, detach: bool) 
     }
     let ledger = compose::ledger(project).await?;
     withdraw(ledger.as_ref(), &run.id, ledger.clock().await?.as_ref()).await?;
-    let exit = end(ui, ledger.as_ref(), &run.id, detach, "being cancelled").await?;
-    let ended = ledger.run(&run.id).await?;
-    // That it was cancelled is what was asked for.
-    Ok(if ended.is_some_and(|run| run.state == RunState::Cancelled) { Exit::Succeeded } else { exit })
-}
-
-async fn end(ui: &Ui, ledger: &dyn Ledger, run: &RunId, detach: bool, what: &str) -> Result<Exit> {
     if detach {
-        if ui.is_json() {
-            ui.json(&[run]);
-        } else {
-            ui.line(format!("{run} is {what}."));
-        }
+        left(ui, &Run { cancel: true, ..run.clone() }, "being cancelled");
         return Ok(Exit::Succeeded);
     }
-    follow_all(ui, ledger, std::slice::from_ref(run)).await
+    Ok(match end(ui, ledger.as_ref(), &run.id).await? {
+        // That it was cancelled is what was asked for.
+        Some(RunState::Cancelled) => Exit::Succeeded,
+        ended => ended.map_or(Exit::Stopped, Exit::of_state),
+    })
 }
 
-/// Follows runs until each has ended or waits for a decision; Ctrl-C leaves them to the coordinators.
-async fn follow_all(ui: &Ui, ledger: &dyn Ledger, runs: &[RunId]) -> Result<Exit> {
-    let mut worst = Exit::Succeeded;
-    let mut done = Vec::new();
-    for run in runs {
-        let ended = tokio::select! {
-            ended = follow(ui, ledger, run) => ended?,
-            () = interrupted() => {
-                ui.note(format!("{run} goes on; `outflow show {run}` tells how it ends, `outflow cancel {run}` stops it."));
-                return Ok(Exit::Stopped);
-            }
-        };
-        worst = worst.or_worse(Exit::of_state(ended.state));
-        report(ui, &Finished { run: ended.clone(), warnings: Vec::new() });
-        done.push(run_json(&ended));
-    }
+/// Tells what is left to the coordinators.
+fn left(ui: &Ui, run: &Run, what: &str) {
+    ui.line(format!("{} is {what}.", run.id));
     if ui.is_json() {
-        ui.json(&done);
+        ui.json(&run_json(run));
     }
-    Ok(worst)
+}
+
+/// Follows a run, and tells how it has ended; nothing if it was left before.
+async fn end(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Option<RunState>> {
+    let Some(run) = followed(ui, ledger, id).await? else {
+        if ui.is_json() {
+            ui.json(&run_json(&known(ledger, id).await?));
+        }
+        return Ok(None);
+    };
+    let state = run.state;
+    tell(ui, &Finished { run, warnings: Vec::new() });
+    Ok(Some(state))
+}
+
+/// Follows a run until it has ended or waits for a decision; nothing if Ctrl-C came first.
+async fn followed(ui: &Ui, ledger: &dyn Ledger, run: &RunId) -> Result<Option<Run>> {
+    tokio::select! {
+        ended = follow(ui, ledger, run) => ended.map(Some),
+        () = interrupted() => {
+            ui.note(format!("{run} goes on; `outflow show {run}` tells how it ends, `outflow cancel {run}` stops it."));
+            Ok(None)
+        }
+    }
 }
 
 /// Tells why a run may not get on.

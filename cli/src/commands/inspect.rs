@@ -80,11 +80,11 @@ pub(super) fn run_json(run: &Run) -> Value {
 
 /// Tells how a run has ended, or where it stands.
 pub(super) fn report(ui: &Ui, finished: &Finished) {
+    finished.warnings.iter().for_each(|warning| ui.note(format!("warning: {warning}")));
     if ui.is_json() {
         return;
     }
     let run = &finished.run;
-    finished.warnings.iter().for_each(|warning| ui.note(format!("warning: {warning}")));
     if matches!(run.state, RunState::Queued | RunState::Planning) {
         let Run { sync, id, .. } = run;
         return ui.line(format!(
@@ -232,7 +232,11 @@ pub(super) async fn state(ui: &Ui, root: &Path, action: &StateAction) -> Result<
             let forgotten = alone.engine.forget(sync).await;
             alone.done().await;
             forgotten?;
-            ui.line(format!("{sync}: what was acknowledged is forgotten; the next run sends every row."));
+            if ui.is_json() {
+                ui.json(&serde_json::json!({ "sync": sync, "forgotten": true }));
+            } else {
+                ui.line(format!("{sync}: what was acknowledged is forgotten; the next run sends every row."));
+            }
         }
         StateAction::Show { sync } => {
             let Some(key) = ledger.snapshot(sync).await? else {

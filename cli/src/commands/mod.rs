@@ -3,11 +3,14 @@
 mod before;
 mod check;
 mod dead;
+mod decide;
 mod errors;
 mod follow;
 mod inspect;
 mod named;
+mod outcomes;
 mod pause;
+mod plan;
 mod run;
 mod serve;
 mod setup;
@@ -31,7 +34,7 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
         Command::Check { syncs, offline } => check::check(ui, root, syncs, *offline).await,
         Command::Plan { sync, options } => {
             let options = RunOptions { full: options.full, ..RunOptions::default() };
-            run::plan(ui, root, sync, options).await
+            plan::plan(ui, root, sync, options).await
         }
         Command::Run { syncs, all: _, options, no_wait, detach } => {
             let options = RunOptions { full: options.full, ..RunOptions::default() };
@@ -41,8 +44,8 @@ pub(crate) async fn dispatch(args: &Args, ui: &Ui) -> Result<Exit> {
             let options = RunOptions { retry_rejected: true, ..RunOptions::default() };
             run::run(ui, root, std::slice::from_ref(sync), options, detach.detach).await
         }
-        Command::Approve { run, detach } => run::approve(ui, root, run, detach.detach).await,
-        Command::Cancel { run, detach } => run::cancel(ui, root, run, detach.detach).await,
+        Command::Approve { run, detach } => decide::approve(ui, root, run, detach.detach).await,
+        Command::Cancel { run, detach } => decide::cancel(ui, root, run, detach.detach).await,
         Command::Pause { account, reason } => pause::pause(ui, root, account, reason.as_deref()).await,
         Command::Resume { account } => pause::resume(ui, root, account).await,
         Command::Dead { action } => dead::dead(ui, root, action).await,

@@ -29,7 +29,8 @@ pub(super) async fn pause(ui: &Ui, root: &Path, account: &str, reason: Option<&s
     let in_force = in_force(&project, account).await;
     if ui.is_json() {
         ui.json(&Paused { pause: &pause, in_force: in_force.is_ok() });
-    } else if let Err(error) = &in_force {
+    }
+    if let Err(error) = &in_force {
         ui.line(format!(
             "The pause of {account} is written down, and not yet in force: its gates could not be closed from here ({error:#}). A \
              coordinator that reaches the limiter closes them within a second; otherwise they close by themselves within a minute."

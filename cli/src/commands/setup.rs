@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use outflow_coordinator::project::{ModelConfig, ProjectConfig, SyncConfig};
 use outflow_destinations::Manifest;
 use outflow_simulators::{HubSpot, Options, Org, OrgOptions, start_afar};
+use serde_json::json;
 
 use crate::args::{Args, SchemaFile, Simulate, Simulator};
 use crate::example;
@@ -27,6 +28,9 @@ pub(super) async fn init(ui: &Ui, folder: &Path, example: bool, next_day: bool) 
     } else {
         example::bare(folder)?;
         ui.line(format!("Made a project in {place}. Describe your warehouse and your tools in outflow.yml."));
+    }
+    if ui.is_json() {
+        ui.json(&json!({ "project": folder, "example": example, "next_day": next_day }));
     }
     Ok(Exit::Succeeded)
 }
@@ -49,6 +53,9 @@ pub(super) async fn simulate(ui: &Ui, asked: &Simulate) -> Result<Exit> {
     let running = start_afar(simulator, *port, Duration::from_millis(*jitter_ms))
         .await
         .with_context(|| format!("Cannot listen on 127.0.0.1:{port}"))?;
+    if ui.is_json() {
+        ui.json(&json!({ "simulator": name, "url": running.url(), "object": object }));
+    }
     ui.line(format!("{name} simulator on {}", running.url()));
     ui.line(format!("Ask it: GET /_simulator/stats, /_simulator/records/{object}, /_simulator/writes"));
     tokio::select! {
@@ -73,6 +80,11 @@ pub(super) fn completions(ui: &Ui, shell: Shell) -> Exit {
     // Written at once: a reader that leaves early, such as `head`, is not an error.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "outflow", &mut script);
-    ui.line(String::from_utf8_lossy(&script).trim_end());
+    let script = String::from_utf8_lossy(&script);
+    if ui.is_json() {
+        ui.json(&json!({ "shell": shell.to_string(), "script": script }));
+    } else {
+        ui.line(script.trim_end());
+    }
     Exit::Succeeded
 }

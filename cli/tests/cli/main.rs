@@ -6,6 +6,7 @@ mod canary;
 mod codes;
 mod credentials;
 mod disk;
+mod documents;
 mod errors;
 mod figures;
 mod keys;

@@ -1,6 +1,7 @@
 //! SIGTERM while a source keeps a plan waiting.
 
-use std::process::{Child, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -9,7 +10,7 @@ use super::errors::project;
 use super::{MODEL, outflow, run, text};
 
 /// Nobody lives to see its row.
-const ENDLESS: &str = "---\nsource: shop\nkey: email\n---\nWITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
+pub(super) const ENDLESS: &str = "---\nsource: shop\nkey: email\n---\nWITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
                        SELECT 'a@x.io' AS email, max(i) AS city FROM n\n";
 
 /// Waits until `is_so`, for a minute at most.
@@ -21,11 +22,17 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn terminate(mut child: Child) -> (ExitStatus, String) {
+/// Waits until a plan has a folder for what it reads.
+pub(super) fn until_it_plans(project: &Path) {
+    let folder = project.join(".outflow/tmp");
+    wait_for("it plans", || std::fs::read_dir(&folder).is_ok_and(|entries| entries.count() > 0));
+}
+
+pub(super) fn terminate(mut child: Child) -> (ExitStatus, Output) {
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
     wait_for("it ends", || child.try_wait().expect("it can be asked").is_some());
     let output = child.wait_with_output().expect("it has ended");
-    (output.status, text(&output))
+    (output.status, output)
 }
 
 #[test]
@@ -42,7 +49,8 @@ fn a_run_that_waits_for_its_source_ends_at_once_and_is_planned_again() {
     };
     wait_for("it plans", || runs()[0]["state"] == "planning");
     let first = runs()[0]["id"].clone();
-    let (status, said) = terminate(child);
+    let (status, output) = terminate(child);
+    let said = text(&output);
     assert_eq!(status.code(), Some(5), "{said}");
     assert!(said.contains("Stopping") && said.contains("nothing was sent"), "{said}");
     std::fs::write(&model, good).expect("it can be written");
@@ -57,9 +65,9 @@ fn a_plan_that_waits_for_its_source_ends_at_once() {
     std::fs::write(project.path().join(MODEL), ENDLESS).expect("it can be written");
     let mut command = outflow(project.path(), &["plan", "customers_to_hubspot"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let folder = project.path().join(".outflow/tmp");
-    wait_for("it plans", || std::fs::read_dir(&folder).is_ok_and(|entries| entries.count() > 0));
-    let (status, said) = terminate(child);
+    until_it_plans(project.path());
+    let (status, output) = terminate(child);
+    let said = text(&output);
     assert_eq!(status.code(), Some(5), "{said}");
     assert!(said.contains("nothing was kept"), "{said}");
 }
