@@ -159,7 +159,7 @@ mod tests {
 
     fn decoder() -> Decoder {
         let columns = [SourceColumn { name: "id".to_owned(), kind: Kind::Text }];
-        Decoder::new(vec![Form::simple("TEXT")], shape::schema(&columns))
+        Decoder::new(vec![Form::simple("text")], shape::schema(&columns))
     }
 
     fn header() -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! PostgreSQL: binary COPY of the narrowed model, decoded straight into Arrow.
 
 mod decode;
+mod describe;
 mod refusal;
 mod types;
 mod value;
@@ -13,7 +14,7 @@ use futures::{FutureExt, StreamExt};
 use outflow_model::database_url::{mistake, verifies_certificate};
 use outflow_model::mapping::SourceColumn;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Executor, SqlSafeStr, SqlStr};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr, SqlStr};
 
 use crate::config::PostgresConfig;
 use crate::error::SourceError;
@@ -110,17 +111,11 @@ impl Postgres {
         connection: &mut PgConnection,
         statement: &Statement<'_>,
     ) -> Result<Vec<Fetched>, SourceError> {
-        // What a run would send, so that what it would be refused for is found here.
-        let sql = statement.narrowed(&[]);
-        let prepared = async {
-            let prepared = connection.prepare(safe(sql.clone())).await;
-            prepared.map_err(|error| refused(&error, statement, &sql))
-        };
-        let prepared = in_time(self.limit(), 0, prepared).await?;
-        if sqlx::Statement::columns(&prepared).is_empty() {
+        let columns = in_time(self.limit(), 0, describe::columns(connection, statement)).await?;
+        if columns.is_empty() {
             return Err(statement.refused("", None, "The model returns no columns; write a SELECT"));
         }
-        Ok(sqlx::Statement::columns(&prepared).iter().map(fetched).collect())
+        Ok(columns)
     }
 }
 
@@ -138,11 +133,6 @@ async fn in_time<T>(
 
 fn safe(sql: String) -> SqlStr {
     AssertSqlSafe(sql).into_sql_str()
-}
-
-fn fetched(column: &sqlx::postgres::PgColumn) -> Fetched {
-    let form = Form::new(column.type_info());
-    Fetched { column: SourceColumn { name: column.name().to_owned(), kind: form.kind() }, form }
 }
 
 fn statement_of(query: &Query) -> Result<Statement<'_>, SourceError> {

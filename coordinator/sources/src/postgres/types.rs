@@ -1,8 +1,24 @@
 //! How each PostgreSQL type is fetched.
 
+use std::collections::HashMap;
+
 use outflow_model::cell::Kind;
-use sqlx::TypeInfo;
-use sqlx::postgres::{PgTypeInfo, PgTypeKind};
+
+/// What a type is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    /// Nothing else; its name, which is empty for one that PostgreSQL does not bring along.
+    Simple(String),
+    /// The type with this OID.
+    Domain(u32),
+    /// Elements of the type with this OID.
+    Array(u32),
+    /// Named fields.
+    Composite,
+}
+
+/// Types by their OIDs.
+pub(super) type Types = HashMap<u32, Type>;
 
 /// The binary form in which a value arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +59,8 @@ pub(super) struct Form {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
     Itself,
-    Cast(&'static str),
+    /// A cast to one type, and that of an array of such values to another, where there is one.
+    Cast(&'static str, Option<&'static str>),
     /// As the server writes it, which for `inet` differs from a cast.
     Inet,
     ToJson,
@@ -54,56 +71,57 @@ impl Form {
         Self { wire, is_array: false, ask }
     }
 
-    /// The form for a column of this type.
-    pub(super) fn new(info: &PgTypeInfo) -> Self {
-        match info.kind() {
-            PgTypeKind::Domain(base) => Self::new(base),
-            PgTypeKind::Array(element) => Self::array(element),
-            PgTypeKind::Composite(_) => Self::of(Wire::Json, Ask::ToJson),
-            _ => Self::simple(info.name()),
+    /// The form for a column of the type with this OID; of one that is not known, that of its text.
+    pub(super) fn new(oid: u32, types: &Types) -> Self {
+        match types.get(&oid) {
+            Some(Type::Domain(base)) => Self::new(*base, types),
+            Some(Type::Array(element)) => Self::array(Self::new(*element, types)),
+            Some(Type::Composite) => Self::of(Wire::Json, Ask::ToJson),
+            Some(Type::Simple(name)) => Self::simple(name),
+            None => Self::simple(""),
         }
     }
 
-    /// The form for a type that is neither domain, array nor composite.
+    /// The form for a type of PostgreSQL that is neither domain, array nor composite.
     pub(super) fn simple(name: &str) -> Self {
         let wire = match name {
-            "BOOL" => Wire::Bool,
-            "INT2" => Wire::Int2,
-            "INT4" => Wire::Int4,
-            "INT8" => Wire::Int8,
-            "OID" => Wire::Oid,
-            "FLOAT4" => Wire::Float4,
-            "FLOAT8" => Wire::Float8,
-            "NUMERIC" => Wire::Numeric,
-            "TEXT" | "VARCHAR" | "NAME" => Wire::Text,
-            "UUID" => Wire::Uuid,
-            "DATE" => Wire::Date,
-            "TIME" => Wire::Time,
-            "TIMESTAMP" => Wire::Timestamp,
-            "TIMESTAMPTZ" => Wire::TimestampTz,
-            "JSON" => Wire::Json,
-            "JSONB" => Wire::Jsonb,
-            "BYTEA" => Wire::Bytea,
-            "MONEY" => return Self::of(Wire::Numeric, Ask::Cast("numeric")),
-            "INTERVAL" | "TIMETZ" => return Self::of(Wire::Span, Ask::Cast("text")),
-            "INET" => return Self::of(Wire::Text, Ask::Inet),
-            "RECORD" => return Self::of(Wire::Json, Ask::ToJson),
-            // `char(n)` too, without its padding.
-            _ => return Self::of(Wire::Text, Ask::Cast("text")),
+            "bool" => Wire::Bool,
+            "int2" => Wire::Int2,
+            "int4" => Wire::Int4,
+            "int8" => Wire::Int8,
+            "oid" => Wire::Oid,
+            "float4" => Wire::Float4,
+            "float8" => Wire::Float8,
+            "numeric" => Wire::Numeric,
+            "text" | "varchar" | "name" => Wire::Text,
+            "uuid" => Wire::Uuid,
+            "date" => Wire::Date,
+            "time" => Wire::Time,
+            "timestamp" => Wire::Timestamp,
+            "timestamptz" => Wire::TimestampTz,
+            "json" => Wire::Json,
+            "jsonb" => Wire::Jsonb,
+            "bytea" => Wire::Bytea,
+            "money" => return Self::of(Wire::Numeric, Ask::Cast("numeric", Some("numeric[]"))),
+            "interval" | "timetz" => return Self::of(Wire::Span, Ask::Cast("text", Some("text[]"))),
+            "inet" => return Self::of(Wire::Text, Ask::Inet),
+            "record" => return Self::of(Wire::Json, Ask::ToJson),
+            // `char(n)`, without its padding.
+            "bpchar" => return Self::of(Wire::Text, Ask::Cast("text", Some("text[]"))),
+            _ => return Self::of(Wire::Text, Ask::Cast("text", None)),
         };
         Self::of(wire, Ask::Itself)
     }
 
-    fn array(element: &PgTypeInfo) -> Self {
-        let one = Self::new(element);
-        match one.ask {
-            Ask::Itself => Self { is_array: true, ..one },
-            Ask::Cast("numeric") => Self { is_array: true, wire: one.wire, ask: Ask::Cast("numeric[]") },
-            Ask::Cast(_) if element.name() == "CHAR" || one.wire == Wire::Span => {
-                Self { is_array: true, wire: one.wire, ask: Ask::Cast("text[]") }
-            }
-            Ask::Cast(_) | Ask::Inet | Ask::ToJson => Self::of(Wire::Json, Ask::ToJson),
-        }
+    /// The form for an array of what has the form `one`.
+    fn array(one: Self) -> Self {
+        let ask = match one.ask {
+            _ if one.is_array => Ask::ToJson,
+            Ask::Itself => Ask::Itself,
+            Ask::Cast(_, Some(list)) => Ask::Cast(list, None),
+            Ask::Cast(_, None) | Ask::Inet | Ask::ToJson => Ask::ToJson,
+        };
+        if ask == Ask::ToJson { Self::of(Wire::Json, ask) } else { Self { is_array: true, wire: one.wire, ask } }
     }
 
     pub(super) const fn kind(self) -> Kind {
@@ -129,7 +147,7 @@ impl Form {
     pub(super) fn expression(self, column: &str) -> String {
         match self.ask {
             Ask::Itself => column.to_owned(),
-            Ask::Cast(to) => format!("{column}::{to}"),
+            Ask::Cast(to, _) => format!("{column}::{to}"),
             Ask::Inet => format!("abbrev({column})"),
             Ask::ToJson => format!("to_json({column})::text"),
         }

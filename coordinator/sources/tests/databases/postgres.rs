@@ -69,6 +69,10 @@ const FORMS: &[(&str, &str, &str)] = &[
     ("'0/16B3748'::pg_lsn", "text", "\"0/16B3748\""),
     ("int4range(1, 5)", "text", "\"[1,5)\""),
     ("tstzrange('2026-01-01 00:00+00', NULL)", "text", "\"[\\\"2026-01-01 00:00:00+00\\\",)\""),
+    ("'{[1,3),[5,8)}'::int4multirange", "text", "\"{[1,3),[5,8)}\""),
+    ("'{[1,3)}'::spans", "text", "\"{[1,3)}\""),
+    ("ROW('{[1,3)}')::held", "json", "{\"s\":\"{[1,3)}\"}"),
+    ("'own'::own", "text", "\"own\""),
     ("'$.a'::jsonpath", "text", "\"$.\\\"a\\\"\""),
     ("'happy'::mood", "text", "\"happy\""),
     ("5::positive", "int", "5"),
@@ -94,20 +98,56 @@ const FORMS: &[(&str, &str, &str)] = &[
     ("ARRAY[5::positive]", "json", "[5]"),
     ("ARRAY[ROW('x', 2, NULL)::pair]", "json", "[{\"a\":\"x\",\"b\":2,\"c\":null}]"),
     ("ARRAY[int4range(1, 5)]", "json", "[\"[1,5)\"]"),
+    ("ARRAY['{[1,3)}'::int4multirange]", "json", "[\"{[1,3)}\"]"),
+    ("ARRAY['{[1,3)}'::spans]", "json", "[\"{[1,3)}\"]"),
+    ("'{\"{1,2}\",NULL}'::ints[]", "json", "[[1,2],null]"),
+    ("ARRAY['ab'::code]", "json", "[\"ab\"]"),
 ];
 
+/// A type of each sort that a user can define.
+const TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN positive AS int CHECK (VALUE > 0); \
+     CREATE TYPE pair AS (a text, b int, c bytea); CREATE DOMAIN spans AS int4multirange; CREATE TYPE held AS (s int4multirange); \
+     CREATE DOMAIN ints AS int[]; CREATE DOMAIN code AS char(4); CREATE TYPE halves AS RANGE (subtype = float8); CREATE TYPE own; \
+     CREATE FUNCTION own_in(cstring) RETURNS own AS 'textin' LANGUAGE internal IMMUTABLE STRICT; \
+     CREATE FUNCTION own_out(own) RETURNS cstring AS 'textout' LANGUAGE internal IMMUTABLE STRICT; \
+     CREATE TYPE own (INPUT = own_in, OUTPUT = own_out)";
+
+/// A database of its own with these types.
+async fn typed(name: &str) -> Result<(Arc<dyn Source>, PgConnection)> {
+    let server = Postgres::shared()?;
+    let mut connection = PgConnection::connect(&server.url).await?;
+    connection.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name}"))).await?;
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await?;
+    let url = server.url.replace("/postgres?", &format!("/{name}?"));
+    let mut connection = PgConnection::connect(&url).await?;
+    connection.execute(TYPES).await?;
+    Ok((open(&url), connection))
+}
+
 async fn forms() -> Result<()> {
-    let source = prepared(
-        "DROP TYPE IF EXISTS mood, pair; DROP DOMAIN IF EXISTS positive; CREATE TYPE mood AS ENUM ('sad', 'happy'); \
-         CREATE DOMAIN positive AS int CHECK (VALUE > 0); CREATE TYPE pair AS (a text, b int, c bytea)",
-    )
-    .await?;
+    let (source, _connection) = typed("forms").await?;
     let columns: Vec<String> =
         FORMS.iter().enumerate().map(|(at, (sql, ..))| format!("{sql} AS \"{}\"", at + 1)).collect();
     let table = read(&*source, &format!("SELECT {};", columns.join(", "))).await?;
     for ((sql, kind, value), (got_kind, got)) in FORMS.iter().zip(table.kinds.iter().zip(&table.rows[0])) {
         ensure!(kind == got_kind && value == got, "{sql}: {got_kind} {got}, not {kind} {value}");
     }
+    Ok(())
+}
+
+/// What no column can be of is left out.
+const EVERY_TYPE: &str = "SELECT string_agg(format('NULL::%s AS \"%s\"', oid::regtype, oid), ', ') FROM pg_type \
+     WHERE typtype <> 'p' OR typname IN ('record', '_record', 'void', 'cstring', 'unknown', 'anyarray')";
+
+async fn catalog() -> Result<()> {
+    let (source, mut connection) = typed("catalog").await?;
+    let columns: String = sqlx::query_scalar(EVERY_TYPE).fetch_one(&mut connection).await?;
+    let table = read(&*source, format!("SELECT {columns}")).await?;
+    ensure!(table.kinds.len() > 500, "{} types", table.kinds.len());
+    ensure!(table.rows.iter().flatten().all(|value| value == "null"), "{:?}", table.rows);
+    let unmapped = Query::Sql("SELECT 1 AS id, '{[1,3)}'::int4multirange AS unused".into());
+    let mut batches = source.extract(&unmapped, &["id".to_owned()]).await?.batches;
+    ensure!(batches.recv().await.transpose()?.is_some_and(|batch| batch.num_rows() == 1), "no row");
     Ok(())
 }
 
@@ -351,6 +391,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let found = Postgres::is_found();
     vec![
         trial("postgres::every_type_has_its_form", found, forms),
+        trial("postgres::every_type_of_the_server_can_be_read", found, catalog),
         trial("postgres::value_that_cannot_be_had_exactly_is_a_fault", found, faults),
         trial("postgres::refusal_names_place_and_code_but_no_value", found, refusals),
         trial("postgres::failed_connection_names_source_and_server", found, connections),
