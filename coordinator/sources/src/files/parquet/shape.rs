@@ -65,7 +65,7 @@ impl Shape {
     /// The kind of such a column; none for one of nulls alone.
     pub(super) fn kind(&self, data_type: &DataType) -> Option<Kind> {
         let Self::Leaf(leaf) = self else { return Some(Kind::Json) };
-        Some(match (leaf, data_type) {
+        Some(match (leaf, &plain(data_type)) {
             (Leaf::Uuid | Leaf::Enum | Leaf::Interval, _) => Kind::Text,
             (Leaf::Json, _) => Kind::Json,
             (Leaf::Int96, _) => Kind::Timestamp,
@@ -160,5 +160,82 @@ fn plain(data_type: &DataType) -> DataType {
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
         DataType::Map(entries, sorted) => DataType::Map(inner(entries), *sorted),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arrow_array::types::Int32Type;
+    use arrow_array::{
+        Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, FixedSizeListArray,
+        Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, RunArray, StringArray, StructArray,
+        Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt64Array,
+    };
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+    use crate::config::FilesConfig;
+    use crate::files::Files;
+    use crate::port::{FilesQuery, Query, Source};
+
+    async fn read(folder: &Path, array: ArrayRef) -> (Kind, ArrayRef) {
+        let path = folder.join("v.parquet");
+        let batch = RecordBatch::try_from_iter([("v", array)]).unwrap();
+        let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let config = FilesConfig {
+            path: folder.into(),
+            format: None,
+            types: std::collections::BTreeMap::new(),
+            delimiter: None,
+        };
+        let query = Query::Files(FilesQuery { pattern: ".".to_owned(), key: Vec::new() });
+        let mut found = Files::new(config, folder).extract(&query, &["v".to_owned()]).await.unwrap();
+        let batch = found.batches.recv().await.unwrap().unwrap();
+        assert!(batch.faults.is_empty(), "{:?}", batch.faults);
+        (found.columns[0].kind, batch.records.column(0).clone())
+    }
+
+    fn list(items: ArrayRef) -> ArrayRef {
+        let item = Arc::new(Field::new("item", items.data_type().clone(), true));
+        let members = Fields::from(vec![item.as_ref().clone()]);
+        let items = Arc::new(StructArray::new(members.clone(), vec![items], None));
+        let item = Arc::new(Field::new("item", DataType::Struct(members), true));
+        Arc::new(FixedSizeListArray::new(item, 2, items, None))
+    }
+
+    #[tokio::test]
+    async fn a_value_is_the_same_whether_it_is_in_a_dictionary_or_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let values: [ArrayRef; 12] = [
+            Arc::new(Int64Array::from(vec![5, 6])),
+            Arc::new(Float64Array::from(vec![1.5, 0.1])),
+            Arc::new(Float32Array::from(vec![1.5, 0.1])),
+            Arc::new(UInt64Array::from(vec![u64::MAX, 1])),
+            Arc::new(Decimal128Array::from(vec![150, 1]).with_precision_and_scale(5, 2).unwrap()),
+            Arc::new(Date32Array::from(vec![0, 20_000])),
+            Arc::new(Time64MicrosecondArray::from(vec![0, 1])),
+            Arc::new(TimestampMicrosecondArray::from(vec![0, 1])),
+            Arc::new(TimestampNanosecondArray::from(vec![0, 1_000]).with_timezone("+02:00")),
+            Arc::new(BinaryArray::from(vec![&b"\x00"[..], b"\xff"])),
+            Arc::new(StringArray::from(vec!["5", "1.50"])),
+            Arc::new(BooleanArray::from(vec![true, false])),
+        ];
+        for values in values {
+            let name = values.data_type().to_string();
+            let keys = Int32Array::from(vec![0, 1]);
+            let dictionary = DictionaryArray::<Int32Type>::try_new(keys, values.clone()).unwrap();
+            let runs = RunArray::<Int32Type>::try_new(&Int32Array::from(vec![1, 2]), values.as_ref()).unwrap();
+            let (dictionary, runs): (ArrayRef, ArrayRef) = (Arc::new(dictionary), Arc::new(runs));
+            let want = read(folder.path(), values.clone()).await;
+            assert_eq!(read(folder.path(), dictionary.clone()).await, want, "{name} in a dictionary");
+            assert_eq!(read(folder.path(), runs.clone()).await, want, "{name} in runs");
+            let want = read(folder.path(), list(values)).await;
+            assert_eq!(read(folder.path(), list(dictionary)).await, want, "{name} in a dictionary within a list");
+            assert_eq!(read(folder.path(), list(runs)).await, want, "{name} in runs within a list");
+        }
     }
 }
