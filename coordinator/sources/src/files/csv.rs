@@ -1,7 +1,7 @@
 //! CSV: text, but for the columns that `types:` names.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use outflow_model::cell::{Cell, Kind};
@@ -11,28 +11,49 @@ use super::describe::Described;
 use super::find::Found;
 use super::gather::Gather;
 use super::split::{Record, Splitter};
-use super::text::{open, trouble};
+use super::text::{self, trouble};
 use crate::config::FilesConfig;
 use crate::error::SourceError;
 
-/// Opens a file and reads its header: the columns' names, of which an empty file has none.
-fn begin(path: &Path, config: &FilesConfig) -> Result<(Vec<String>, Splitter<BufReader<File>>), SourceError> {
-    let mut records = Splitter::new(open(path)?, delimiter(path, config)?);
+/// Reads a file's header: the columns' names, of which an empty file has none.
+fn begin<'f>(
+    file: &'f File,
+    path: &Path,
+    config: &FilesConfig,
+) -> Result<(Vec<String>, Splitter<BufReader<&'f File>>), SourceError> {
+    let mut input = text::begin(file, path)?;
+    let mut records = match stated(&mut input).map_err(|error| trouble(path, error.to_string()))? {
+        Some(delimiter) => Splitter::new(input, delimiter, 2),
+        None => Splitter::new(input, delimiter(path, config)?, 1),
+    };
     let mut record = Record::default();
     if !records.read(&mut record).map_err(|reason| trouble(path, reason))? {
         return Ok((Vec::new(), records));
     }
     let name = |at| std::str::from_utf8(record.value(at)).map(|name| name.trim().to_owned());
-    let names: Vec<String> = (0..record.len())
-        .map(name)
-        .collect::<Result<_, _>>()
-        .map_err(|_| trouble(path, "line 1: a column's name is not UTF-8; save the file as UTF-8"))?;
+    let names: Vec<String> = (0..record.len()).map(name).collect::<Result<_, _>>().map_err(|_| {
+        trouble(path, format!("line {}: a column's name is not UTF-8; save the file as UTF-8", record.line))
+    })?;
     for (at, name) in names.iter().enumerate() {
         if !name.is_empty() && names.iter().skip(at + 1).any(|other| other == name) {
-            return Err(trouble(path, format!("line 1: two columns are called \"{name}\"; rename one")));
+            return Err(trouble(path, format!("line {}: two columns are called \"{name}\"; rename one", record.line)));
         }
     }
     Ok((names, records))
+}
+
+/// The delimiter that a first line such as `sep=;` states, by which Excel reads the file whatever the country. The line is taken.
+fn stated(input: &mut impl BufRead) -> std::io::Result<Option<u8>> {
+    let (delimiter, end) = match input.fill_buf()? {
+        [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter, b'\r', b'\n', ..] => (*delimiter, 2),
+        [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter, b'\r' | b'\n', ..] => (*delimiter, 1),
+        _ => return Ok(None),
+    };
+    if delimiter == b'"' || !(delimiter.is_ascii_punctuation() || matches!(delimiter, b'\t' | b' ')) {
+        return Ok(None);
+    }
+    input.consume("sep=;".len() + end);
+    Ok(Some(delimiter))
 }
 
 fn delimiter(path: &Path, config: &FilesConfig) -> Result<u8, SourceError> {
@@ -46,17 +67,22 @@ fn delimiter(path: &Path, config: &FilesConfig) -> Result<u8, SourceError> {
 
 /// The names in a file's header.
 pub(super) fn header(path: &Path, config: &FilesConfig) -> Result<Vec<String>, SourceError> {
-    begin(path, config).map(|(names, _)| names)
+    let file = File::open(path).map_err(|error| trouble(path, error.to_string()))?;
+    begin(&file, path, config).map(|(names, _)| names)
 }
 
 /// Describes a file by its header and by whether a record follows.
-pub(super) fn describe(file: &Found, config: &FilesConfig, wanted: &[String]) -> Result<Described, SourceError> {
-    let (names, mut records) = begin(&file.path, config)?;
+pub(super) fn describe(
+    (file, opened): (&Found, &File),
+    config: &FilesConfig,
+    wanted: &[String],
+) -> Result<Described, SourceError> {
+    let (names, mut records) = begin(opened, &file.path, config)?;
     if let [only] = names.as_slice()
         && !wanted.iter().all(|name| name == only)
         && let Some(other) = [';', '\t', '|', ','].into_iter().find(|other| only.contains(*other))
     {
-        let reason = format!("line 1: it names one column, with {other:?} in it; set `delimiter: {other:?}`");
+        let reason = format!("its header names one column, with {other:?} in it; set `delimiter: {other:?}`");
         return Err(trouble(&file.path, reason));
     }
     let has_rows = records.read(&mut Record::default()).unwrap_or(true);
@@ -73,12 +99,12 @@ fn kind(config: &FilesConfig, name: &str) -> Kind {
 
 /// Passes a file's rows on; false if no more are wanted. A column that the file lacks is null.
 pub(super) fn read(
-    file: &Found,
+    (file, opened): (&Found, &File),
     config: &FilesConfig,
     wanted: &[SourceColumn],
     gather: &mut Gather<'_>,
 ) -> Result<bool, SourceError> {
-    let (names, mut records) = begin(&file.path, config)?;
+    let (names, mut records) = begin(opened, &file.path, config)?;
     let places: Vec<Option<usize>> =
         wanted.iter().map(|column| names.iter().position(|name| *name == column.name)).collect();
     let mut record = Record::default();
@@ -107,4 +133,47 @@ fn push(value: &[u8], at: usize, gather: &mut Gather<'_>) -> Result<(), String> 
     }
     let text = std::str::from_utf8(value).map_err(|_| "the value is not UTF-8".to_owned())?;
     gather.push(at, Cell::Text(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn names(text: &str, delimiter: Option<char>) -> Result<(Vec<String>, Vec<String>, u64), String> {
+        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let path = folder.path().join("people.csv");
+        std::fs::write(&path, text).map_err(|error| error.to_string())?;
+        let file = File::open(&path).map_err(|error| error.to_string())?;
+        let config = FilesConfig { path: folder.path().into(), format: None, types: BTreeMap::new(), delimiter };
+        let (names, mut records) = begin(&file, &path, &config).map_err(|error| error.to_string())?;
+        let mut record = Record::default();
+        records.read(&mut record)?;
+        let values = (0..record.len()).map(|at| String::from_utf8_lossy(record.value(at)).into_owned());
+        Ok((names, values.collect(), record.line))
+    }
+
+    #[test]
+    fn a_first_line_may_state_the_delimiter() {
+        let row = |line| Ok((vec!["a".to_owned(), "b".to_owned()], vec!["1".to_owned(), "2".to_owned()], line));
+        for (text, delimiter) in [
+            ("sep=,\na,b\n1,2\n", None),
+            ("\u{feff}sep=;\r\na;b\r\n1;2\r\n", None),
+            ("SEP=\t\na\tb\n1\t2", None),
+            ("sep=|\ra|b\r1|2", Some(';')),
+        ] {
+            assert_eq!(names(text, delimiter), row(3), "{text:?}");
+        }
+        assert_eq!(names("a,b\n1,2\n", None), row(2));
+        let twice = names("sep=,\na,a\n", None).err().unwrap_or_default();
+        assert!(twice.ends_with("line 2: two columns are called \"a\"; rename one"), "{twice}");
+        for header in ["sep=x", "sep=", "sep=,,", "sep=\""] {
+            assert!(
+                names(&format!("{header}\n1\n"), None)
+                    .is_ok_and(|(names, ..)| names[0] == "sep=" || names[0] == header),
+                "{header}"
+            );
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
+use super::stamp::Stamp;
 use super::text::trouble;
 use crate::config::FileFormat;
 use crate::error::SourceError;
@@ -29,6 +30,7 @@ pub(super) struct Found {
     /// Its name in messages: the path below the source's folder.
     pub(super) label: String,
     pub(super) format: FileFormat,
+    pub(super) stamp: Stamp,
 }
 
 /// What `files:` of a model says, taken apart.
@@ -67,7 +69,8 @@ pub(super) fn find(folder: &Path, pattern: &str, format: Option<FileFormat>) -> 
 fn found(folder: &Path, path: PathBuf, format: Option<FileFormat>) -> Result<Found, SourceError> {
     let format = format.or_else(|| format_of(&path)).ok_or_else(|| trouble(&path, unreadable(&path)))?;
     let label = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-    Ok(Found { path, label, format })
+    let stamp = Stamp::of(&path)?;
+    Ok(Found { path, label, format, stamp })
 }
 
 fn ending(path: &Path) -> Option<String> {

@@ -7,6 +7,7 @@ mod gather;
 mod ndjson;
 mod parquet;
 mod split;
+mod stamp;
 mod text;
 
 use std::collections::BTreeSet;
@@ -64,12 +65,13 @@ impl Files {
     fn describe(&self, files: &[Found], key: &[String], wanted: &[String]) -> Result<Columns, SourceError> {
         let mut described: Vec<(&Path, Described)> = Vec::with_capacity(files.len());
         for file in files {
+            let opened = file.stamp.open(&file.path)?;
             let of_file = match file.format {
-                FileFormat::Csv => csv::describe(file, &self.config, wanted)?,
-                FileFormat::Ndjson => ndjson::describe(file, wanted)?,
-                FileFormat::Parquet => parquet::describe(file, wanted)?,
+                FileFormat::Csv => csv::describe((file, &opened), &self.config, wanted),
+                FileFormat::Ndjson => ndjson::describe((file, &opened), wanted),
+                FileFormat::Parquet => parquet::describe((file, &opened), wanted),
             };
-            described.push((&file.path, of_file));
+            described.push((&file.path, file.stamp.check(&file.path, &opened, of_file)?));
         }
         if !self.config.types.is_empty() && files.iter().any(|file| file.format == FileFormat::Csv) {
             self.check_types(&described)?;
@@ -159,12 +161,13 @@ fn read(
     let mut gather = Gather::new(wanted, send);
     let mut seen = ndjson::Seen::new(wanted);
     for file in files {
+        let opened = file.stamp.open(&file.path)?;
         let goes_on = match file.format {
-            FileFormat::Csv => csv::read(file, config, wanted, &mut gather)?,
-            FileFormat::Ndjson => ndjson::read(file, wanted, &mut seen, &mut gather)?,
-            FileFormat::Parquet => parquet::read(file, wanted, &mut gather)?,
+            FileFormat::Csv => csv::read((file, &opened), config, wanted, &mut gather),
+            FileFormat::Ndjson => ndjson::read((file, &opened), wanted, &mut seen, &mut gather),
+            FileFormat::Parquet => parquet::read((file, &opened), wanted, &mut gather),
         };
-        if !goes_on {
+        if !file.stamp.check(&file.path, &opened, goes_on)? {
             return Ok(());
         }
     }

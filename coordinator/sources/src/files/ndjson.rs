@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::fs::File;
 
 use outflow_model::cell::{Cell, Kind};
 use outflow_model::json;
@@ -14,7 +15,7 @@ use serde_json::value::RawValue;
 use super::describe::Described;
 use super::find::Found;
 use super::gather::Gather;
-use super::text::{open, read_line, trouble};
+use super::text::{begin, read_line, trouble};
 use crate::error::SourceError;
 
 /// Bytes that are looked through for the names of columns. What lies behind them may have others. In tests all is smaller.
@@ -77,10 +78,10 @@ fn members<'a>(line: &'a str, take: impl FnMut(&'a str, Option<&'a RawValue>) ->
 
 /// Calls `each` with each line that holds something, its number and whether it is UTF-8, until that answers false.
 fn lines(
-    file: &Found,
+    (file, opened): (&Found, &File),
     mut each: impl FnMut(&str, bool, u64) -> Result<bool, SourceError>,
 ) -> Result<bool, SourceError> {
-    let mut input = open(&file.path)?;
+    let mut input = begin(opened, &file.path)?;
     let (mut line, mut number) = (Vec::new(), 1);
     let at = |number: u64, reason: String| trouble(&file.path, format!("line {number}: {reason}"));
     while read_line(&mut input, &mut line).map_err(|reason| at(number, reason))? {
@@ -131,10 +132,10 @@ impl Seen {
 }
 
 /// Describes a file by the names in its first lines, or in all until each wanted one was seen.
-pub(super) fn describe(file: &Found, wanted: &[String]) -> Result<Described, SourceError> {
+pub(super) fn describe((file, opened): (&Found, &File), wanted: &[String]) -> Result<Described, SourceError> {
     let (mut names, mut looked, mut has_rows) = (Vec::new(), 0, false);
     let mut known = BTreeSet::new();
-    let is_whole = lines(file, |line, _, number| {
+    let is_whole = lines((file, opened), |line, _, number| {
         has_rows = true;
         members(line, |quoted, _| {
             if let Some(name) = name(quoted)
@@ -156,13 +157,13 @@ pub(super) fn describe(file: &Found, wanted: &[String]) -> Result<Described, Sou
 
 /// Passes a file's rows on; false if no more are wanted. `seen` learns which wanted columns some line had.
 pub(super) fn read(
-    file: &Found,
+    (file, opened): (&Found, &File),
     wanted: &[SourceColumn],
     seen: &mut Seen,
     gather: &mut Gather<'_>,
 ) -> Result<bool, SourceError> {
     let places: HashMap<&str, usize> = wanted.iter().enumerate().map(|(at, c)| (c.name.as_str(), at)).collect();
-    lines(file, |line, is_text, number| {
+    lines((file, opened), |line, is_text, number| {
         let mut values = vec![Value::Null; wanted.len()];
         members(line, |quoted, value| {
             let name = name(quoted);
@@ -214,7 +215,8 @@ mod tests {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let path = folder.path().join("a.ndjson");
         std::fs::write(&path, text).map_err(|error| error.to_string())?;
-        let file = Found { path, label: "a.ndjson".to_owned(), format: crate::config::FileFormat::Ndjson };
+        let file = super::super::find::find(folder.path(), "a.ndjson", None).map_err(|error| error.to_string())?;
+        let opened = File::open(&path).map_err(|error| error.to_string())?;
         let wanted = ["id", "v"].map(|name| SourceColumn { name: name.to_owned(), kind: Kind::Json });
         let (mut values, mut faults) = (Vec::new(), Vec::new());
         let mut send = |batch: crate::port::Batch| {
@@ -228,7 +230,7 @@ mod tests {
             let said = error.to_string();
             said.rsplit_once("a.ndjson: ").map_or(said.clone(), |(_, reason)| reason.to_owned())
         };
-        read(&file, &wanted, &mut Seen::new(&wanted), &mut gather).map_err(reason)?;
+        read((&file[0], &opened), &wanted, &mut Seen::new(&wanted), &mut gather).map_err(reason)?;
         gather.flush().map_err(reason)?;
         Ok((values, faults))
     }

@@ -62,8 +62,9 @@ struct Place {
 }
 
 impl<R: BufRead> Splitter<R> {
-    pub(super) fn new(input: R, delimiter: u8) -> Self {
-        Self { input, at: Place { delimiter, line: 1, state: State::Begin, returned: false } }
+    /// Reads from the beginning of `line`.
+    pub(super) fn new(input: R, delimiter: u8, line: u64) -> Self {
+        Self { input, at: Place { delimiter, line, state: State::Begin, returned: false } }
     }
 
     /// Reads the next record; false at the end. Blank lines are passed over. An error is a reason with its line.
@@ -179,7 +180,7 @@ mod tests {
 
     /// The records of `text`, read through a buffer of `size` bytes.
     fn records(text: &str, size: usize) -> Result<Vec<(u64, Vec<String>)>, String> {
-        let mut splitter = Splitter::new(BufReader::with_capacity(size, text.as_bytes()), b',');
+        let mut splitter = Splitter::new(BufReader::with_capacity(size, text.as_bytes()), b',', 1);
         let (mut record, mut all) = (Record::default(), Vec::new());
         while splitter.read(&mut record)? {
             let value = |at| String::from_utf8_lossy(record.value(at)).into_owned();
@@ -218,7 +219,7 @@ mod tests {
     #[test]
     fn a_record_without_end_costs_bounded_memory() {
         let text = b"\"".chain(std::io::repeat(b'x'));
-        let mut splitter = Splitter::new(BufReader::new(text), b',');
+        let mut splitter = Splitter::new(BufReader::new(text), b',', 1);
         let error = splitter.read(&mut Record::default()).err().unwrap_or_default();
         assert!(error.starts_with("line 1: it is longer than 32 MiB"), "{error}");
     }

@@ -22,9 +22,8 @@ const FOREIGN: [(&[u8], &str); 7] = [
     (b"\xd0\xcf\x11\xe0", "it is a spreadsheet; save it as text"),
 ];
 
-/// Opens a file of UTF-8 text behind its byte order mark, where it has one.
-pub(super) fn open(path: &Path) -> Result<BufReader<File>, SourceError> {
-    let file = File::open(path).map_err(|error| trouble(path, error.to_string()))?;
+/// Reads a file of UTF-8 text from behind its byte order mark, where it has one.
+pub(super) fn begin<'f>(file: &'f File, path: &Path) -> Result<BufReader<&'f File>, SourceError> {
     let mut input = BufReader::with_capacity(64 * 1024, file);
     let start = input.fill_buf().map_err(|error| trouble(path, error.to_string()))?;
     if let Some((_, reason)) = FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {

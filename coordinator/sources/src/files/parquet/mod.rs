@@ -36,14 +36,14 @@ const ROWS: usize = 512;
 
 struct Opened<'a> {
     path: &'a Path,
-    file: File,
+    file: &'a File,
     metadata: ArrowReaderMetadata,
 }
 
 impl<'a> Opened<'a> {
-    fn new(path: &'a Path) -> Result<Self, SourceError> {
-        let file = File::open(path).map_err(|error| trouble(path, error.to_string()))?;
-        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+    fn new((found, file): (&'a Found, &'a File)) -> Result<Self, SourceError> {
+        let path = &found.path;
+        let metadata = ArrowReaderMetadata::load(file, ArrowReaderOptions::new())
             .map_err(|error| trouble(path, SourceError::reason(&error)))?;
         Ok(Self { path, file, metadata })
     }
@@ -73,7 +73,7 @@ impl<'a> Opened<'a> {
         let schema = self.metadata.parquet_schema();
         let is_wanted = |leaf: &usize| shapes.get(schema.get_column_root_idx(*leaf)).is_some_and(Option::is_some);
         let leaves: Vec<usize> = (0..schema.num_columns()).filter(is_wanted).collect();
-        Part::all(&self.file, self.metadata.metadata(), &leaves)
+        Part::all(self.file, self.metadata.metadata(), &leaves)
             .map_err(|error| trouble(self.path, SourceError::reason(&error)))
     }
 
@@ -120,8 +120,8 @@ impl<'a> Opened<'a> {
 }
 
 /// Describes a file by its schema.
-pub(super) fn describe(file: &Found, wanted: &[String]) -> Result<Described, SourceError> {
-    let opened = Opened::new(&file.path)?;
+pub(super) fn describe(file: (&Found, &File), wanted: &[String]) -> Result<Described, SourceError> {
+    let opened = Opened::new(file)?;
     let mut columns = Vec::new();
     for field in opened.metadata.schema().fields() {
         let is_wanted = wanted.iter().any(|name| name == field.name());
@@ -133,8 +133,12 @@ pub(super) fn describe(file: &Found, wanted: &[String]) -> Result<Described, Sou
 }
 
 /// Passes a file's rows on; false if no more are wanted. A column that the file lacks is null.
-pub(super) fn read(file: &Found, wanted: &[SourceColumn], gather: &mut Gather<'_>) -> Result<bool, SourceError> {
-    let opened = Opened::new(&file.path)?;
+pub(super) fn read(
+    file: (&Found, &File),
+    wanted: &[SourceColumn],
+    gather: &mut Gather<'_>,
+) -> Result<bool, SourceError> {
+    let opened = Opened::new(file)?;
     let mut shapes: Vec<Option<Shape>> = vec![None; opened.metadata.schema().fields().len()];
     for column in wanted {
         if let Some((at, shape)) = opened.find(&column.name)?
