@@ -193,6 +193,32 @@ pub(crate) fn postgres() -> Result<()> {
     })
 }
 
+/// A number among the keys is written in another way the next time.
+pub(crate) fn spelled() -> Result<()> {
+    block(async {
+        for rule in ["id", "{ column: id, type: decimal }"] {
+            let lab = Lab::new(Options::default()).await?;
+            let model = ("yml", "source: s\nkey: id\nfiles: data.ndjson\n");
+            project_by(&lab, "{ type: files, path: data }", model, "mode: mirror", rule)?;
+            let file = |ids: [&str; 3], name: &str| {
+                ids.iter().fold(String::new(), |file, id| format!("{file}{{\"id\":{id},\"name\":\"{name}\"}}\n"))
+            };
+            lab.write("data/data.ndjson", &file(["1", "20", "3.5"], "A"))?;
+            ensure!(lab.run("people").await?.run.tally.add.succeeded == 3, "{rule}");
+            lab.write("data/data.ndjson", &file(["1.0", "2e1", "3.50"], "A"))?;
+            let tally = lab.run("people").await?.run.tally;
+            ensure!((tally.unchanged, tally.add.planned, tally.missing) == (3, 0, 0), "{rule}: {tally:?}");
+            lab.write("data/data.ndjson", &file(["1.00", "20.0", "3.5"], "B"))?;
+            let tally = lab.run("people").await?.run.tally;
+            ensure!((tally.change.succeeded, tally.add.planned, tally.missing) == (3, 0, 0), "{rule}: {tally:?}");
+            lab.write("data/data.ndjson", &file(["1", "1.0", "3.5"], "B"))?;
+            let tally = lab.run("people").await?.run.tally;
+            ensure!((tally.invalid, tally.unchanged, tally.remove.succeeded) == (2, 1, 1), "{rule}: {tally:?}");
+        }
+        Ok(())
+    })
+}
+
 /// One file of a folder lacks the key.
 pub(crate) fn absent() -> Result<()> {
     block(async {

@@ -110,6 +110,7 @@ const CASES: &[Case] = &[
     ("a_row_whose_key_hides_in_a_parquet_file_keeps_every_record", Need::Nothing, keys::parquet),
     ("a_row_whose_key_hides_in_sqlite_keeps_every_record", Need::Nothing, keys::sqlite),
     ("a_row_whose_key_hides_in_postgres_keeps_every_record", Need::Postgres, keys::postgres),
+    ("a_key_that_is_a_number_is_one_however_it_is_written", Need::Nothing, keys::spelled),
     ("a_file_without_the_key_is_named", Need::Nothing, keys::absent),
     ("a_record_that_another_row_has_is_not_removed", Need::Nothing, keys::shared_record),
     ("identity_is_compared_as_it_is_sent", Need::Nothing, values::identity),

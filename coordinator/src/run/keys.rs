@@ -7,6 +7,7 @@ use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use outflow_model::cell::{Cell, Kind};
 use outflow_model::column::Column;
 use outflow_model::mapping::{FieldRule, Mapper, SourceColumn};
+use outflow_model::number::by_value;
 use outflow_snapshot::{Compared, Detector, SnapshotError, cell};
 
 use super::columns::append;
@@ -33,7 +34,7 @@ enum Form {
     AsIs,
     /// As the text of its identity field.
     Identity,
-    /// As the text that a JSON value is.
+    /// As the text that a JSON value is, a number by its value.
     Text,
 }
 
@@ -122,12 +123,20 @@ impl<'a> KeyForms<'a> {
             };
             let text = |row: &u32| {
                 let sent = sent.cell(*row as usize);
-                (!sent.is_null()).then(|| sent.to_text())
+                (!sent.is_null()).then(|| address(sent))
             };
             Arc::new(rows.iter().map(text).collect::<StringArray>()) as ArrayRef
         });
         (keys.collect(), refused.collect())
     }
+}
+
+/// The text that a value addresses a record with; of a number it is the same for each way to write it.
+fn address(value: Cell<'_>) -> String {
+    value.resolved(|value| match value {
+        Cell::Decimal(digits) => by_value(digits).unwrap_or_else(|| value.to_text()),
+        value => value.to_text(),
+    })
 }
 
 /// The identity field that a key column is sent as: its place among those fields, and its rule.

@@ -68,6 +68,17 @@ pub fn plain(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(format!("{sign}{before}{dot}{after}")))
 }
 
+/// The number in a form that equal ones share: that of [`plain`] without zeros at the end of its fraction, so that `1`, `1.0` and
+/// `10e-1` are `1`. Nothing if `text` is not a number.
+pub fn by_value(text: &str) -> Option<String> {
+    let Parts { negative, digits, exponent } = parts(text)?;
+    if digits.is_empty() {
+        return Some("0".to_owned());
+    }
+    let form = format!("{}{digits}e{exponent}", if negative { "-" } else { "" });
+    Some(plain(&form).map_or_else(|| form.clone(), Cow::into_owned))
+}
+
 /// Sign, whole part, fraction and exponent of a number.
 fn split(text: &str) -> Option<(bool, &str, &str, i64)> {
     let (negative, digits) = match text.strip_prefix('-') {
@@ -109,6 +120,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn equal_numbers_share_one_form_and_others_do_not() {
+        let googol = format!("1{}", "0".repeat(100));
+        for (want, forms) in [
+            ("1", ["1", "1.0", "1.00", "10e-1"]),
+            ("300", ["300", "3e2", "+300.", "0300.0"]),
+            ("0", ["0", "-0.0", "0e5", ".0"]),
+            ("-0.05", ["-0.05", "-.050", "-5e-2", "-0.5E-1"]),
+            ("1e100", ["1e100", "10e99", &googol, "1.0e100"]),
+            ("1.5e-400", ["1.5e-400", "1.50e-400", "15e-401", "0.15e-399"]),
+        ] {
+            for form in forms {
+                assert_eq!(by_value(form).as_deref(), Some(want), "{form}");
+            }
+        }
+        assert_ne!(by_value("9007199254740993"), by_value("9007199254740992"));
+        assert_eq!([by_value("a"), by_value("1.0x")], [None, None]);
+    }
 
     #[test]
     fn every_usual_form_becomes_a_json_number_of_the_same_value() {
