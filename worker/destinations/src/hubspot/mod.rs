@@ -1,6 +1,6 @@
 //! HubSpot: its manifest, and the look-up of record ids before an archive, which takes nothing else.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use outflow_model::cell::write_json_string;
@@ -8,6 +8,7 @@ use outflow_model::change::Operation;
 use outflow_model::outcome::{Outcome, Refusal};
 use serde::{Deserialize, Serialize};
 
+use crate::keys::Keys;
 use crate::manifest::{Interpreter, Manifest};
 use crate::protocol::{Batch, Destination, Event, Failure, Request, Response, Settings, Step};
 use crate::text::readable;
@@ -117,35 +118,35 @@ fn outcomes(ids: &[Found]) -> Vec<Outcome> {
     ids.iter().map(outcome).collect()
 }
 
-/// What a look-up's answer says of the batch's records.
+/// What a look-up's answer says of the batch's records. One that gives two ids for a key does not say which is meant.
 fn found(batch: &Batch<'_>, response: &Response) -> Result<Vec<Found>, Failure> {
     let read: Read =
         serde_json::from_str(&readable(&response.body)).map_err(|error| Failure::broken(error.to_string()))?;
     let name = batch.table.identity_fields().first().map_or("", |field| field.path.as_str());
-    let compared = |key: &str| key.trim().to_lowercase();
-    let mut ids = HashMap::new();
-    for mut record in read.results {
-        if let Some(key) = record.properties.remove(name).flatten() {
-            ids.insert(compared(&key), record.id);
+    let keys = Keys::of(batch, true);
+    let mut found: Vec<Found> = batch.rows.iter().map(|_| Found::Untold).collect();
+    let missing = read.errors.into_iter().filter(|missing| missing.category == "OBJECT_NOT_FOUND");
+    for key in missing.flat_map(|missing| missing.context.into_values().flatten()) {
+        if let Some(slot) = keys.find(&key).and_then(|at| found.get_mut(at)) {
+            *slot = Found::Gone;
         }
     }
-    let gone: HashSet<String> = read
-        .errors
-        .into_iter()
-        .filter(|missing| missing.category == "OBJECT_NOT_FOUND")
-        .flat_map(|missing| missing.context.into_values().flatten())
-        .map(|id| compared(&id))
-        .collect();
-    let of_row = |row: &u32| {
-        let key = compared(&batch.table.identity_text(*row as usize));
-        let known = batch.table.record_id(*row as usize).or_else(|| ids.get(&key).map(String::as_str));
-        match known {
-            Some(id) => Found::Id(id.to_owned()),
-            None if gone.contains(&key) => Found::Gone,
-            None => Found::Untold,
+    for mut record in read.results {
+        let Some(key) = record.properties.remove(name).flatten() else { continue };
+        match keys.find(&key).and_then(|at| found.get_mut(at)) {
+            Some(Found::Id(id)) if *id != record.id => {
+                return Err(Failure::broken("The look-up finds two records with one key"));
+            }
+            Some(slot) => *slot = Found::Id(record.id),
+            None => {}
         }
-    };
-    Ok(batch.rows.iter().map(of_row).collect())
+    }
+    for (row, found) in batch.rows.iter().zip(&mut found) {
+        if let Some(id) = batch.table.record_id(*row as usize) {
+            *found = Found::Id(id.to_owned());
+        }
+    }
+    Ok(found)
 }
 
 fn send(batch: &Batch<'_>, call: &str, body: String, state: &State) -> Step {
@@ -219,6 +220,31 @@ mod tests {
         };
         assert!(matches!(&outcomes[0], Outcome::Rejected(refusal) if refusal.code == "OTHER_RECORD"), "{outcomes:?}");
         assert_eq!(outcomes[1..], [Outcome::Succeeded { id: None }, Outcome::Succeeded { id: None }]);
+    }
+
+    /// What a look-up of these keys, answered so, goes on with.
+    fn looked_up(object: &str, keys: &[&str], results: &str) -> Result<Step, Failure> {
+        let (portal, table) = (portal(), table(keys));
+        let rows: Vec<u32> = (0..table.rows).collect();
+        let batch = Batch { operation: Operation::Archive, object, ..batch(&table, &rows) };
+        let Ok(Step::Send { state, .. }) = portal.start(&batch) else { panic!("it looks up") };
+        let body = format!("{{\"results\":[{results}]}}").into();
+        portal.resume(&batch, &state, Event::Answer(&Response { body, ..response(200, b"") }))
+    }
+
+    #[test]
+    fn keys_that_differ_in_letter_case_alone_are_archived_each_by_its_own_id() {
+        let results = r#"{"id":"1","properties":{"email":"AB1"}},{"id":"2","properties":{"email":"ab1"}}"#;
+        let step = looked_up("orders", &["AB1", "ab1"], results);
+        let Ok(Step::Send { request, .. }) = step else { panic!("{step:?}") };
+        assert_eq!(request.body, r#"{"inputs":[{"id":"1"},{"id":"2"}]}"#);
+    }
+
+    #[test]
+    fn a_look_up_that_finds_two_records_with_one_key_archives_neither() {
+        let results = r#"{"id":"1","properties":{"email":"a@x.io"}},{"id":"2","properties":{"email":"A@x.io"}}"#;
+        let step = looked_up("contacts", &["a@x.io"], results);
+        assert!(matches!(&step, Err(Failure::Broken(refusal)) if refusal.message.contains("two records")), "{step:?}");
     }
 
     #[test]

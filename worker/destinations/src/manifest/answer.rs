@@ -4,7 +4,7 @@ use outflow_model::outcome::{Again, Outcome, Refusal};
 use outflow_model::policy::ErrorClass;
 
 use super::classify::of_refused;
-use super::pick::{Found, List, Wanted, document, pick, walk};
+use super::pick::{Element, Found, List, Wanted, document, pick, walk};
 use super::{AnswerSpec, By, Each, KeyIs, Manifest, Success};
 use crate::keys::Keys;
 use crate::protocol::{Batch, Failure, Response};
@@ -118,9 +118,9 @@ impl Reader {
             reading.whole_answer(&mut top);
         }
         let lists = self.lists(batch);
-        let walked = walk(json, &lists, |list, name, found| match self.refusals.get(list) {
-            Some(list) => reading.refusal(list, name, found),
-            None => reading.result(name, found),
+        let walked = walk(json, &lists, |list, element, found| match self.refusals.get(list) {
+            Some(list) => reading.refusal(list, element.name, found),
+            None => reading.result(element, found),
         });
         if walked.map_err(unreadable)?.is_err() {
             return Err(Failure::broken("The answer has something else where a list was expected"));
@@ -168,8 +168,12 @@ struct Reading<'a> {
     keyless: Vec<(usize, Outcome)>,
     /// A key that names no record.
     stray: Option<String>,
+    /// A result that says nothing.
+    is_vague: bool,
     /// A refusal that names no record.
     whole: Option<Outcome>,
+    /// What a failed `ok` says, for the case that no record is named.
+    not_ok: Option<Outcome>,
 }
 
 impl<'a> Reading<'a> {
@@ -184,7 +188,9 @@ impl<'a> Reading<'a> {
             results: 0,
             keyless: Vec::new(),
             stray: None,
+            is_vague: false,
             whole: None,
+            not_ok: None,
         }
     }
 
@@ -213,7 +219,7 @@ impl<'a> Reading<'a> {
     fn whole_answer(&mut self, top: &mut Found) {
         let one = self.reader.spec.by == By::One;
         match (&self.reader.spec.ok, one) {
-            (Some(ok), _) if !is_ok(ok, top) => self.whole = Some(self.refused(top, None)),
+            (Some(ok), _) if !is_ok(ok, top) => self.not_ok = Some(self.refused(top, None)),
             (None, true) if says_refused(top) => self.whole = Some(self.refused(top, None)),
             (_, true) => self.put(0, Outcome::Succeeded { id: top.get_mut(ID).and_then(Vec::pop) }),
             _ => {}
@@ -228,8 +234,8 @@ impl<'a> Reading<'a> {
             _ => Vec::new(),
         };
         if self.reader.spec.by == By::One || self.reader.spec.by == By::All || keys.is_empty() {
-            let vague = |known: &Outcome| matches!(known, Outcome::Rejected(refusal) if refusal.code.is_empty());
-            if self.whole.as_ref().is_none_or(vague) {
+            let is_vague = |known: &Outcome| matches!(known, Outcome::Rejected(refusal) if refusal.code.is_empty());
+            if self.whole.as_ref().is_none_or(is_vague) {
                 self.whole = Some(outcome);
             }
             return;
@@ -251,9 +257,10 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn result(&mut self, name: Option<&str>, found: &mut Found) {
+    fn result(&mut self, element: Element<'_>, found: &mut Found) {
         let at = self.results;
         self.results += 1;
+        self.is_vague |= element.says_nothing && self.reader.spec.ok.is_none();
         let refused = match &self.reader.spec.ok {
             Some(ok) => !is_ok(ok, found),
             None => says_refused(found),
@@ -263,7 +270,7 @@ impl<'a> Reading<'a> {
         } else {
             Outcome::Succeeded { id: found.get_mut(ID).and_then(Vec::pop) }
         };
-        let key = found.get(KEY).and_then(|keys| keys.first()).map(String::as_str).or(name);
+        let key = found.get(KEY).and_then(|keys| keys.first()).map(String::as_str).or(element.name);
         match key {
             _ if self.reader.spec.by == By::Position => self.put(at, outcome),
             Some(key) => match self.place(key, KeyIs::Text) {
@@ -310,11 +317,13 @@ impl<'a> Reading<'a> {
         if self.stray.is_some() {
             return Err(Failure::broken("The answer names a record that was not sent"));
         }
-        if let Some(whole) = self.whole.take() {
+        if self.is_vague {
+            return Err(Failure::broken("A result is null or false, which says neither success nor why not"));
+        }
+        if let Some(whole) = self.whole_refusal() {
             return self.refused_whole(whole);
         }
-        let is_refused = |outcome: &&Option<Outcome>| !matches!(outcome, None | Some(Outcome::Succeeded { .. }));
-        let refused = self.outcomes.iter().filter(is_refused).count();
+        let refused = self.outcomes.iter().flatten().filter(|outcome| !is_success(outcome)).count();
         if let Some(told) = told
             && told.first().and_then(|text| text.parse().ok()) != Some(refused)
         {
@@ -323,19 +332,46 @@ impl<'a> Reading<'a> {
                 "The answer names {refused} refused records, and tells {told} of them"
             )));
         }
-        let spec = &self.reader.spec;
-        // Where only refusals are listed, silence is success; where results are, it is not. Nor is it in a request that was
-        // undone.
-        let silent = if spec.atomic && refused > 0 {
-            let refusal = Refusal::transient("NOT_WRITTEN", "Other records of the request were refused");
-            Some(Outcome::Retry { refusal, again: Again::Smaller })
-        } else {
-            spec.results.is_none().then_some(Outcome::Succeeded { id: None })
-        };
+        let silent = self.silent(refused);
         let outcomes: Option<Vec<Outcome>> =
             self.outcomes.into_iter().map(|outcome| outcome.or_else(|| silent.clone())).collect();
         let outcomes = outcomes.ok_or_else(|| Failure::broken("The answer leaves records out"))?;
-        unless_configuration(spec, outcomes)
+        unless_configuration(&self.reader.spec, outcomes)
+    }
+
+    /// The refusal of all records. A failed `ok` is none where the answer names those that it refuses, says nothing else of the
+    /// request, and the others may be sent again.
+    fn whole_refusal(&mut self) -> Option<Outcome> {
+        let Some(not_ok) = &self.not_ok else { return self.whole.take() };
+        let spec = &self.reader.spec;
+        let is_plain = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(refusal) if !spec.config_codes.contains(&refusal.code));
+        let names_one = self.outcomes.iter().flatten().any(|outcome| !is_success(outcome));
+        let names_all = self.outcomes.iter().all(Option::is_some);
+        let may_repeat = spec.atomic || self.manifest.repeatable(self.batch.operation);
+        if names_one && self.whole.is_none() && is_plain(not_ok) && (names_all || may_repeat) {
+            return None;
+        }
+        match not_ok {
+            Outcome::Rejected(refusal) if refusal.code.is_empty() => self.whole.take().or_else(|| self.not_ok.take()),
+            _ => self.not_ok.take(),
+        }
+    }
+
+    /// The outcome of a record that the answer does not name. Where only refusals are listed, silence is success; where results
+    /// are, or the answer as a whole is no success, it is not. Of a request that was undone nothing is acknowledged.
+    fn silent(&self, refused: usize) -> Option<Outcome> {
+        let spec = &self.reader.spec;
+        let again = |code: &str, message: &str| {
+            Some(Outcome::Retry { refusal: Refusal::transient(code, message), again: Again::Smaller })
+        };
+        if spec.atomic && refused > 0 {
+            let acknowledges = self.outcomes.iter().flatten().any(is_success);
+            return if acknowledges { None } else { again("NOT_WRITTEN", "Other records of the request were refused") };
+        }
+        if self.not_ok.is_some() {
+            return again("NOT_ACKNOWLEDGED", "The answer refuses other records, and does not acknowledge this one");
+        }
+        spec.results.is_none().then_some(Outcome::Succeeded { id: None })
     }
 
     /// What a refusal that names no record means: that of the one record, or of all.
@@ -364,6 +400,10 @@ fn is_ok(ok: &Success, found: &Found) -> bool {
     let texts = found.get(OK).map(Vec::as_slice).unwrap_or_default();
     let is = |text: &String| ok.equals.as_ref() == Some(text) || ok.one_of.contains(text);
     !texts.is_empty() && texts.iter().all(is)
+}
+
+const fn is_success(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Succeeded { .. })
 }
 
 /// True where there is a code or a message.

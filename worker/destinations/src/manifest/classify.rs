@@ -78,7 +78,8 @@ fn rule<'a>(manifest: &'a Manifest, response: &Response) -> Option<&'a Classify>
 fn applies(rule: &Classify, response: &Response) -> bool {
     let Some(pointer) = &rule.pointer else { return true };
     let text = readable(&response.body);
-    let Ok(json) = document(&text) else { return rule.present == Some(false) };
+    // What is neither JSON nor empty, such as a login's page, has no members: nothing follows from one that is not there.
+    let Ok(json) = document(&text) else { return rule.present == Some(false) && text.trim().is_empty() };
     if let Some(wanted) = rule.present
         && is_present(json, pointer).unwrap_or_default() != wanted
     {

@@ -271,14 +271,23 @@ pub(super) struct List<'a> {
     pub(super) members: bool,
 }
 
+/// An element of a list.
+#[derive(Clone, Copy)]
+pub(super) struct Element<'a> {
+    /// The member's name, where the list is an object.
+    pub(super) name: Option<&'a str>,
+    /// It is null or false.
+    pub(super) says_nothing: bool,
+}
+
 /// What is at a list's place is none.
 pub(super) struct NoList;
 
-/// Walks the lists and calls `each` with the list's number, a member's name, and an element's values.
+/// Walks the lists and calls `each` with the list's number, an element, and its values.
 pub(super) fn walk(
     json: &str,
     lists: &[List<'_>],
-    each: impl FnMut(usize, Option<&str>, &mut Found),
+    each: impl FnMut(usize, Element<'_>, &mut Found),
 ) -> Result<std::result::Result<(), NoList>> {
     let tree = Wanted::of(lists.iter().enumerate().map(|(number, list)| (number, list.pointer)));
     let mut walker = Walker { lists, each, no_list: false };
@@ -295,7 +304,7 @@ struct Walker<'a, F> {
     no_list: bool,
 }
 
-impl<F: FnMut(usize, Option<&str>, &mut Found)> Sink for Walker<'_, F> {
+impl<F: FnMut(usize, Element<'_>, &mut Found)> Sink for Walker<'_, F> {
     fn take(&mut self, number: usize, json: &str) -> Result {
         self.read(number, &mut serde_json::Deserializer::from_str(json))
     }
@@ -318,9 +327,9 @@ struct Elements<'a, 'b, F> {
     walker: &'a mut Walker<'b, F>,
 }
 
-impl<F: FnMut(usize, Option<&str>, &mut Found)> Elements<'_, '_, F> {
-    fn tell(&mut self, name: Option<&str>) {
-        (self.walker.each)(self.number, name, &mut self.found);
+impl<F: FnMut(usize, Element<'_>, &mut Found)> Elements<'_, '_, F> {
+    fn tell(&mut self, element: Element<'_>) {
+        (self.walker.each)(self.number, element, &mut self.found);
         self.found.iter_mut().for_each(Vec::clear);
     }
 
@@ -330,7 +339,7 @@ impl<F: FnMut(usize, Option<&str>, &mut Found)> Elements<'_, '_, F> {
     }
 }
 
-impl<'de, F: FnMut(usize, Option<&str>, &mut Found)> Visitor<'de> for Elements<'_, '_, F> {
+impl<'de, F: FnMut(usize, Element<'_>, &mut Found)> Visitor<'de> for Elements<'_, '_, F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -344,8 +353,8 @@ impl<'de, F: FnMut(usize, Option<&str>, &mut Found)> Visitor<'de> for Elements<'
             self.no_list_if(has_some);
             return Ok(());
         }
-        while seq.next_element_seed(values(self.list, &mut Texts(&mut self.found)))?.is_some() {
-            self.tell(None);
+        while let Some(says_nothing) = seq.next_element_seed(One { list: self.list, found: &mut self.found })? {
+            self.tell(Element { name: None, says_nothing });
         }
         Ok(())
     }
@@ -358,8 +367,8 @@ impl<'de, F: FnMut(usize, Option<&str>, &mut Found)> Visitor<'de> for Elements<'
             return Ok(());
         }
         while let Some(name) = map.next_key::<String>()? {
-            map.next_value_seed(values(self.list, &mut Texts(&mut self.found)))?;
-            self.tell(Some(&name));
+            let says_nothing = map.next_value_seed(One { list: self.list, found: &mut self.found })?;
+            self.tell(Element { name: Some(&name), says_nothing });
         }
         Ok(())
     }
@@ -394,9 +403,74 @@ impl<'de, F: FnMut(usize, Option<&str>, &mut Found)> Visitor<'de> for Elements<'
     }
 }
 
-/// Seeks the values of a list's element.
-fn values<'a, S>(list: &'a List<'_>, sink: &'a mut S) -> Seek<'a, S> {
-    Seek { wanted: list.wanted, depth: DEPTH, is_object: false, sink }
+/// Reads an element of a list; true where it is null or false.
+struct One<'a, 'b> {
+    list: &'a List<'b>,
+    found: &'a mut Found,
+}
+
+impl One<'_, '_> {
+    /// Seeks in a list or an object.
+    fn seek<E>(
+        self,
+        seek: impl FnOnce(Seek<'_, Texts<'_>>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<bool, E> {
+        let mut sink = Texts(self.found);
+        seek(Seek { wanted: self.list.wanted, depth: DEPTH, is_object: false, sink: &mut sink }).map(|()| false)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for One<'_, '_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> std::result::Result<bool, D::Error> {
+        if self.list.wanted.slots.is_empty() {
+            return from.deserialize_any(self);
+        }
+        let value = <&RawValue>::deserialize(from)?.get();
+        self.list.wanted.visit(value, DEPTH, &mut Texts(self.found)).map_err(D::Error::custom)?;
+        Ok(matches!(value, "null" | "false"))
+    }
+}
+
+impl<'de> Visitor<'de> for One<'_, '_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<bool, A::Error> {
+        self.seek(|seek| seek.visit_map(map))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> std::result::Result<bool, A::Error> {
+        self.seek(|seek| seek.visit_seq(seq))
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<bool, E> {
+        Ok(true)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<bool, E> {
+        Ok(!value)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_str<E>(self, _: &str) -> std::result::Result<bool, E> {
+        Ok(false)
+    }
 }
 
 /// Keeps the texts of values, by slot.
@@ -412,80 +486,4 @@ impl Sink for Texts<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn picked(json: &str, pointer: &str) -> Vec<String> {
-        pick(json, &Wanted::of([(0, pointer)]), 1).unwrap().remove(0)
-    }
-
-    #[test]
-    fn picks_texts_numbers_and_lists_and_skips_the_rest() {
-        let wanted = Wanted::of([(0, "/context/id"), (1, "/code"), (2, "/code")]);
-        let found = pick(r#"{"x":{"y":[1,{}]},"context":{"id":["a","b"],"z":1},"code":7}"#, &wanted, 3).unwrap();
-        assert_eq!(found, [vec!["a".to_owned(), "b".to_owned()], vec!["7".to_owned()], vec!["7".to_owned()]]);
-    }
-
-    #[test]
-    fn a_number_is_a_position_and_a_name_is_looked_for_in_each_element() {
-        let json = r#"[{"code":"A","in":[[{"x":1}]]},{"code":"B","0":"zero"}]"#;
-        assert_eq!(picked(json, "/0/code"), ["A"]);
-        assert_eq!(picked(json, "/1/code"), ["B"]);
-        assert_eq!(picked(json, "/2/code"), Vec::<String>::new());
-        assert_eq!(picked(json, "/code"), ["A", "B"]);
-        assert_eq!(picked(json, "/1/0"), ["zero"]);
-        assert_eq!(picked(json, "/0/in/0/0/x"), ["1"]);
-        assert_eq!(picked(r#"{"a/b":{"~":"x"}}"#, "/a~1b/~0"), ["x"]);
-    }
-
-    #[test]
-    fn digits_are_kept_and_depth_costs_no_stack() {
-        assert_eq!(picked(r#"{"id":123456789012345678901234567890}"#, "/id"), ["123456789012345678901234567890"]);
-        let deep = format!("{{\"a\":{}{},\"id\":1e999}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(picked(&deep, "/id"), ["1e999"]);
-        assert_eq!(picked(&deep, "/a"), Vec::<String>::new());
-        assert_eq!(picked(&deep, "/a/b"), Vec::<String>::new());
-    }
-
-    #[test]
-    fn walks_lists_objects_and_what_is_neither() {
-        let wanted = Wanted::of([(0, "/id")]);
-        for (json, pointer, members, expected) in [
-            (r#"[{"id":1},{"id":"2"}]"#, "", false, Some("1 2")),
-            (r#"{"a":{"b":[{"id":1},{"id":"2"}]},"c":[3]}"#, "/a/b", false, Some("1 2")),
-            (r#"{"a":{"x":{"id":1},"y":{}}}"#, "/a", true, Some("x=1 y=")),
-            (r#"{"a":{"x":{"id":1}}}"#, "/a", false, None),
-            (r#"{"a":[{"id":1}]}"#, "/a", true, None),
-            (r#"{"a":"boom"}"#, "/a", false, None),
-            (r#"{"a":true}"#, "/a", false, None),
-            (r#"{"a":null}"#, "/a", false, Some("")),
-            (r#"{"a":{ }}"#, "/a", false, Some("")),
-            (r#"{"a":[]}"#, "/a", true, Some("")),
-            (r#"{"b":1}"#, "/a", false, Some("")),
-        ] {
-            let mut told = Vec::new();
-            let list = List { pointer, wanted: &wanted, slots: 1, members };
-            let walked = walk(json, &[list], |_, name, found| {
-                let name = name.map(|name| format!("{name}=")).unwrap_or_default();
-                told.push(format!("{name}{}", found[0].join(",")));
-            });
-            assert_eq!(walked.unwrap().ok().map(|()| told.join(" ")).as_deref(), expected, "{json}");
-        }
-    }
-
-    #[test]
-    fn what_is_there_is_told_from_what_is_empty() {
-        for (json, present) in [
-            (r#"{"a":1}"#, true),
-            (r#"{"a":false}"#, true),
-            (r#"{"a":{"b":1}}"#, true),
-            (r#"{"a":[{}]}"#, false),
-            (r#"{"a":null}"#, false),
-            (r#"{"a":""}"#, false),
-            (r#"{"a":[ ]}"#, false),
-            (r"{}", false),
-        ] {
-            assert_eq!(is_present(json, "/a").unwrap(), present, "{json}");
-        }
-    }
-}
+mod tests;

@@ -184,6 +184,62 @@ fn what_makes_a_success_is_said_by_ok() {
 }
 
 #[test]
+fn a_failed_ok_beside_named_refusals_leaves_each_record_what_is_said_of_it() {
+    let ok = "by = \"index\", ok = { pointer = \"/ok\", equals = true }, errors = \"/errors\", error_key = \"/index\", \
+              error_code = \"/code\", transient_codes = [\"LOCKED\"], skipped_codes = [\"SAME\"], config_codes = [\"NO_FIELD\"]";
+    let told = |operation, people: &[&str], more: &str, body: &'static str| {
+        told_of(&destination(&format!("{ok}{more}"), ""), operation, people, &response(200, body.as_bytes()))
+    };
+    for (body, expected) in [
+        (r#"{"ok":false,"errors":[{"index":0,"code":"LOCKED"}]}"#, "again:LOCKED"),
+        (r#"{"ok":false,"errors":[{"index":0,"code":"SAME"}]}"#, "skipped"),
+        (r#"{"ok":false,"errors":[{"index":0,"code":"NO_FIELD"}]}"#, "config [NO_FIELD]"),
+        (r#"{"ok":false,"errors":[{"index":0,"code":"BAD"}]}"#, "no:BAD"),
+        (r#"{"ok":false,"code":"PARTIAL","errors":[{"index":0,"code":"BAD"}]}"#, "no:BAD"),
+        (r#"{"ok":false,"code":"LOCKED","errors":[{"index":0,"code":"BAD"}]}"#, "again:LOCKED"),
+        (r#"{"ok":false,"errors":[{"code":"BAD"}]}"#, "no:BAD"),
+        (r#"{"ok":false,"errors":[]}"#, "no::The answer gives no reason"),
+        (r#"{"ok":true,"errors":[{"index":0,"code":"BAD"}]}"#, "no:BAD"),
+    ] {
+        let told = told(Operation::Create, &["a"], "", body);
+        assert!(told.starts_with(expected), "{body}: {told}");
+    }
+    let one = r#"{"ok":false,"errors":[{"index":0,"code":"LOCKED"}]}"#;
+    let both = r#"{"ok":false,"errors":[{"index":0,"code":"LOCKED"},{"index":1,"code":"BAD"}]}"#;
+    assert_eq!(told(Operation::Create, PEOPLE, "", both), "again:LOCKED no:BAD");
+    // Silence is no success then: what may be sent twice is, and of the rest nothing is known.
+    assert_eq!(told(Operation::Upsert, PEOPLE, "", one), "again:LOCKED Smaller:NOT_ACKNOWLEDGED");
+    assert_eq!(told(Operation::Create, PEOPLE, ", atomic = true", one), "again:LOCKED Smaller:NOT_WRITTEN");
+    let unknown = told(Operation::Create, PEOPLE, "", one);
+    assert!(unknown.starts_with("split") && unknown.ends_with("perhaps executed"), "{unknown}");
+}
+
+#[test]
+fn a_result_that_is_null_or_false_is_not_understood() {
+    let position = "by = \"position\", results = \"/r\", id = \"/id\", error_code = \"/code\"";
+    check(
+        position,
+        &[
+            (r#"{"r":[{"id":1},null]}"#, "broken [BROKEN_ANSWER] A result is null"),
+            (r#"{"r":[true,false]}"#, "broken [BROKEN_ANSWER] A result is null"),
+            (r#"{"r":[{"id":1},{}]}"#, "ok=1 ok"),
+            (r#"{"r":["1",2]}"#, "ok ok"),
+        ],
+    );
+    check(
+        "by = \"identity\", results = \"/r\", each = \"members\", id = \"\"",
+        &[
+            (r#"{"r":{"ada@x.io":"1","bob@x.io":null}}"#, "broken"),
+            (r#"{"r":{"ada@x.io":"1","bob@x.io":2}}"#, "ok=1 ok=2"),
+        ],
+    );
+    check(
+        "by = \"position\", results = \"/r\", ok = { pointer = \"\", equals = true }",
+        &[(r#"{"r":[true,false]}"#, "ok no:")],
+    );
+}
+
+#[test]
 fn several_lists_of_refusals_name_records_in_their_own_ways() {
     let lists = "by = \"identity\", refusals = [{ list = \"/invalid\", key = \"\", named = \"INVALID\" }, \
                  { list = \"/failed/byKey\", each = \"members\", code = \"/0\" }]";
@@ -223,6 +279,21 @@ fn an_atomic_request_of_which_something_is_refused_wrote_nothing() {
     );
     let told = told_of(&destination(atomic, ""), Operation::Create, PEOPLE, &response(422, br#"{"code":"X"}"#));
     assert_eq!(told, r#"split [X] {"code":"X"}, not executed"#);
+}
+
+#[test]
+fn a_record_that_an_answer_leaves_out_beside_acknowledged_ones_is_not_sent_again() {
+    let results = "by = \"index\", results = \"/results\", key = \"/i\", errors = \"/errors\", error_key = \"/i\", \
+                   error_code = \"/code\", atomic = true";
+    let told = |body: &'static [u8]| {
+        told_of(&destination(results, ""), Operation::Create, &["a", "b", "c"], &response(207, body))
+    };
+    let left_out = told(br#"{"results":[{"i":0}],"errors":[{"i":1,"code":"BAD"}]}"#);
+    assert_eq!(left_out, "broken [BROKEN_ANSWER] The answer leaves records out, perhaps executed");
+    // Where it acknowledges none, the request was undone.
+    let undone = told(br#"{"results":[],"errors":[{"i":1,"code":"BAD"}]}"#);
+    assert_eq!(undone, "Smaller:NOT_WRITTEN no:BAD Smaller:NOT_WRITTEN");
+    assert_eq!(told(br#"{"results":[{"i":0},{"i":2}],"errors":[{"i":1,"code":"BAD"}]}"#), "ok no:BAD ok");
 }
 
 #[test]
@@ -312,6 +383,22 @@ executed = false
         let response = Response { body: body.to_owned().into(), ..response(status, b"") };
         let told = told_of(&ruled, Operation::Create, people, &response);
         assert!(told.starts_with(expected), "{status} {body}: {told}");
+    }
+}
+
+#[test]
+fn what_is_absent_is_so_in_json_or_an_empty_body_and_not_in_a_page() {
+    let rules = "[[classify]]\nstatus = [200]\npointer = \"/error\"\npresent = false\nclass = \"succeeded\"\n";
+    let ruled = destination(RESULTS, rules);
+    for (body, expected) in [
+        ("{}", "ok ok"),
+        (" ", "ok ok"),
+        ("<!doctype html><p>Please log in</p>", "broken [BROKEN_ANSWER] The answer is a web page"),
+        ("upstream is away", "broken [BROKEN_ANSWER] The answer is no JSON"),
+        ("{\"error\":1", "broken [BROKEN_ANSWER] The answer is no JSON"),
+    ] {
+        let told = told_of(&ruled, Operation::Upsert, PEOPLE, &response(200, body.as_bytes()));
+        assert!(told.starts_with(expected), "{body}: {told}");
     }
 }
 

@@ -86,7 +86,8 @@ pub struct AnswerSpec {
     pub key: Option<String>,
     /// In a result: the destination's record id.
     pub id: Option<String>,
-    /// What makes a result a success; where there are no `results`, what makes the answer one. Else it is a refusal.
+    /// What makes a result a success; where there are no `results`, what makes the answer one. Else it is a refusal: of the records
+    /// that the answer names, else of all.
     pub ok: Option<Success>,
     /// The list of refusals: the short form of one of `refusals`.
     pub errors: Option<String>,
@@ -100,8 +101,8 @@ pub struct AnswerSpec {
     pub refusals: Vec<Refusals>,
     /// How many records the answer says were refused; where it names another number, it is not understood.
     pub refused: Option<String>,
-    /// All or nothing: a request that is refused wrote nothing, and where an answer names refusals, records that it does not
-    /// name go again.
+    /// All or nothing: a request that is refused wrote nothing, and where an answer names refusals and acknowledges no record,
+    /// records that it does not name go again.
     pub atomic: bool,
     /// Codes that mean that the operation did not apply, as the mode asked.
     pub skipped_codes: Vec<String>,
