@@ -22,12 +22,15 @@ use tokio::net::TcpStream;
 
 use super::ready::{ask, monitor};
 
-/// The word, as it is read in either case and in hexadecimal digits.
-const CANARY: [&str; 2] = ["kanari", "616e617269"];
+/// The word, as it is read in either case, in hexadecimal digits, and in base64, wherever in a text it begins.
+const CANARY: [&str; 5] = ["kanari", "616e617269", "a2fuyxjp", "thbmfya", "ryw5hcm"];
 const TOKEN: &str = "kanari-token";
+/// User and password as requests show them.
+const SENT: &str = "dTprYW5hcmktdG9rZW4=";
 const ROWS: &str =
     "email,name,phone\nKanari1@x.io,\"Kanari2 \"\"Q\"\"\",kanari3-660\nb.Kanari4@x.io,Kanari5 & Co,kanari6 7\n";
-const MANIFEST: &str = "name = 'crm'\ntitle = 'CRM'\n[auth]\nkind = 'bearer'\ntoken = 'token'\n[config.token]\nlabel = 'token'\nsecret = true\n\
+const MANIFEST: &str = "name = 'crm'\ntitle = 'CRM'\n[auth]\nkind = 'basic'\nusername = 'user'\npassword = 'token'\n\
+    [config.user]\nlabel = 'user'\n[config.token]\nlabel = 'token'\nsecret = true\n\
     [error]\ncode = '/code'\nmessage = '/message'\n[objects.people]\nidentity = ['email']\nmodes = ['upsert']\n\
     [operations.upsert]\nmethod = 'POST'\npath = '/people'\nrecords = 10\nrepeatable = true\nbody = { items = '$records' }\n\
     answer = { by = 'identity', errors = '/errors', error_key = '/key', error_code = '/code', error_message = '/message' }\n";
@@ -122,7 +125,7 @@ fn plan() -> Plan {
                 email: { column: email, sensitive: true }\n  name: { column: name, sensitive: true }\n  \
                 phone: { column: phone, sensitive: true }\n";
     let destination =
-        "    type: http\n    manifest: crm.toml\n    settings: { token: \"${file:token}\" }\n    limits: {}\n";
+        "    type: http\n    manifest: crm.toml\n    settings: { user: u, token: \"${file:token}\" }\n    limits: {}\n";
     Plan { rows: 0, table: None, sync: sync.to_owned(), destination: destination.to_owned() }
 }
 
@@ -223,7 +226,7 @@ pub(super) fn nowhere_else() -> Result<()> {
             search.look("trace", &String::from_utf8_lossy(&export.body));
         }
         let heard = held(&cluster.portal.heard).clone();
-        ensure!(heard.contains("Kanari1") && heard.contains(TOKEN), "the destination heard {heard}");
+        ensure!(heard.contains("Kanari1") && heard.contains(SENT), "the destination heard {heard}");
         for place in ["queue", "dead letters", "terminal", "metrics", "ledger", "redis", "log", "trace"] {
             let length: usize = search.places.iter().filter(|(name, _)| *name == place).map(|(_, length)| length).sum();
             ensure!(length > 100, "{place}: only {length} bytes were looked at");

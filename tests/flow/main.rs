@@ -94,6 +94,8 @@ const CASES: &[Case] = &[
     ("a_time_that_the_destination_names_is_waited_for", Need::Nothing, waits::as_asked),
     ("a_spent_quota_defers_without_asking_again", Need::Nothing, waits::quota),
     ("a_login_that_is_down_is_waited_for_and_one_that_refuses_is_not", Need::Nothing, waits::login),
+    ("a_time_that_a_token_endpoint_names_is_waited_for", Need::Nothing, waits::login_as_asked),
+    ("an_address_that_can_never_be_asked_is_not_waited_for", Need::Nothing, waits::impossible),
     ("a_create_that_a_gateway_answers_is_unknown", Need::Nothing, waits::gateway),
     ("a_window_that_one_process_has_used_is_used_for_the_next", Need::Nothing, waits::next_process),
     ("what_is_answered_elsewhere_is_not_sent_twice", Need::Nothing, manifests::elsewhere),

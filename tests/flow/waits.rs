@@ -20,8 +20,13 @@ fn manifest(mode: &str, extra: &str) -> String {
 
 /// A project that sends so many rows by a manifest, in chunks of one, and waits at most so many seconds.
 async fn lab(manifest: &str, mode: &str, rows: usize, max_wait: u32) -> Result<Lab<Recorder>> {
-    let lab = Lab::with(Recorder::default()).await?;
     let settings = if manifest.contains("[auth]") { "client: c, secret: s, url: PORTAL/token" } else { "" };
+    lab_with(settings, manifest, mode, rows, max_wait).await
+}
+
+/// The same with settings of the destination.
+async fn lab_with(settings: &str, manifest: &str, mode: &str, rows: usize, max_wait: u32) -> Result<Lab<Recorder>> {
+    let lab = Lab::with(Recorder::default()).await?;
     lab.write(
         "outflow.yml",
         &format!(
@@ -141,6 +146,54 @@ pub(crate) fn login() -> Result<()> {
         let began = Instant::now();
         let run = lab.run("people").await?.run;
         ensure!(run.state == RunState::Failed && began.elapsed() < Duration::from_secs(10), "{:?}", run.state);
+        Ok(())
+    })
+}
+
+/// A token endpoint that names a time is left alone until then, by every chunk.
+pub(crate) fn login_as_asked() -> Result<()> {
+    block(async {
+        for status in [429, 503] {
+            let lab = lab(&manifest("upsert", LOGIN), "upsert", 3, 60).await?;
+            let granted = Answer::plain(200, "{\"access_token\":\"t\"}".to_owned());
+            lab.portal.answer([answer(status, Some("5")), granted]);
+            let began = Instant::now();
+            let run = lab.run("people").await?.run;
+            ensure!(run.tally.add.succeeded == 3, "{:?}", run.tally);
+            ensure!(began.elapsed() >= Duration::from_secs(5), "{:?} after {status}", began.elapsed());
+            let logins = lab.portal.seen().iter().filter(|seen| seen.line == "POST /token").count();
+            ensure!(logins == 2, "{logins} logins after {status}");
+        }
+        // Longer than the records may wait.
+        let lab = lab(&manifest("upsert", LOGIN), "upsert", 1, 30).await?;
+        lab.portal.answer((0..9).map(|_| answer(503, Some("90000"))));
+        let began = Instant::now();
+        let run = lab.run("people").await?;
+        ensure!(deferred(&lab, &run, 1).await? == ErrorClass::Backoff);
+        ensure!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        ensure!(lab.portal.seen().len() == 1, "{:?}", lab.portal.seen());
+        Ok(())
+    })
+}
+
+/// What can never be sent where it is addressed to is a mistake, and is not waited for.
+pub(crate) fn impossible() -> Result<()> {
+    block(async {
+        for url in ["http://192.0.2.1/token", "not a url"] {
+            let settings = format!("client: c, secret: s, url: \"{url}\"");
+            let lab = lab_with(&settings, &manifest("upsert", LOGIN), "upsert", 2, 600).await?;
+            let run = lab.run("people").await?.run;
+            ensure!(run.state == RunState::Failed, "{url}: {:?}", run.state);
+            ensure!(run.reason.as_deref().is_some_and(|reason| reason.contains("`url`")), "{url}: {:?}", run.reason);
+            ensure!(lab.portal.seen().is_empty(), "{url}: {:?}", lab.portal.seen());
+        }
+        // Where a login sends requests, another of them would only be refused again.
+        let lab = lab(&manifest("upsert", LOGIN), "upsert", 2, 600).await?;
+        let granted = "{\"access_token\":\"t\",\"instance_url\":\"http://192.0.2.1\"}";
+        lab.portal.answer((0..9).map(|_| Answer::plain(200, granted.to_owned())));
+        let run = lab.run("people").await?.run;
+        let reason = run.reason.unwrap_or_default();
+        ensure!(run.state == RunState::Failed && reason.contains("unencrypted"), "{:?}: {reason}", run.state);
         Ok(())
     })
 }

@@ -1,6 +1,7 @@
 //! A destination account made ready: its destination, settings, credentials and connection.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,11 @@ impl Account {
         if !matches!(chosen, Auth::None) {
             transport.may_take_secrets().map_err(fail)?;
         }
+        if let Some((name, url)) = chosen.token_url().and_then(|name| Some((name, value(name)?))) {
+            transport
+                .may_log_in(url)
+                .map_err(|reason| fail(format!("The setting `{name}` cannot be used: {reason}.")))?;
+        }
         let credentials = Credentials::new(&account.name, chosen, settings, hidden.clone(), keys.vault.clone());
         let destination = catalog::open(manifest.clone()).map_err(fail)?;
         Ok(Self {
@@ -126,8 +132,29 @@ impl Account {
 
     /// A refusal on one line, without any of the account's secrets, which a destination may repeat.
     pub(crate) fn discreet(&self, refusal: &Refusal) -> Refusal {
-        let told = |text: &str, most| one_line(&self.credentials.conceal(text), most).into_owned();
-        Refusal { class: refusal.class, code: told(&refusal.code, CODE), message: told(&refusal.message, MESSAGE) }
+        let mut refusal = refusal.clone();
+        self.make_discreet(&mut [&mut refusal], std::iter::empty());
+        refusal
+    }
+
+    /// Puts refusals on one line each, without any of the account's secrets or of these values.
+    pub(crate) fn make_discreet<'v>(
+        &self,
+        refusals: &mut [&mut Refusal],
+        values: impl Iterator<Item = Cow<'v, str>> + Clone,
+    ) {
+        let texts = |refusal: &&mut Refusal| [refusal.code.clone(), refusal.message.clone()];
+        // A refusal of many records has the same text for each.
+        let texts: BTreeSet<String> = refusals.iter().flat_map(texts).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let masked = self.credentials.conceal_all(&texts, values);
+        let known: HashMap<&str, &String> = texts.iter().copied().zip(&masked).collect();
+        let told =
+            |text: &str, most| known.get(text).map_or_else(String::new, |masked| one_line(masked, most).into_owned());
+        for refusal in refusals {
+            refusal.code = told(&refusal.code, CODE);
+            refusal.message = told(&refusal.message, MESSAGE);
+        }
     }
 }
 

@@ -5,6 +5,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+/// A name that resolves to addresses of this machine or of a private network alone.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", private(.0))]
+pub(crate) struct PrivateName(String);
+
 /// Why no destination may be at `host`.
 pub(crate) fn private(host: &str) -> String {
     format!(
@@ -53,7 +58,7 @@ impl Resolve for PublicOnly {
             let host = name.as_str().to_owned();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
             let public: Vec<SocketAddr> = found.into_iter().filter(|address| !is_private(address.ip())).collect();
-            if public.is_empty() { Err(private(&host).into()) } else { Ok(Box::new(public.into_iter()) as Addrs) }
+            if public.is_empty() { Err(PrivateName(host).into()) } else { Ok(Box::new(public.into_iter()) as Addrs) }
         })
     }
 }

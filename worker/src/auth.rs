@@ -1,18 +1,21 @@
 //! Credentials on requests; tokens are fetched once, however many requests wait for them.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use outflow_destinations::manifest::Auth;
 use outflow_destinations::{Request, Settings};
+use outflow_model::limit::Micros;
 use outflow_model::port::vault::{Access, Vault};
 use outflow_model::secret::Secret;
 use tokio::sync::Mutex;
 
 use crate::local::Logins;
-use crate::mask::Mask;
+use crate::mask::masked;
 use crate::slot::Pass;
 use crate::transport::{Added, Transport};
 
@@ -25,12 +28,14 @@ pub(crate) struct Credentials {
     hidden: Settings,
     pub(crate) logins: Logins,
     token: Mutex<Current>,
-    /// The access tokens that were used last, which a destination may repeat.
-    used: std::sync::Mutex<VecDeque<Secret>>,
+    /// What every request shows of the credentials, as it is sent.
+    sent: Vec<String>,
+    /// What requests have shown of late beside that, such as access tokens: a destination may repeat it.
+    shown: std::sync::Mutex<VecDeque<Secret>>,
 }
 
-/// So many access tokens are remembered for what a destination may say of them.
-const USED: usize = 4;
+/// So many secrets that change with time or request are remembered for what a destination may say of them.
+const SHOWN: usize = 64;
 
 /// The current access token.
 #[derive(Default)]
@@ -42,6 +47,8 @@ pub(crate) struct Current {
     generation: u64,
     /// A refresh token that could not be kept yet, and what it took the place of.
     pub(crate) unkept: Option<(String, Secret)>,
+    /// Until when the token endpoint wants to be left alone, and what it said.
+    pub(crate) closed: Option<(Instant, String)>,
 }
 
 impl Current {
@@ -59,14 +66,28 @@ impl Current {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoToken {
     /// Time may cure it.
-    Later(String),
+    Later {
+        /// What happened.
+        reason: String,
+        /// How long the token endpoint wants to be left alone, where it says so.
+        after: Option<Micros>,
+    },
     /// The credentials are refused, or cannot be used.
     Refused(String),
+    /// The token endpoint can never be asked where it is said to be.
+    Unreachable(String),
+}
+
+impl NoToken {
+    /// Time may cure it.
+    pub(crate) fn later(reason: impl ToString) -> Self {
+        Self::Later { reason: reason.to_string(), after: None }
+    }
 }
 
 impl Credentials {
     pub(crate) fn new(account: &str, auth: &Auth, plain: &Settings, hidden: Settings, vault: Arc<dyn Vault>) -> Self {
-        Self {
+        let mut credentials = Self {
             account: account.to_owned(),
             vault,
             auth: auth.clone(),
@@ -74,19 +95,56 @@ impl Credentials {
             hidden,
             logins: Logins::default(),
             token: Mutex::default(),
-            used: std::sync::Mutex::default(),
+            sent: Vec::new(),
+            shown: std::sync::Mutex::default(),
+        };
+        credentials.sent = credentials.as_sent();
+        credentials
+    }
+
+    /// What every request or login shows of the credentials, where that is no secret setting as it is.
+    fn as_sent(&self) -> Vec<String> {
+        let value = |name: &String| self.value(name).to_owned();
+        match &self.auth {
+            Auth::Bearer { token } => vec![value(token)],
+            Auth::Header { value: name, .. } | Auth::Query { value: name, .. } => vec![value(name)],
+            Auth::Basic { username, password } => vec![value(password), self.pair(username, password)],
+            Auth::ClientCredentials { client_id, client_secret, .. } => {
+                vec![value(client_secret), self.pair(client_id, client_secret)]
+            }
+            Auth::RefreshToken { client_id, client_secret, refresh_token, .. } => {
+                vec![value(client_secret), value(refresh_token), self.pair(client_id, client_secret)]
+            }
+            // Each time it is another.
+            Auth::Hmac { .. } | Auth::JwtBearer { .. } => Vec::new(),
+            Auth::None | Auth::Choice { .. } => Vec::new(),
         }
+    }
+
+    /// The two settings as basic authentication has them.
+    fn pair(&self, name: &str, secret: &str) -> String {
+        STANDARD.encode(format!("{}:{}", self.value(name), self.value(secret)))
     }
 
     pub(crate) fn value(&self, name: &str) -> &str {
         self.hidden.get(name).or_else(|| self.plain.get(name)).map_or("", String::as_str)
     }
 
-    /// `text` without the account's secrets: as they are, and as URLs and JSON write them.
+    /// `text` without the account's secrets: as they are, as requests show them, and as URLs and JSON write them.
     pub(crate) fn conceal(&self, text: &str) -> String {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let secrets = self.hidden.values().map(String::as_str).chain(used.iter().map(Secret::expose));
-        Mask::new(secrets.filter(|secret| secret.len() > 3)).apply(text)
+        self.conceal_all(&[text], std::iter::empty()).pop().unwrap_or_default()
+    }
+
+    /// The texts without the account's secrets, and without `others`.
+    pub(crate) fn conceal_all<'v>(
+        &self,
+        texts: &[&str],
+        others: impl Iterator<Item = Cow<'v, str>> + Clone,
+    ) -> Vec<String> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let secrets = self.hidden.values().chain(&self.sent).map(String::as_str);
+        let secrets = secrets.chain(shown.iter().map(Secret::expose)).filter(|secret| secret.len() > 3);
+        masked(texts, secrets.map(Cow::Borrowed).chain(others.map(shorter)))
     }
 
     /// Whether a token is to be had first.
@@ -103,8 +161,7 @@ impl Credentials {
             Auth::None => Added::default(),
             Auth::Bearer { token } => header("authorization", format!("Bearer {}", self.value(token))),
             Auth::Basic { username, password } => {
-                let pair = STANDARD.encode(format!("{}:{}", self.value(username), self.value(password)));
-                header("authorization", format!("Basic {pair}"))
+                header("authorization", format!("Basic {}", self.pair(username, password)))
             }
             Auth::Header { name, value } => header(name, self.value(value).to_owned()),
             Auth::Query { name, value } => {
@@ -134,11 +191,12 @@ impl Credentials {
         })
     }
 
-    fn remember(&self, token: &Secret) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if !used.contains(token) {
-            used.truncate(USED - 1);
-            used.push_front(token.clone());
+    /// Remembers what a request shows, so that no answer can make it known.
+    pub(crate) fn remember(&self, secret: &Secret) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shown.contains(secret) {
+            shown.truncate(SHOWN - 1);
+            shown.push_front(secret.clone());
         }
     }
 
@@ -146,6 +204,7 @@ impl Credentials {
     pub(crate) fn sign(&self, added: &mut Added, request: &Request, now: i64) {
         let Auth::Hmac { header, secret } = &self.auth else { return };
         let signature = sign(self.value(secret), now, &request.body);
+        self.remember(&Secret::new(signature.clone()));
         added.headers = vec![(header.clone(), format!("t={now},v1={signature}"))];
     }
 
@@ -154,6 +213,11 @@ impl Credentials {
         self.token.lock().await.refuse(refused);
         refused > 0
     }
+}
+
+/// The value, for as long as it is needed.
+fn shorter<'s, 'v: 's>(value: Cow<'v, str>) -> Cow<'s, str> {
+    value
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -15,7 +15,7 @@ use outflow_model::wire::{CHUNK_CAP, ChunkV1, Next, ReportV1, unpack, unpacked_l
 use outflow_trace::{Seldom, with_causes};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, Span, info_span, warn};
 
 use crate::account::{Account, Accounts};
 use crate::deliver::{Delivery, Tools};
@@ -108,24 +108,7 @@ impl Worker {
                 return message.put_aside().await;
             }
         };
-        let span = info_span!(
-            "process",
-            otel.name = format!("process {}", chunk.account.name),
-            otel.kind = "consumer",
-            messaging.system = "rabbitmq",
-            messaging.operation.type = "process",
-            messaging.operation.name = "process",
-            messaging.destination.name = chunk.account.name,
-            messaging.message.id = %chunk.id,
-            run = %chunk.id.run,
-            chunk = chunk.id.chunk,
-            attempt = chunk.id.attempt,
-            records = chunk.rows,
-            worker = self.name,
-        );
-        if let Some(parent) = &chunk.traceparent {
-            outflow_trace::follow_message(&span, parent);
-        }
+        let span = self.span(&chunk);
         // Each delivery is a holder of its own: a message may come to this worker twice at once.
         let holder = format!("{}/{:x}", self.name, self.tools.clock.entropy());
         let (claimed, waited) = self.claim(&chunk, &holder).await?;
@@ -162,6 +145,29 @@ impl Worker {
             never = self.keep_claim(&chunk, &holder) => match never {},
         };
         if done { message.ack().await } else { Ok(()) }
+    }
+
+    /// The span of a chunk's delivery, in the trace of its run.
+    fn span(&self, chunk: &ChunkV1) -> Span {
+        let span = info_span!(
+            "process",
+            otel.name = format!("process {}", chunk.account.name),
+            otel.kind = "consumer",
+            messaging.system = "rabbitmq",
+            messaging.operation.type = "process",
+            messaging.operation.name = "process",
+            messaging.destination.name = chunk.account.name,
+            messaging.message.id = %chunk.id,
+            run = %chunk.id.run,
+            chunk = chunk.id.chunk,
+            attempt = chunk.id.attempt,
+            records = chunk.rows,
+            worker = self.name,
+        );
+        if let Some(parent) = &chunk.traceparent {
+            outflow_trace::follow_message(&span, parent);
+        }
+        span
     }
 
     /// Waits until nobody else holds the chunk; while this worker drains it does not. True where somebody else held it.

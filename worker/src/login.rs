@@ -1,10 +1,11 @@
 //! Logging in: an access token for credentials, and the refresh token that comes with it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use outflow_destinations::Request;
-use outflow_destinations::manifest::Auth;
+use outflow_destinations::manifest::{Auth, retry_after};
+use outflow_destinations::{Request, Response};
+use outflow_model::limit::Micros;
 use outflow_model::port::vault::{Access, Exchange};
 use outflow_model::secret::Secret;
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use tracing::warn;
 use crate::auth::{Credentials, Current, NoToken, hex};
 use crate::jwt::{self, Claims};
 use crate::slot::Pass;
-use crate::transport::{ANSWER_CAP, Added, Transport};
+use crate::transport::{ANSWER_CAP, Added, Fate, Transport};
 
 /// An assertion is good for so long.
 const ASSERTION_SECONDS: i64 = 180;
@@ -52,6 +53,9 @@ struct OAuthError {
     error_description: String,
 }
 
+/// What is sent to a token endpoint.
+type Form = Vec<(&'static str, String)>;
+
 /// A refresh token, and what names the configured one that it may have taken the place of.
 #[derive(PartialEq)]
 struct Refresh {
@@ -70,7 +74,7 @@ impl Credentials {
     ) -> Result<Access, NoToken> {
         self.keep(current).await?;
         let asked = self.vault.exchange(&self.account, &self.origin(transport), current.refused.as_ref()).await;
-        let turn = match asked.map_err(|error| NoToken::Later(error.to_string()))? {
+        let turn = match asked.map_err(NoToken::later)? {
             Exchange::Shared(access) => return Ok(access),
             Exchange::Mine(turn) => turn,
         };
@@ -103,21 +107,28 @@ impl Credentials {
         now: i64,
         pass: &mut dyn Pass,
     ) -> Result<Granted, NoToken> {
+        if let Some((until, reason)) = &current.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                return Err(NoToken::Later { reason: reason.clone(), after: Some(left.as_micros() as Micros) });
+            }
+        }
         if !self.logins.may_begin() {
-            return Err(NoToken::Later("too many logins; the next one waits".to_owned()));
+            return Err(NoToken::later("too many logins; the next one waits"));
         }
         let refresh = self.refresh().await?;
-        let granted = match self.fetch(transport, refresh.as_ref(), now, pass).await {
-            Err(NoToken::Refused(reason)) => {
-                // Another process may have used it meanwhile, and kept the next.
-                let newer = self.refresh().await?;
-                if newer == refresh {
-                    return Err(NoToken::Refused(reason));
-                }
-                self.fetch(transport, newer.as_ref(), now, pass).await?
+        let mut granted = self.fetch(transport, refresh.as_ref(), now, pass).await;
+        if matches!(granted, Err(NoToken::Refused(_))) {
+            // Another process may have used it meanwhile, and kept the next.
+            let newer = self.refresh().await?;
+            if newer != refresh {
+                granted = self.fetch(transport, newer.as_ref(), now, pass).await;
             }
-            granted => granted?,
-        };
+        }
+        if let Err(NoToken::Later { reason, after: Some(after) }) = &granted {
+            current.closed = Some((Instant::now() + Duration::from_micros(*after as u64), reason.clone()));
+        }
+        let granted = granted?;
         if let (Some(Refresh { origin, .. }), Some(token)) = (refresh, &granted.refresh_token) {
             current.unkept = Some((origin, Secret::new(token.clone())));
             self.keep(current).await?;
@@ -133,7 +144,7 @@ impl Credentials {
         while let Err(error) = self.vault.keep(&self.account, origin, token).await {
             warn!(account = self.account, %error, "A new refresh token is not kept yet");
             if pause > KEEP[1] {
-                return Err(NoToken::Later(error.to_string()));
+                return Err(NoToken::later(error));
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
@@ -148,11 +159,12 @@ impl Credentials {
         let configured = self.value(refresh_token);
         let origin = hex(&Sha256::digest(configured.as_bytes()));
         let kept = self.vault.kept(&self.account, &origin).await;
-        let kept = kept.map_err(|error| NoToken::Later(error.to_string()))?;
+        let kept = kept.map_err(NoToken::later)?;
         let token = kept.unwrap_or_else(|| Secret::new(configured.to_owned()));
         Ok(Some(Refresh { origin, token }))
     }
 
+    /// Asks the token endpoint for a token.
     async fn fetch(
         &self,
         transport: &Transport,
@@ -160,38 +172,7 @@ impl Credentials {
         now: i64,
         pass: &mut dyn Pass,
     ) -> Result<Granted, NoToken> {
-        let assertion;
-        let (url, form) = match &self.auth {
-            Auth::ClientCredentials { token_url, client_id, client_secret } => (
-                token_url,
-                vec![
-                    ("grant_type", "client_credentials"),
-                    ("client_id", self.value(client_id)),
-                    ("client_secret", self.value(client_secret)),
-                ],
-            ),
-            Auth::RefreshToken { token_url, client_id, client_secret, .. } => (
-                token_url,
-                vec![
-                    ("grant_type", "refresh_token"),
-                    ("client_id", self.value(client_id)),
-                    ("client_secret", self.value(client_secret)),
-                    ("refresh_token", refresh.map_or("", |refresh| refresh.token.expose())),
-                ],
-            ),
-            Auth::JwtBearer { token_url, client_id, username, audience, private_key } => {
-                let claims = Claims {
-                    iss: self.value(client_id),
-                    sub: self.value(username),
-                    aud: self.value(audience),
-                    exp: now + ASSERTION_SECONDS,
-                };
-                assertion = jwt::sign(&claims, self.value(private_key)).map_err(NoToken::Refused)?;
-                let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-                (token_url, vec![("grant_type", grant), ("assertion", assertion.as_str())])
-            }
-            _ => return Err(NoToken::Refused("these credentials have no token".to_owned())),
-        };
+        let (url, form) = self.form(refresh, now)?;
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
         let request = Request {
             method: "POST",
@@ -201,14 +182,66 @@ impl Credentials {
             cost: 1,
         };
         let mut login = Added { is_login: true, ..Added::default() };
-        let answer = transport.send(&request, &mut login, ANSWER_CAP, pass).await;
-        let answer = answer.map_err(|lost| NoToken::Later(lost.reason))?;
+        match transport.send(&request, &mut login, ANSWER_CAP, pass).await {
+            Ok(answer) => self.granted(&Response { arrived: now * 1_000_000, ..answer }),
+            Err(lost) if lost.fate == Fate::Impossible => {
+                Err(NoToken::Unreachable(format!("the token endpoint cannot be asked: {}", lost.reason)))
+            }
+            Err(lost) => Err(NoToken::later(lost.reason)),
+        }
+    }
+
+    /// The setting that holds the token endpoint's address, and what is sent there.
+    fn form(&self, refresh: Option<&Refresh>, now: i64) -> Result<(&str, Form), NoToken> {
+        let value = |name: &String| self.value(name).to_owned();
+        Ok(match &self.auth {
+            Auth::ClientCredentials { token_url, client_id, client_secret } => (
+                token_url,
+                vec![
+                    ("grant_type", "client_credentials".to_owned()),
+                    ("client_id", value(client_id)),
+                    ("client_secret", value(client_secret)),
+                ],
+            ),
+            Auth::RefreshToken { token_url, client_id, client_secret, .. } => {
+                if let Some(refresh) = refresh {
+                    self.remember(&refresh.token);
+                }
+                let token = refresh.map_or("", |refresh| refresh.token.expose());
+                let form = vec![
+                    ("grant_type", "refresh_token".to_owned()),
+                    ("client_id", value(client_id)),
+                    ("client_secret", value(client_secret)),
+                    ("refresh_token", token.to_owned()),
+                ];
+                (token_url, form)
+            }
+            Auth::JwtBearer { token_url, client_id, username, audience, private_key } => {
+                let claims = Claims {
+                    iss: self.value(client_id),
+                    sub: self.value(username),
+                    aud: self.value(audience),
+                    exp: now + ASSERTION_SECONDS,
+                };
+                let assertion = jwt::sign(&claims, self.value(private_key)).map_err(NoToken::Refused)?;
+                self.remember(&Secret::new(assertion.clone()));
+                let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer".to_owned();
+                (token_url, vec![("grant_type", grant), ("assertion", assertion)])
+            }
+            _ => return Err(NoToken::Refused("these credentials have no token".to_owned())),
+        })
+    }
+
+    /// What the token endpoint's answer grants, or why it grants nothing.
+    fn granted(&self, answer: &Response) -> Result<Granted, NoToken> {
         if answer.status != 200 {
             let OAuthError { error, error_description } = serde_json::from_slice(&answer.body).unwrap_or_default();
             let reason = format!("the token endpoint answered HTTP {} {error} {error_description}", answer.status);
             let reason = self.conceal(reason.trim_end());
-            let later = matches!(answer.status, 408 | 429 | 500..=599);
-            return Err(if later { NoToken::Later(reason) } else { NoToken::Refused(reason) });
+            return Err(match answer.status {
+                408 | 429 | 500..=599 => NoToken::Later { reason, after: retry_after(answer) },
+                _ => NoToken::Refused(reason),
+            });
         }
         let refused = |reason: &str| NoToken::Refused(format!("the token endpoint's answer has {reason}"));
         let granted: Granted = serde_json::from_slice(&answer.body).map_err(|_| refused("no access_token"))?;

@@ -16,10 +16,10 @@ use outflow_trace::with_causes;
 use serde_json::Value;
 
 use crate::account::{Account, AccountError, Keyring};
-use crate::auth::NoToken;
-use crate::slot::{PLACE_SPARE, Pass, Slot};
+use crate::auth::{Credentials, NoToken};
+use crate::slot::{PLACE_SPARE, Permits, Slot, Ticket};
 use crate::told::Told;
-use crate::transport::{ANSWER_CAP, Added};
+use crate::transport::ANSWER_CAP;
 
 /// So many characters of an answer are shown.
 const SHOWN: usize = 300;
@@ -126,87 +126,76 @@ impl Asker<'_> {
 
     /// An answer, and which token it was asked with.
     async fn ask(self, account: &Account, request: &Request) -> Result<(Response, u64), ProbeError> {
-        let mut ticket = Ticket { asker: self, account, request, slot: None, refused: None };
+        let permits = OfAsker { asker: self, account, cost: request.cost, refused: None };
+        let mut ticket = Ticket { permits, slot: None, request: Some(request) };
         let added = account.credentials.add(&account.transport, self.now, &mut ticket).await;
         let sent = match added {
             Ok(mut added) => match account.transport.send(request, &mut added, ANSWER_CAP, &mut ticket).await {
                 Ok(answer) => Ok((answer, added.generation)),
                 Err(lost) => Err(lost.reason),
             },
-            Err(NoToken::Later(reason) | NoToken::Refused(reason)) => Err(one_line(&reason, SHOWN).into_owned()),
+            Err(NoToken::Later { reason, .. } | NoToken::Refused(reason) | NoToken::Unreachable(reason)) => {
+                Err(one_line(&reason, SHOWN).into_owned())
+            }
         };
         sent.map_err(|reason| ProbeError::NoAnswer {
             account: account.name.clone(),
-            reason: ticket.refused.take().unwrap_or(reason),
+            reason: ticket.permits.refused.take().unwrap_or(reason),
         })
     }
 }
 
-/// The permits of a request outside a run.
-struct Ticket<'a> {
+/// Permits of requests outside a run.
+struct OfAsker<'a> {
     asker: Asker<'a>,
     account: &'a Account,
-    request: &'a Request,
-    slot: Option<Slot>,
-    /// Why it may not leave.
+    cost: u64,
+    /// Why there is none.
     refused: Option<String>,
 }
 
 #[async_trait]
-impl Pass for Ticket<'_> {
-    async fn may_leave(&mut self) -> bool {
-        if self.slot.as_ref().is_some_and(Slot::is_good) {
-            return true;
-        }
+impl Permits for OfAsker<'_> {
+    async fn permit(&mut self) -> Option<Slot> {
         let Account { name, limits, timeout, late, .. } = self.account;
         let (number, mut waited) = (RandomState::new().build_hasher().finish(), 0);
         let mut slot = Slot::new(self.asker.limiter, name, late, number);
-        // Somebody waits for the answer.
-        let (urgent, records, cost, timeout) = (true, 0, self.request.cost, timeout + PLACE_SPARE);
-        let (account, attempt, worker, sync, weight, lease, late) = (name.as_str(), None, "", "", 1, 0, 0);
         let ask = Permit {
-            account,
+            account: name,
             limits,
-            attempt,
-            worker,
+            attempt: None,
+            worker: "",
             slot: number,
-            lease,
-            timeout,
-            records,
-            cost,
-            urgent,
-            sync,
-            weight,
-            late,
+            late: 0,
+            lease: 0,
+            timeout: timeout + PLACE_SPARE,
+            records: 0,
+            cost: self.cost,
+            // Somebody waits for the answer.
+            urgent: true,
+            sync: "",
+            weight: 1,
         };
         loop {
-            match slot.ask(&ask).await {
+            let refused = match slot.ask(&ask).await {
+                Ok(Verdict::Go { .. }) => return Some(slot),
                 Ok(Verdict::Later { wait, .. }) if waited + wait <= PATIENCE => {
                     waited += wait;
                     tokio::time::sleep(Duration::from_micros(wait.max(100) as u64)).await;
                     continue;
                 }
-                Ok(Verdict::Go { .. }) => {
-                    self.slot = Some(slot);
-                    return true;
-                }
                 Ok(Verdict::Later { wait, .. }) => {
-                    self.refused = Some(format!("its limits allow a request in {} seconds", wait / 1_000_000 + 1));
+                    format!("its limits allow a request in {} seconds", wait / 1_000_000 + 1)
                 }
-                Ok(closed) => self.refused = Some(format!("the limiter answers {closed:?}")),
-                Err(error) => self.refused = Some(with_causes(&error)),
-            }
-            return false;
+                Ok(closed) => format!("the limiter answers {closed:?}"),
+                Err(error) => with_causes(&error),
+            };
+            self.refused = Some(refused);
+            return None;
         }
     }
 
-    fn sign(&self, added: &mut Added) {
-        self.account.credentials.sign(added, self.request, self.asker.now);
-    }
-
-    fn left(&mut self) {
-        if let Some(slot) = &mut self.slot {
-            slot.left();
-        }
+    fn signer(&self) -> (&Credentials, i64) {
+        (&self.account.credentials, self.asker.now)
     }
 }

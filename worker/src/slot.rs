@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use outflow_destinations::Request;
 use outflow_model::limit::Micros;
 use outflow_model::port;
 use outflow_model::port::limiter::{Ended, Limiter, Request as Permit, Verdict};
 
+use crate::auth::Credentials;
 use crate::transport::Added;
 
 /// A request's place among those under way outlives its timeout by this.
@@ -23,6 +25,49 @@ pub(crate) trait Pass: Send {
     fn sign(&self, added: &mut Added);
     /// Its connection has it.
     fn left(&mut self);
+}
+
+/// Gets permits, and says why there is none.
+#[async_trait]
+pub(crate) trait Permits: Send {
+    /// Waits for a permit; nothing where there is none, and the reason is kept.
+    async fn permit(&mut self) -> Option<Slot>;
+    /// What signs requests, and the time (seconds since 1970).
+    fn signer(&self) -> (&Credentials, i64);
+}
+
+/// The permits of a request: the first, and others where it would leave too late with that.
+pub(crate) struct Ticket<'r, P> {
+    pub(crate) permits: P,
+    pub(crate) slot: Option<Slot>,
+    /// The request that is signed as it leaves, where it is not a login.
+    pub(crate) request: Option<&'r Request>,
+}
+
+#[async_trait]
+impl<P: Permits> Pass for Ticket<'_, P> {
+    async fn may_leave(&mut self) -> bool {
+        if self.slot.as_ref().is_some_and(Slot::is_good) {
+            return true;
+        }
+        // What was late, or has been used, gives its place back.
+        self.slot = None;
+        self.slot = self.permits.permit().await;
+        self.slot.is_some()
+    }
+
+    fn sign(&self, added: &mut Added) {
+        if let Some(request) = self.request {
+            let (credentials, now) = self.permits.signer();
+            credentials.sign(added, request, now);
+        }
+    }
+
+    fn left(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.left();
+        }
+    }
 }
 
 /// The longest that a request of an account has left after its permit since the limiter was told.

@@ -15,7 +15,7 @@ use outflow_model::base_url;
 use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Client, ClientBuilder, Method, Proxy, RequestBuilder, Url, redirect};
 
-use crate::address::{PublicOnly, is_private_literal, is_this_machine, plain, private};
+use crate::address::{PrivateName, PublicOnly, is_private_literal, is_this_machine, plain, private};
 use crate::connect::{Beside, SPARE, Spare, Unconnected};
 use crate::slot::Pass;
 
@@ -31,10 +31,28 @@ const TURNS: [u32; 2] = [1, 4];
 /// A request without an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoAnswer {
-    /// It may have arrived; else it certainly did not.
-    pub(crate) may_have_arrived: bool,
+    /// What became of it.
+    pub(crate) fate: Fate,
     /// What happened.
     pub(crate) reason: String,
+}
+
+/// What became of a request without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It may not go where it is addressed to, or cannot be made: no other try ends otherwise.
+    Impossible,
+    /// It certainly did not arrive.
+    Unsent,
+    /// It may have arrived.
+    Unknown,
+}
+
+impl NoAnswer {
+    /// It may have arrived; else it certainly did not.
+    pub(crate) const fn may_have_arrived(&self) -> bool {
+        matches!(self.fate, Fate::Unknown)
+    }
 }
 
 /// What credentials add to a request.
@@ -149,9 +167,18 @@ impl Transport {
         if is_open { Err(format!("The {}.", plain(&self.base))) } else { Ok(()) }
     }
 
+    /// Why no login may go to `url`, where that is so.
+    pub(crate) fn may_log_in(&self, url: &str) -> Result<(), String> {
+        self.address(url, &Added { is_login: true, ..Added::default() }).map(drop)
+    }
+
     /// Where a request goes, or why it may not.
     fn address(&self, path: &str, added: &Added) -> Result<Url, String> {
         let is_absolute = path.starts_with("https://") || path.starts_with("http://");
+        // It would go on with the host's name.
+        if !is_absolute && !path.is_empty() && !path.starts_with(['/', '?']) {
+            return Err("the request's address does not begin with https:// or a slash".to_owned());
+        }
         let url = if is_absolute {
             path.to_owned()
         } else {
@@ -191,7 +218,7 @@ impl Transport {
         cap: usize,
         pass: &mut dyn Pass,
     ) -> Result<Response, NoAnswer> {
-        let url = self.address(&request.path, added).map_err(unsent)?;
+        let url = self.address(&request.path, added).map_err(impossible)?;
         let mut spare: Option<(Instant, Spare)> = None;
         let mut answer = loop {
             if !pass.may_leave().await {
@@ -200,7 +227,7 @@ impl Transport {
             pass.sign(added);
             let spare_now = spare.take().filter(|(made, _)| made.elapsed() < FRESH).map(|(_, spare)| spare);
             let turns = TURNS[usize::from(spare_now.is_some())];
-            let sending = self.builder(request, added, &url).map_err(unsent)?.send();
+            let sending = self.builder(request, added, &url).map_err(impossible)?.send();
             let mut sending = Box::pin(SPARE.scope(Cell::new(spare_now), sending));
             let sent = match poll_fn(|context| Poll::Ready(sending.as_mut().poll(context))).await {
                 Poll::Ready(sent) => {
@@ -222,13 +249,17 @@ impl Transport {
                 Ok(answer) => break answer,
                 Err(error) => match Unconnected::connected(&error).await {
                     Some(Ok(connection)) => spare = Some((Instant::now(), connection)),
-                    Some(Err(error)) => return Err(unsent(causes("connection failed", Some(error.as_ref())))),
+                    Some(Err(error)) => return Err(unconnected(error.as_ref())),
                     None => {
-                        let may_have_arrived = !(error.is_connect() || error.is_builder());
-                        if may_have_arrived {
+                        let fate = if error.is_builder() {
+                            Fate::Impossible
+                        } else if error.is_connect() {
+                            Fate::Unsent
+                        } else {
                             pass.left();
-                        }
-                        return Err(NoAnswer { may_have_arrived, reason: reason(&error) });
+                            Fate::Unknown
+                        };
+                        return Err(NoAnswer { fate, reason: reason(&error) });
                     }
                 },
             }
@@ -261,7 +292,23 @@ impl Transport {
 }
 
 const fn unsent(reason: String) -> NoAnswer {
-    NoAnswer { may_have_arrived: false, reason }
+    NoAnswer { fate: Fate::Unsent, reason }
+}
+
+const fn impossible(reason: String) -> NoAnswer {
+    NoAnswer { fate: Fate::Impossible, reason }
+}
+
+/// Its connection could not be made.
+fn unconnected(error: &(dyn Error + 'static)) -> NoAnswer {
+    let (mut fate, mut cause) = (Fate::Unsent, Some(error));
+    while let Some(error) = cause {
+        if error.is::<PrivateName>() {
+            fate = Fate::Impossible;
+        }
+        cause = error.source();
+    }
+    NoAnswer { fate, reason: causes("connection failed", Some(error)) }
 }
 
 /// A client that is as the account wants it, but for its proxy.
@@ -292,7 +339,7 @@ fn proxy(url: &str) -> Result<Proxy, String> {
 }
 
 async fn read_body(answer: &mut reqwest::Response, cap: usize) -> Result<Bytes, NoAnswer> {
-    let lost = |reason: String| NoAnswer { may_have_arrived: true, reason };
+    let lost = |reason: String| NoAnswer { fate: Fate::Unknown, reason };
     let mut body = BytesMut::new();
     while let Some(part) = answer.chunk().await.map_err(|error| lost(reason(&error)))? {
         if body.is_empty() && part.len() <= cap && answer.content_length() == Some(part.len() as u64) {

@@ -11,11 +11,12 @@ use serde_json::json;
 
 use super::{outflow, text};
 
-/// The word.
-const CANARY: &str = "kanari";
+/// The word; as base64 has it, wherever in a text it begins; and how every signed assertion begins. In small letters.
+const CANARIES: [&str; 5] = ["kanari", "a2fuyxjp", "thbmfya", "ryw5hcm", "eyjhbgcioijsuzi1niisinr5cci6ikpxvcj9"];
 const ROWS: &str = "email,name,phone,city\nKanari1@x.io,\"Kanari2 \"\"Q\"\" Ödön\",kanari3-660,Graz\nb.Kanari4@x.io,Kanari5 & Co,kanari6 7,Linz\n\
                     c.kanari@x.io,,kanari8,Wien\n";
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 5] = [
+    ("CANARY_REFRESH", "kanari-refresh-0"),
     ("CANARY_TOKEN", "kanari-token+1/2"),
     ("CANARY_PASSWORD", "kanari-pass word"),
     ("CANARY_KEY", "kanari-key"),
@@ -31,6 +32,8 @@ enum Answer {
     RefusesAllInPlainText(u16),
     Shouts(u16),
     BreaksOff,
+    /// It takes one login, no request, and no other login.
+    RefusesLater,
 }
 
 /// The parts of requests in which something has to arrive.
@@ -62,23 +65,30 @@ fn serve(mut stream: TcpStream, heard: &Heard, answer: Answer) -> Option<()> {
         if body.len() < length.unwrap_or(0) {
             continue;
         }
-        heard.lock().expect("no panic").push_str(&said);
-        let is_login = said.starts_with("POST /token");
-        let (status, body) = reply(answer, &said, body, is_login)?;
+        let logins = {
+            let mut heard = heard.lock().expect("no panic");
+            heard.push_str(&said);
+            heard.matches("POST /token").count()
+        };
+        let login = said.starts_with("POST /token").then_some(logins);
+        let (status, body) = reply(answer, &said, body, login)?;
         let length = body.len();
         write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").ok()?;
         return Some(());
     }
 }
 
-/// The answer to a request; nothing where the connection breaks off.
-fn reply(answer: Answer, said: &str, body: &str, is_login: bool) -> Option<(u16, String)> {
+/// The answer to a request, which may be a login with its number; nothing where the connection breaks off.
+fn reply(answer: Answer, said: &str, body: &str, login: Option<usize>) -> Option<(u16, String)> {
     let told = |text: &str| json!({ "code": text, "error": "invalid", "error_description": text, "message": text });
     Some(match answer {
         Answer::BreaksOff => return None,
-        _ if is_login && answer != Answer::RefusesAll(401) => {
-            (200, json!({ "access_token": "kanari-access-token" }).to_string())
+        Answer::RefusesLater if login.is_some_and(|login| login > 1) => (400, told(said).to_string()),
+        _ if login.is_some() && answer != Answer::RefusesAll(401) => {
+            let granted = json!({ "access_token": "kanari-access-token", "refresh_token": "kanari-refresh-1" });
+            (200, granted.to_string())
         }
+        Answer::RefusesLater => (401, told(said).to_string()),
         Answer::Accepts => (200, "{}".to_owned()),
         Answer::RefusesRecords => {
             let sent: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
@@ -95,13 +105,21 @@ fn reply(answer: Answer, said: &str, body: &str, is_login: bool) -> Option<(u16,
 }
 
 /// Ways to log in: what the manifest says, and the settings.
-const LOGINS: [(&str, &str); 4] = [
+const LOGINS: [(&str, &str); 6] = [
     ("kind = 'bearer'\ntoken = 'token'", "token: \"${env:CANARY_TOKEN}\""),
     ("kind = 'basic'\nusername = 'user'\npassword = 'password'", "user: u, password: \"${env:CANARY_PASSWORD}\""),
     ("kind = 'hmac'\nheader = 'x-signature'\nsecret = 'key'", "key: \"${env:CANARY_KEY}\""),
     (
         "kind = 'client_credentials'\ntoken_url = 'url'\nclient_id = 'user'\nclient_secret = 'secret'",
         "url: \"http://127.0.0.1:PORT/token\", user: u, secret: \"${env:CANARY_SECRET}\"",
+    ),
+    (
+        "kind = 'refresh_token'\ntoken_url = 'url'\nclient_id = 'user'\nclient_secret = 'secret'\nrefresh_token = 'token'",
+        "url: \"http://127.0.0.1:PORT/token\", user: u, secret: \"${env:CANARY_SECRET}\", token: \"${env:CANARY_REFRESH}\"",
+    ),
+    (
+        "kind = 'jwt_bearer'\ntoken_url = 'url'\nclient_id = 'user'\nusername = 'user'\naudience = 'url'\nprivate_key = 'key'",
+        "url: \"http://127.0.0.1:PORT/token\", user: u, key: \"${file:key.pem}\"",
     ),
 ];
 
@@ -142,9 +160,11 @@ fn project(folder: &Path, port: u16, (auth, settings): (&str, &str)) {
          greeting: { template: \"Dear {{ name }}\" }\n  ways: { array: [phone, city] }\n  second_phone: phone\n",
     );
     write("data/people.csv", ROWS);
+    write("key.pem", include_str!("../../../tests/flow/salesforce/keys/jwt.pem"));
 }
 
-/// Everything that commands say of the project, and what the state directory holds; the plan, which has the rows, apart.
+/// Everything that commands say of the project, and what the state directory holds; apart from the plan, which has the rows, and
+/// from what is there to keep a login's tokens.
 fn everything(folder: &Path, traces: &str) -> String {
     let mut all = String::new();
     for arguments in [
@@ -163,7 +183,7 @@ fn everything(folder: &Path, traces: &str) -> String {
         _ = write!(all, "== {}\n{said}", arguments.join(" "));
     }
     for entry in walk(&folder.join(".outflow")) {
-        if !entry.to_string_lossy().contains("/store/plans/") {
+        if !["/store/plans/", "/tokens/"].iter().any(|place| entry.to_string_lossy().contains(place)) {
             let bytes = std::fs::read(&entry).unwrap_or_default();
             _ = write!(all, "== {}\n{}", entry.display(), String::from_utf8_lossy(&bytes));
         }
@@ -178,7 +198,8 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
 
 /// The lines in which the word stands.
 fn finds(text: &str) -> Vec<String> {
-    let lines = text.lines().filter(|line| line.to_lowercase().contains(CANARY));
+    let has = |line: &&str| CANARIES.iter().any(|canary| line.to_lowercase().contains(canary));
+    let lines = text.lines().filter(has);
     lines.map(|line| line.chars().take(2_000).collect()).collect()
 }
 
@@ -201,6 +222,8 @@ fn values_and_secrets_are_nowhere_but_at_the_destination() {
         (Answer::RefusesAll(401), LOGINS[2]),
         (Answer::RefusesAll(401), LOGINS[3]),
         (Answer::RefusesAllInPlainText(403), LOGINS[3]),
+        (Answer::RefusesLater, LOGINS[4]),
+        (Answer::RefusesAll(401), LOGINS[5]),
     ];
     let mut bad = Vec::new();
     let tried = &|(answer, login)| {

@@ -53,6 +53,24 @@ fn a_field_that_cannot_address_a_record_is_refused() {
 }
 
 #[test]
+fn a_token_endpoint_that_can_never_be_asked_is_told_by_its_setting() {
+    for (url, told) in [("not a url", "write https://HOST/PATH"), ("http://example.com/token", "unencrypted")] {
+        let project = example();
+        edit(project.path(), PROJECT, "type: hubspot", "type: salesforce");
+        edit(
+            project.path(),
+            PROJECT,
+            "token: ",
+            &format!("client_id: x\n      token_url: {url}\n      client_secret: "),
+        );
+        let output = run(project.path(), &["check", "--offline"]);
+        let said = text(&output);
+        assert!(said.contains("destinations.crm.settings.token_url") && said.contains(told), "{url}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{said}");
+    }
+}
+
+#[test]
 fn fields_that_cannot_stand_in_one_object_are_refused() {
     let project = example();
     edit(project.path(), PROJECT, "type: hubspot", "type: http\n    manifest: own.toml");

@@ -28,11 +28,29 @@ pub fn check_secrets(project: &Project, destination: &str) -> Vec<Problem> {
     let base = config.base_url.as_ref().or(manifest.base_url.as_ref());
     let takes_secrets = !matches!(manifest.auth, Auth::None) && !config.allow_plain_http;
     if takes_secrets && base.is_some_and(|base| is_open(base)) {
-        let reason =
-            "Credentials would go there unencrypted. Write https://, or set `allow_plain_http: true` if that is meant.";
-        problems.push(problem("base_url", reason.to_owned()));
+        problems.push(problem("base_url", OPEN.to_owned()));
+    }
+    if let Some((setting, url)) = token_url(&manifest, config) {
+        let is_address = ["/", "https://", "http://"].iter().any(|start| url.starts_with(start));
+        if !is_address {
+            let reason = "It must be the address of a token endpoint; write https://HOST/PATH.".to_owned();
+            problems.push(problem(&format!("settings.{setting}"), reason));
+        } else if takes_secrets && is_open(&url) {
+            problems.push(problem(&format!("settings.{setting}"), OPEN.to_owned()));
+        }
     }
     problems
+}
+
+const OPEN: &str =
+    "Credentials would go there unencrypted. Write https://, or set `allow_plain_http: true` if that is meant.";
+
+/// The setting that says where tokens are asked for, and what it says, where that is no reference.
+fn token_url(manifest: &Manifest, config: &DestinationConfig) -> Option<(String, String)> {
+    let value = |name: &str| config.settings.get(name).or(manifest.config.get(name)?.default.as_ref()).cloned();
+    let setting = manifest.auth.chosen(value).ok()?.token_url()?;
+    let url = value(setting).filter(|url| references(url).next().is_none())?;
+    Some((setting.to_owned(), url))
 }
 
 fn manifest(project: &Project, config: &DestinationConfig) -> Option<Manifest> {

@@ -35,29 +35,33 @@ const CHUNK: u32 = 2_000;
 /// A run's gate stays open for so long.
 const GATE: i64 = 3_600_000_000;
 
-/// Measures a worker and a bare client, interleaved.
+/// Measures a worker, also with sensitive fields, and a bare client, interleaved.
 pub(crate) async fn run(rows: u32, outflow: &Path, times: usize) -> Result<Value> {
     _ = rustls::crypto::ring::default_provider().install_default();
     let outflow = outflow.canonicalize().with_context(|| format!("{} is not built", outflow.display()))?;
     let _simulator = Simulator::start(&outflow, PORT, &[])?;
     let tables: Vec<Table> =
-        (0..rows).step_by(CHUNK as usize).map(|from| table(from, CHUNK.min(rows - from))).collect();
-    let (mut bare, mut ours) = (Vec::new(), Vec::new());
-    for number in 0..times {
+        (0..rows).step_by(CHUNK as usize).map(|from| table(from, CHUNK.min(rows - from), false)).collect();
+    let sensitive: Vec<Table> =
+        (0..rows).step_by(CHUNK as usize).map(|from| table(from, CHUNK.min(rows - from), true)).collect();
+    let (mut bare, mut ours, mut discreet) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..times as u32 {
         bare.push(post(bodies(&tables)?).await?);
-        ours.push(deliver(&tables, number as u32).await?);
+        ours.push(deliver(&tables, 2 * number).await?);
+        discreet.push(deliver(&sensitive, 2 * number + 1).await?);
     }
     let rows = u64::from(rows);
-    let (bare, ours) = (figures(rows, &bare), figures(rows, &ours));
+    let (bare, ours, discreet) = (figures(rows, &bare), figures(rows, &ours), figures(rows, &discreet));
     Ok(json!({
         "bench": "deliver", "records": rows, "at_once": AT_ONCE,
         "seconds_ratio": ratio(&ours, &bare, "seconds"), "cpu_ratio": ratio(&ours, &bare, "cpu_seconds"),
-        "deliver": ours, "bare_client": bare,
+        "sensitive_cpu_ratio": ratio(&discreet, &ours, "cpu_seconds"),
+        "deliver": ours, "deliver_sensitive": discreet, "bare_client": bare,
     }))
 }
 
-/// Customers as the plan holds them.
-fn table(from: u32, rows: u32) -> Table {
+/// Customers as the plan holds them, with fields of which no answer may make anything known or without.
+fn table(from: u32, rows: u32, sensitive: bool) -> Table {
     let text = |make: &dyn Fn(u32) -> String| {
         let mut column = Column::with_capacity(Kind::Text, rows as usize);
         (from..from + rows).for_each(|n| column.push(Cell::Text(&make(n))));
@@ -65,7 +69,7 @@ fn table(from: u32, rows: u32) -> Table {
     };
     let mut ids = Column::with_capacity(Kind::Int, rows as usize);
     (from..from + rows).for_each(|n| ids.push(Cell::Int(i64::from(n))));
-    let field = |path: &str, column| Field { path: path.to_owned(), null: NullPolicy::Send, sensitive: false, column };
+    let field = |path: &str, column| Field { path: path.to_owned(), null: NullPolicy::Send, sensitive, column };
     let fields = vec![
         field("email", text(&|n| format!("user{n}@example{}.com", n % 97))),
         field("user_id", ids),

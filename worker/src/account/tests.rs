@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use outflow_destinations::Request;
 use outflow_model::port;
 use outflow_model::port::vault::Exchange;
 use outflow_model::secret::Secret;
@@ -120,6 +121,92 @@ fn a_refusal_repeats_no_secret_and_stays_on_one_line() -> Result<(), AccountErro
     assert!(refusal.message.starts_with("bad token ***\\u{0}\\n\\u{1b}[2J, of ?key=*** xxx"), "{}", refusal.message);
     assert!(refusal.message.chars().count() < 2_100 && refusal.code == "***", "{refusal:?}");
     Ok(())
+}
+
+/// An account of a destination with these credentials, whose settings `a` and `b` are these.
+fn with_auth(auth: &str, a: &str, b: &str) -> AccountV1 {
+    let manifest = format!(
+        "name = \"own\"\ntitle = \"Own\"\n[auth]\n{auth}\n[config.a]\nlabel = \"A\"\n[config.b]\nlabel = \"B\"\nsecret = true\n\
+         [config.url]\nlabel = \"URL\"\ndefault = \"https://login.example.com/token\"\n[objects.people]\nmodes = [\"append\"]\n\
+         [operations.append]\nmethod = \"POST\"\npath = \"/x\"\nrecords = 1\nbody = \"$record\"\n"
+    );
+    let settings = [("a", a), ("b", b)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    AccountV1 {
+        kind: "http".to_owned(),
+        manifest: Some(manifest),
+        base_url: Some("https://api.example.com".to_owned()),
+        settings: settings.into(),
+        ..hubspot()
+    }
+}
+
+/// Lets everything leave.
+struct Free;
+
+#[async_trait]
+impl crate::slot::Pass for Free {
+    async fn may_leave(&mut self) -> bool {
+        true
+    }
+
+    fn sign(&self, _added: &mut crate::transport::Added) {}
+
+    fn left(&mut self) {}
+}
+
+#[tokio::test]
+async fn a_refusal_repeats_nothing_of_what_a_request_shows_of_credentials() -> Result<(), AccountError> {
+    for (auth, masked) in [
+        ("kind = \"bearer\"\ntoken = \"a\"", "Bearer ***"),
+        ("kind = \"basic\"\nusername = \"a\"\npassword = \"b\"", "Basic ***"),
+        ("kind = \"header\"\nname = \"x-key\"\nvalue = \"a\"", "***"),
+        ("kind = \"hmac\"\nheader = \"x-signature\"\nsecret = \"b\"", "t=1,v1=***"),
+    ] {
+        let account = Account::open(&with_auth(auth, "user-1", "s3cret-2"), &keys("").0)?;
+        let added = account.credentials.add(&account.transport, 1, &mut Free).await;
+        let mut added = added.map_err(|error| AccountError { account: String::new(), reason: format!("{error:?}") })?;
+        let body = b"{}".as_slice().into();
+        let request = Request { method: "POST", path: String::new(), headers: Vec::new(), body, cost: 1 };
+        account.credentials.sign(&mut added, &request, 1);
+        let header = added.headers.iter().map(|(_, value)| value.as_str()).collect::<String>();
+        for said in [header.clone(), header.to_lowercase()] {
+            let refusal = account.discreet(&Refusal::rejected("401", said.clone()));
+            assert!(refusal.message.eq_ignore_ascii_case(masked), "{auth}: {said}: {}", refusal.message);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_pair_of_a_client_that_a_token_endpoint_repeats_is_masked() -> Result<(), AccountError> {
+    for auth in [
+        "kind = \"client_credentials\"\ntoken_url = \"url\"\nclient_id = \"a\"\nclient_secret = \"b\"",
+        "kind = \"refresh_token\"\ntoken_url = \"url\"\nclient_id = \"a\"\nclient_secret = \"b\"\nrefresh_token = \"a\"",
+    ] {
+        let account = Account::open(&with_auth(auth, "user-1", "s3cret-2"), &keys("").0)?;
+        // printf user-1:s3cret-2 | base64
+        let refusal = account.discreet(&Refusal::rejected("401", "not Basic dXNlci0xOnMzY3JldC0y"));
+        assert_eq!(refusal.message, "not Basic ***", "{auth}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_token_endpoint_that_can_never_be_asked_is_told_by_its_setting() {
+    let auth = "kind = \"client_credentials\"\ntoken_url = \"a\"\nclient_id = \"b\"\nclient_secret = \"b\"";
+    for (url, told) in [
+        ("http://login.example.com/token", "unencrypted"),
+        ("https://10.1.2.3/token", "private network"),
+        ("not a url", "does not begin with https:// or a slash"),
+        ("https://", "no URL"),
+    ] {
+        let reason = Account::open(&with_auth(auth, url, "s3cret-2"), &keys("").0).err().map(|error| error.reason);
+        let reason = reason.unwrap_or_default();
+        assert!(reason.contains("The setting `a` cannot be used") && reason.contains(told), "{url}: {reason}");
+    }
+    for url in ["https://login.example.com/token", "/token"] {
+        assert!(Account::open(&with_auth(auth, url, "s3cret-2"), &keys("").0).is_ok(), "{url}");
+    }
 }
 
 #[test]

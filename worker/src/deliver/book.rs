@@ -10,7 +10,7 @@ use outflow_model::table::Table;
 use outflow_model::wire::{ChunkV1, Next, ReportV1};
 
 use crate::account::Account;
-use crate::mask::Mask;
+use crate::mask::sensitive;
 
 /// Outcomes so far, and the records that are to be sent again.
 pub(super) struct Book<'a> {
@@ -27,10 +27,6 @@ pub(super) struct Book<'a> {
     pub(super) smaller: bool,
     /// Records that were given their one more try.
     retried: BTreeSet<u32>,
-    /// Records of the batch under way, and what must not be shown of any of them.
-    batch: (BTreeSet<u32>, Mask),
-    /// The last text that was masked: a refusal of a whole batch is noted for each of its records.
-    last: Option<(Refusal, Refusal)>,
 }
 
 impl<'a> Book<'a> {
@@ -45,8 +41,6 @@ impl<'a> Book<'a> {
             class: ErrorClass::Backoff,
             smaller: false,
             retried: BTreeSet::new(),
-            batch: Default::default(),
-            last: None,
         }
     }
 
@@ -66,8 +60,12 @@ impl<'a> Book<'a> {
     }
 
     /// Takes the outcomes of records in, one each.
-    pub(super) fn done(&mut self, rows: &[u32], outcomes: Vec<Outcome>) {
-        self.begin(rows);
+    pub(super) fn done(&mut self, rows: &[u32], mut outcomes: Vec<Outcome>) {
+        let refusals = outcomes.iter_mut().filter_map(|outcome| match outcome {
+            Outcome::Rejected(refusal) | Outcome::Retry { refusal, .. } => Some(refusal),
+            Outcome::Succeeded { .. } | Outcome::Skipped => None,
+        });
+        self.make_discreet(rows, &mut refusals.collect::<Vec<_>>());
         for (row, outcome) in rows.iter().zip(outcomes) {
             match outcome {
                 Outcome::Succeeded { id } => {
@@ -77,25 +75,29 @@ impl<'a> Book<'a> {
                     }
                 }
                 Outcome::Skipped => self.set(*row, Status::Skipped),
-                Outcome::Rejected(refusal) => self.mark(&[*row], Status::Rejected, &refusal),
+                Outcome::Rejected(refusal) => self.reject(*row, &refusal),
                 Outcome::Retry { refusal, again: Again::Once }
                     if !self.retried.insert(*row) || (self.chunk.bulk && self.chunk.tries > 0) =>
                 {
-                    let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };
-                    self.mark(&[*row], Status::Rejected, &refusal);
+                    self.reject(*row, &Refusal { class: ErrorClass::RejectRecord, ..refusal });
                 }
                 Outcome::Retry { refusal, again } => {
                     if again == Again::Smaller {
                         self.smaller = true;
                     }
-                    self.retry(&[*row], &refusal);
+                    self.send_again(&[*row], &refusal);
                 }
             }
         }
     }
 
     /// Records are to be sent again.
-    pub(super) fn retry(&mut self, rows: &[u32], refusal: &Refusal) {
+    pub(super) fn retry(&mut self, rows: &[u32], refusal: Refusal) {
+        let refusal = self.discreet(rows, refusal);
+        self.send_again(rows, &refusal);
+    }
+
+    fn send_again(&mut self, rows: &[u32], refusal: &Refusal) {
         // An answer that is not understood a second time may be so for one record's sake: the others go without it.
         let broken = |refusal: &Refusal| refusal.class == ErrorClass::BrokenAnswer;
         if rows.len() > 1 && broken(refusal) && rows.iter().any(|row| self.report.reasons.of(*row).is_some_and(broken))
@@ -103,7 +105,7 @@ impl<'a> Book<'a> {
             self.smaller = true;
         }
         self.class = refusal.class;
-        self.note(rows, refusal);
+        self.give_reason(rows, refusal);
         self.again.extend(rows);
     }
 
@@ -113,44 +115,35 @@ impl<'a> Book<'a> {
         }
     }
 
+    fn reject(&mut self, row: u32, refusal: &Refusal) {
+        self.set(row, Status::Rejected);
+        self.give_reason(&[row], refusal);
+    }
+
     /// Records get their final status, and why.
-    pub(super) fn mark(&mut self, rows: &[u32], status: Status, refusal: &Refusal) {
+    pub(super) fn mark(&mut self, rows: &[u32], status: Status, refusal: Refusal) {
         rows.iter().for_each(|row| self.set(*row, status));
         self.note(rows, refusal);
     }
 
-    /// Remembers why records did not succeed (yet), with the sensitive values of all records that were sent with them masked: a
-    /// destination may say of one what another holds.
-    pub(super) fn note(&mut self, rows: &[u32], refusal: &Refusal) {
-        self.begin(rows);
-        let refusal = self.discreet_of_batch(refusal);
-        rows.iter().for_each(|row| self.report.reasons.replace(*row, self.chunk.id.attempt, &refusal));
+    /// Remembers why records did not succeed (yet).
+    pub(super) fn note(&mut self, rows: &[u32], refusal: Refusal) {
+        let refusal = self.discreet(rows, refusal);
+        self.give_reason(rows, &refusal);
     }
 
-    /// What stops a delivery of these records, with their sensitive values masked.
-    pub(super) fn discreet(&mut self, rows: &[u32], refusal: Refusal) -> Refusal {
-        self.begin(rows);
-        self.discreet_of_batch(&refusal)
+    fn give_reason(&mut self, rows: &[u32], refusal: &Refusal) {
+        rows.iter().for_each(|row| self.report.reasons.replace(*row, self.chunk.id.attempt, refusal));
     }
 
-    /// These records are sent together, unless they are part of those that were.
-    fn begin(&mut self, rows: &[u32]) {
-        if !rows.iter().all(|row| self.batch.0.contains(row)) {
-            self.batch = (rows.iter().copied().collect(), Mask::of(self.table, rows.iter().copied()));
-            self.last = None;
-        }
+    /// A refusal of these records, with their sensitive values masked.
+    pub(super) fn discreet(&self, rows: &[u32], mut refusal: Refusal) -> Refusal {
+        self.make_discreet(rows, &mut [&mut refusal]);
+        refusal
     }
 
-    fn discreet_of_batch(&mut self, refusal: &Refusal) -> Refusal {
-        if let Some((told, known)) = &self.last
-            && told == refusal
-        {
-            return known.clone();
-        }
-        let masked = |text: &str| self.batch.1.apply(text);
-        let masked = Refusal { code: masked(&refusal.code), message: masked(&refusal.message), ..refusal.clone() };
-        let known = self.account.discreet(&masked);
-        self.last = Some((refusal.clone(), known.clone()));
-        known
+    /// Masks the sensitive values of all records that were sent together: a destination may say of one what another holds.
+    fn make_discreet(&self, rows: &[u32], refusals: &mut [&mut Refusal]) {
+        self.account.make_discreet(refusals, sensitive(self.table, rows));
     }
 }

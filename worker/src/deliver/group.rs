@@ -1,8 +1,6 @@
 //! One group of records: a destination's steps, one after the other, until each record has its outcome.
 
-use std::collections::VecDeque;
-
-use outflow_destinations::{Batch, Event, Executed, Failure, Step};
+use outflow_destinations::{Batch, Event, Failure, Request, Step};
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Outcome, Refusal, Status};
 use outflow_model::policy::ErrorClass;
@@ -11,9 +9,11 @@ use outflow_model::port::limiter::Claimed;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
 use tracing::{debug, warn};
 
+use super::decide::{Directive, Situation, decide, failure_of, refusal_of};
 use super::request::HOLD;
-use super::{BACKOFF, Delivery, Group, PASSES, Stop, Tools};
+use super::{BACKOFF, Delivery, Group, Stop, Tools};
 use crate::auth::NoToken;
+use crate::transport::Added;
 
 /// A login that was not answered is tried again after what the records have waited so far, within these bounds.
 const LOGIN_AGAIN: [Micros; 2] = [2_000_000, 60_000_000];
@@ -21,6 +21,35 @@ const LOGIN_AGAIN: [Micros; 2] = [2_000_000, 60_000_000];
 const DEFAULT_PAUSE: Micros = 1_000_000;
 /// What was announced is not handed back before this: it would have to be announced anew, and might again take too long over that.
 const ANNOUNCED: Micros = 600_000_000;
+
+/// A request that a destination wants to send, and what it goes on with.
+struct Ask {
+    request: Request,
+    state: Vec<u8>,
+    checkpoint: bool,
+}
+
+impl Ask {
+    fn into_step(self) -> Step {
+        Step::Send { request: self.request, state: self.state, checkpoint: self.checkpoint }
+    }
+}
+
+/// How a group has gone so far.
+#[derive(Default)]
+struct Course {
+    /// Its token was renewed.
+    renewed: bool,
+    /// How often it failed, and was throttled.
+    troubles: u32,
+    throttled: u32,
+    /// The last request may have changed something there.
+    may_have_acted: bool,
+    /// The last request that was answered.
+    sent: Option<Ask>,
+}
+
+type Stepped = Result<Step, Failure>;
 
 /// Names a request's records; the same when they are sent again, another for any other set of records.
 fn token(chunk: &ChunkV1, rows: &[u32]) -> String {
@@ -41,22 +70,26 @@ fn counted(outcomes: Vec<Outcome>, records: usize) -> Result<Vec<Outcome>, Failu
     Err(Failure::Broken(Refusal { class: ErrorClass::BrokenAnswer, code: "BROKEN_ANSWER".to_owned(), message }))
 }
 
-/// The destination's words.
-const fn refusal_of(failure: &Failure) -> &Refusal {
+/// How long the destination asks to wait.
+const fn asked(failure: &Failure) -> Option<Micros> {
     match failure {
-        Failure::Throttled { refusal, .. }
-        | Failure::Quota { refusal }
-        | Failure::Transient { refusal, .. }
-        | Failure::Unauthorized(refusal)
-        | Failure::Split { refusal, .. }
-        | Failure::Config(refusal)
-        | Failure::Broken(refusal) => refusal,
+        Failure::Throttled { after, .. } | Failure::Transient { after, .. } => *after,
+        Failure::Quota { .. }
+        | Failure::Unauthorized(_)
+        | Failure::Split { .. }
+        | Failure::Config(_)
+        | Failure::Broken(_) => None,
     }
 }
 
+/// The records, and what they go on with.
+fn parked(rows: &[u32], state: Vec<u8>) -> ParkedV1 {
+    ParkedV1 { version: VERSION, rows: rows.to_vec(), state }
+}
+
 impl Delivery<'_> {
-    /// Delivers one group. What must be sent in smaller groups goes to the front of `groups`.
-    pub(super) async fn group(&mut self, group: Group, groups: &mut VecDeque<Group>) -> Result<(), Stop> {
+    /// Delivers one group. What must be sent in smaller groups goes to the front of the groups.
+    pub(super) async fn group(&mut self, group: Group) -> Result<(), Stop> {
         let Group { rows, bulk, durable } = group;
         let token = token(self.chunk, &rows);
         let (chunk, account) = (self.chunk, self.account);
@@ -70,142 +103,169 @@ impl Delivery<'_> {
             wants_ids: chunk.wants_ids,
             bulk,
         };
-        let destination = account.destination.as_ref();
-        let parked = |state: Vec<u8>| ParkedV1 { version: VERSION, rows: rows.clone(), state };
-        self.held = durable.map(parked);
-        let (mut renewed, mut troubles, mut throttled) = (false, 0, 0);
-        // Whether what was sent was answered, and may have changed something there; and the step that sent it.
-        let (mut answered, mut sent) = (false, None);
+        self.held = durable.map(|state| parked(&rows, state));
+        let mut course = Course::default();
         let mut step = match &self.held {
-            Some(held) => destination.resume(&batch, &held.state, Event::Elapsed),
-            None => destination.start(&batch),
+            Some(held) => account.destination.resume(&batch, &held.state, Event::Elapsed),
+            None => account.destination.start(&batch),
         };
         loop {
-            step = match step {
+            let failure = match step {
+                Ok(Step::Send { request, state, checkpoint }) => {
+                    step = self.exchange(&batch, Ask { request, state, checkpoint }, &mut course).await?;
+                    continue;
+                }
+                Ok(Step::Wait { after, state }) => {
+                    let (parked, class) = (Some(parked(&rows, state)), ErrorClass::Backoff);
+                    return Err(Stop::Next(Next::Again { after, counted: false, parked, class }));
+                }
                 Ok(Step::Done(outcomes)) => match counted(outcomes, rows.len()) {
                     Ok(outcomes) => {
                         self.held = None;
                         self.book.done(&rows, outcomes);
                         return Ok(());
                     }
-                    Err(failure) => Err(failure),
+                    Err(failure) => failure,
                 },
-                Err(failure) if !chunk.repeatable && answered && failure.executed() == Executed::Unknown => {
-                    let refusal = Refusal { class: ErrorClass::Unknown, ..refusal_of(&failure).clone() };
-                    self.book.mark(&rows, Status::Unknown, &refusal);
-                    return Ok(());
-                }
-                Ok(Step::Wait { after, state }) => {
-                    let (parked, class) = (Some(parked(state)), ErrorClass::Backoff);
-                    return Err(Stop::Next(Next::Again { after, counted: false, parked, class }));
-                }
-                Ok(Step::Send { request, state, checkpoint }) => {
-                    let now = self.tools.clock.now() / 1_000_000;
-                    let mut added = match self.authorise(now).await? {
-                        Ok(added) => added,
-                        // Each other group would only ask for one again.
-                        Err(NoToken::Later(reason)) => {
-                            self.book.note(&rows, &Refusal::transient("NO_TOKEN", reason));
-                            let waited = chunk.waited + self.book.report.waits;
-                            let after = waited.clamp(LOGIN_AGAIN[0], LOGIN_AGAIN[1]);
-                            return Err(self.wait_for(after, false, ErrorClass::Backoff));
-                        }
-                        Err(NoToken::Refused(reason)) => {
-                            let code = "NO_TOKEN".to_owned();
-                            let refusal = Refusal { class: ErrorClass::RefreshAuth, code, message: reason };
-                            return Err(Stop::Next(Next::Stop { refusal }));
-                        }
-                    };
-                    let slot = self.permit(rows.len(), request.cost, HOLD).await?;
-                    // Announced last: what was announced either leaves or is unknown.
-                    if checkpoint {
-                        self.announce(&rows, &state).await?;
-                        self.held = chunk.repeatable.then(|| parked(state.clone()));
-                    }
-                    let patience = if checkpoint { ANNOUNCED } else { HOLD };
-                    let answer = self.send(&request, &mut added, (slot, rows.len()), patience).await;
-                    if answer.is_err() {
-                        // It does not leave.
-                        self.resolve(checkpoint);
-                    }
-                    match answer? {
-                        Ok(response) => {
-                            answered = request.method != "GET";
-                            self.resolve(checkpoint);
-                            if response.status == 401 && !renewed && account.credentials.renew(added.generation).await {
-                                renewed = true;
-                                Ok(Step::Send { request, state, checkpoint })
-                            } else {
-                                let next = destination.resume(&batch, &state, Event::Answer(&response));
-                                sent = Some(Step::Send { request, state, checkpoint });
-                                next
-                            }
-                        }
-                        Err(lost) if lost.may_have_arrived && !chunk.repeatable && request.method != "GET" => {
-                            let message = format!("Sent, but no answer came ({})", lost.reason);
-                            let refusal = Refusal { class: ErrorClass::Unknown, code: "NO_ANSWER".to_owned(), message };
-                            self.book.mark(&rows, Status::Unknown, &refusal);
-                            return Ok(());
-                        }
-                        Err(lost) => {
-                            self.resolve(checkpoint);
-                            answered = false;
-                            let refusal = Refusal::transient("NO_ANSWER", lost.reason);
-                            Err(Failure::Transient { after: None, executed: Executed::No, refusal })
-                        }
-                    }
-                }
-                Err(Failure::Throttled { after, refusal }) => {
-                    throttled += 1;
-                    self.book.note(&rows, &refusal);
-                    // Who says "at once" again and again is not asked that often.
-                    let least = if throttled > 1 { BACKOFF.after(throttled, 0).as_micros() as Micros } else { 1_000 };
-                    let pause = after.unwrap_or(DEFAULT_PAUSE).max(least);
-                    debug!(account = account.name, pause_ms = pause / 1_000, "The destination asks for a pause");
-                    self.pause(pause).await?;
-                    // The very request that was refused is sent again.
-                    sent.take().map_or_else(|| destination.start(&batch), Ok)
-                }
-                Err(Failure::Quota { refusal }) => {
-                    self.book.note(&rows, &refusal);
-                    let day = 86_400_000_000;
-                    let after = day - self.tools.clock.now().rem_euclid(day);
-                    return Err(self.wait_for(after, false, ErrorClass::Quota));
-                }
-                Err(failure @ (Failure::Transient { .. } | Failure::Broken(_))) => {
-                    troubles += 1;
-                    let asked = if let Failure::Transient { after: Some(after), .. } = failure { after } else { 0 };
-                    let refusal = refusal_of(&failure).clone();
-                    let Some(held) = self.held.as_ref().map(|held| held.state.clone()) else {
-                        self.rest = asked.max(self.rest);
-                        self.book.retry(&rows, &refusal);
-                        return Ok(());
-                    };
-                    self.book.note(&rows, &refusal);
-                    if troubles >= PASSES {
-                        return Err(self.wait_for(self.hand_back().max(asked), true, refusal.class));
-                    }
-                    self.back_off(troubles, asked, refusal.class).await?;
-                    destination.resume(&batch, &held, Event::Elapsed)
-                }
-                Err(Failure::Unauthorized(refusal) | Failure::Config(refusal)) => {
-                    let refusal = self.book.discreet(&rows, refusal);
-                    return Err(Stop::Next(Next::Stop { refusal }));
-                }
-                Err(Failure::Split { refusal, .. }) => {
-                    self.held = None;
-                    if let [_] = rows.as_slice() {
-                        let refusal = Refusal { class: ErrorClass::RejectRecord, ..refusal };
-                        self.book.mark(&rows, Status::Rejected, &refusal);
-                    } else {
-                        let (first, second) = rows.split_at(rows.len() / 2);
-                        groups.push_front(Group { rows: second.to_vec(), bulk, durable: None });
-                        groups.push_front(Group { rows: first.to_vec(), bulk, durable: None });
-                    }
-                    return Ok(());
-                }
+                Err(failure) => failure,
             };
+            let directive = decide(&failure, self.situation(&rows, &course));
+            let Some(next) = self.follow(directive, failure, &batch, &mut course).await? else { return Ok(()) };
+            step = next;
         }
+    }
+
+    fn situation(&self, rows: &[u32], course: &Course) -> Situation {
+        Situation {
+            repeatable: self.chunk.repeatable,
+            may_have_acted: course.may_have_acted,
+            is_durable: self.held.is_some(),
+            is_one: rows.len() == 1,
+            troubles: course.troubles,
+        }
+    }
+
+    /// Sends a request, and asks the destination what its answer means.
+    async fn exchange(&mut self, batch: &Batch<'_>, ask: Ask, course: &mut Course) -> Result<Stepped, Stop> {
+        let (rows, Ask { request, state, checkpoint }) = (batch.rows, &ask);
+        let mut added = self.credentials(rows).await?;
+        let slot = self.permit(rows.len(), request.cost, HOLD).await?;
+        // Announced last: what was announced either leaves or is unknown.
+        if *checkpoint {
+            self.announce(rows, state).await?;
+            self.held = self.chunk.repeatable.then(|| parked(rows, state.clone()));
+        }
+        let patience = if *checkpoint { ANNOUNCED } else { HOLD };
+        let answer = self.send(request, &mut added, (slot, rows.len()), patience).await;
+        let lost_for_good = matches!(&answer, Ok(Err(lost)) if lost.may_have_arrived() && request.method != "GET");
+        course.may_have_acted = lost_for_good || (matches!(answer, Ok(Ok(_))) && request.method != "GET");
+        if !lost_for_good || self.chunk.repeatable {
+            // It was answered, or does not leave.
+            self.resolve(*checkpoint);
+        }
+        let response = match answer? {
+            Ok(response) => response,
+            Err(lost) => return Ok(Err(failure_of(lost))),
+        };
+        if response.status == 401 && !course.renewed && self.account.credentials.renew(added.generation).await {
+            course.renewed = true;
+            return Ok(Ok(ask.into_step()));
+        }
+        let next = self.account.destination.resume(batch, state, Event::Answer(&response));
+        course.sent = Some(ask);
+        Ok(next)
+    }
+
+    /// What credentials add to a request of these records.
+    async fn credentials(&mut self, rows: &[u32]) -> Result<Added, Stop> {
+        let now = self.tools.clock.now() / 1_000_000;
+        let (class, message) = match self.authorise(now).await? {
+            Ok(added) => return Ok(added),
+            // Each other group would only ask for one again.
+            Err(NoToken::Later { reason, after }) => {
+                self.book.note(rows, Refusal::transient("NO_TOKEN", reason));
+                let waited = self.chunk.waited + self.book.report.waits;
+                let usual = waited.clamp(LOGIN_AGAIN[0], LOGIN_AGAIN[1]);
+                let after = after.map_or(usual, |asked| asked.max(LOGIN_AGAIN[0]));
+                return Err(self.wait_for(after, false, ErrorClass::Backoff));
+            }
+            Err(NoToken::Refused(reason)) => (ErrorClass::RefreshAuth, reason),
+            Err(NoToken::Unreachable(reason)) => (ErrorClass::FatalConfig, reason),
+        };
+        Err(Stop::Next(Next::Stop { refusal: Refusal { class, code: "NO_TOKEN".to_owned(), message } }))
+    }
+
+    /// Does what was decided about a failure; the next step, where there is one.
+    async fn follow(
+        &mut self,
+        directive: Directive,
+        failure: Failure,
+        batch: &Batch<'_>,
+        course: &mut Course,
+    ) -> Result<Option<Stepped>, Stop> {
+        let (rows, destination) = (batch.rows, self.account.destination.as_ref());
+        let asked = asked(&failure);
+        let refusal = refusal_of(failure);
+        match directive {
+            Directive::Unknown => {
+                self.book.mark(rows, Status::Unknown, Refusal { class: ErrorClass::Unknown, ..refusal });
+            }
+            Directive::Halve => {
+                self.held = None;
+                let (first, second) = rows.split_at(rows.len() / 2);
+                for half in [second, first] {
+                    self.groups.push_front(Group { rows: half.to_vec(), bulk: batch.bulk, durable: None });
+                }
+            }
+            Directive::Reject => {
+                self.held = None;
+                self.book.mark(rows, Status::Rejected, Refusal { class: ErrorClass::RejectRecord, ..refusal });
+            }
+            Directive::NextPass => {
+                self.rest = asked.unwrap_or(0).max(self.rest);
+                self.book.retry(rows, refusal);
+            }
+            Directive::Stop => {
+                let refusal = self.book.discreet(rows, refusal);
+                return Err(Stop::Next(Next::Stop { refusal }));
+            }
+            Directive::NextDay => {
+                self.book.note(rows, refusal);
+                let day = 86_400_000_000;
+                let after = day - self.tools.clock.now().rem_euclid(day);
+                return Err(self.wait_for(after, false, ErrorClass::Quota));
+            }
+            Directive::Pause => {
+                self.book.note(rows, refusal);
+                self.throttled(asked, course).await?;
+                // The very request that was refused is sent again.
+                let again = course.sent.take().map(Ask::into_step);
+                return Ok(Some(again.map_or_else(|| destination.start(batch), Ok)));
+            }
+            Directive::HandBack | Directive::Resume => {
+                course.troubles += 1;
+                let (class, asked) = (refusal.class, asked.unwrap_or(0));
+                self.book.note(rows, refusal);
+                if directive == Directive::HandBack {
+                    return Err(self.wait_for(self.hand_back().max(asked), true, class));
+                }
+                self.back_off(course.troubles, asked, class).await?;
+                let state = self.held.as_ref().map(|held| held.state.clone()).unwrap_or_default();
+                return Ok(Some(destination.resume(batch, &state, Event::Elapsed)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Pauses the account for as long as the destination asks.
+    async fn throttled(&mut self, asked: Option<Micros>, course: &mut Course) -> Result<(), Stop> {
+        course.throttled += 1;
+        // Who says "at once" again and again is not asked that often.
+        let often = course.throttled > 1;
+        let least = if often { BACKOFF.after(course.throttled, 0).as_micros() as Micros } else { 1_000 };
+        let pause = asked.unwrap_or(DEFAULT_PAUSE).max(least);
+        debug!(account = self.account.name, pause_ms = pause / 1_000, "The destination asks for a pause");
+        self.pause(pause).await
     }
 
     /// Reports what is about to be sent and waits until that is durable.
@@ -213,7 +273,7 @@ impl Delivery<'_> {
         // What is known so far goes with it: a later start goes on from there alone.
         let mut report = ReportV1 { requests: 0, waited: 0, ..self.book.known(Next::Continue) };
         if self.chunk.repeatable {
-            report.checkpoint = Some(ParkedV1 { version: VERSION, rows: rows.to_vec(), state: state.to_vec() });
+            report.checkpoint = Some(parked(rows, state.to_vec()));
         } else {
             self.intents += 1;
             report.intents = vec![(self.intents, rows.to_vec())];

@@ -1,6 +1,7 @@
 //! Drives a destination through one chunk: step by step, each request inside the limits, one outcome per record.
 
 mod book;
+mod decide;
 mod group;
 mod learn;
 mod request;
@@ -87,6 +88,8 @@ pub(crate) struct Delivery<'a> {
     holder: &'a str,
     table: &'a Table,
     book: Book<'a>,
+    /// What this pass is to deliver yet.
+    groups: VecDeque<Group>,
     /// Requests that were announced.
     intents: u32,
     /// Where the group under way goes on from, should this delivery end.
@@ -134,6 +137,7 @@ impl<'a> Delivery<'a> {
             holder,
             table,
             book: Book::new(account, chunk, table),
+            groups: VecDeque::new(),
             intents: 0,
             held: None,
             // What jobs left over goes in smaller ones.
@@ -165,17 +169,17 @@ impl<'a> Delivery<'a> {
 
     async fn passes(&mut self) -> Result<(), Stop> {
         let mut rows = self.chunk.pending();
-        let mut groups = VecDeque::new();
         if let Some(parked) = &self.chunk.parked {
             let waiting: BTreeSet<u32> = parked.rows.iter().copied().collect();
             rows.retain(|row| !waiting.contains(row));
-            groups.push_back(Group { rows: parked.rows.clone(), bulk: true, durable: Some(parked.state.clone()) });
+            let durable = Some(parked.state.clone());
+            self.groups.push_back(Group { rows: parked.rows.clone(), bulk: true, durable });
         }
         for pass in 1..=PASSES {
-            self.cut(&rows, &mut groups);
+            self.cut(&rows);
             self.rest = 0;
-            while let Some(group) = groups.pop_front() {
-                self.group(group, &mut groups).await?;
+            while let Some(group) = self.groups.pop_front() {
+                self.group(group).await?;
                 // A job is a try: what it left over is cut anew by the next delivery, which counts it.
                 if self.chunk.bulk && !self.book.again.is_empty() {
                     return Ok(());
@@ -219,7 +223,7 @@ impl<'a> Delivery<'a> {
         Stop::Next(Next::Again { after, counted, parked: self.held.take(), class })
     }
 
-    fn cut(&self, rows: &[u32], groups: &mut VecDeque<Group>) {
+    fn cut(&mut self, rows: &[u32]) {
         let Account { destination, settings, limits, .. } = self.account;
         let size =
             |bulk| destination.batch_size(self.chunk.operation, &self.chunk.object, settings, bulk).max(1) as usize;
@@ -228,7 +232,7 @@ impl<'a> Delivery<'a> {
         // A request that is larger than a window would exceed it whenever it leaves.
         let most = limits.most_records().filter(|_| !bulk).map_or(usize::MAX, |most| most as usize);
         for rows in rows.chunks((size(bulk) >> self.shrink).clamp(1, most)) {
-            groups.push_back(Group { rows: rows.to_vec(), bulk, durable: None });
+            self.groups.push_back(Group { rows: rows.to_vec(), bulk, durable: None });
         }
     }
 

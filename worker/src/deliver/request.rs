@@ -15,9 +15,9 @@ use tracing::{Instrument, Span, info_span, warn};
 
 use super::{Delivery, Stop, Tools};
 use crate::account::Account;
-use crate::auth::NoToken;
+use crate::auth::{Credentials, NoToken};
 use crate::figures;
-use crate::slot::{PLACE_SPARE, Pass, Slot};
+use crate::slot::{PLACE_SPARE, Permits, Slot, Ticket};
 use crate::transport::{ANSWER_CAP, Added, BULK_ANSWER_CAP, NoAnswer};
 
 /// A worker holds a chunk no longer than this for a limit; then it hands back what is left.
@@ -34,112 +34,101 @@ const fn waits_for_time(cause: Cause) -> bool {
     matches!(cause, Cause::Paused | Cause::Daily)
 }
 
-/// The permits of a delivery's request: the first, and others where it would leave too late with that.
-pub(super) struct Ticket<'d, 'a> {
+/// Permits of a delivery's requests.
+struct OfDelivery<'d, 'a> {
     delivery: &'d mut Delivery<'a>,
-    slot: Option<Slot>,
     records: usize,
-    request: Option<&'d Request>,
+    cost: u64,
     /// How long another permit is waited for.
     patience: Micros,
-    /// Why the request does not leave.
+    /// Why there is none.
     stop: Option<Stop>,
 }
 
 #[async_trait]
-impl Pass for Ticket<'_, '_> {
-    async fn may_leave(&mut self) -> bool {
-        if self.slot.as_ref().is_some_and(Slot::is_good) {
-            return true;
-        }
-        // What was late, or has been used, gives its place back.
-        self.slot = None;
-        let cost = self.request.map_or(1, |request| request.cost);
-        match self.delivery.permit(self.records, cost, self.patience).await {
-            Ok(slot) => self.slot = Some(slot),
-            Err(stop) => self.stop = Some(stop),
-        }
-        self.slot.is_some()
+impl Permits for OfDelivery<'_, '_> {
+    async fn permit(&mut self) -> Option<Slot> {
+        let permitted = self.delivery.permit(self.records, self.cost, self.patience).await;
+        permitted.map_err(|stop| self.stop = Some(stop)).ok()
     }
 
-    fn sign(&self, added: &mut Added) {
+    fn signer(&self) -> (&Credentials, i64) {
         let Delivery { account, tools, .. } = &*self.delivery;
-        if let Some(request) = self.request {
-            account.credentials.sign(added, request, tools.clock.now() / 1_000_000);
-        }
-    }
-
-    fn left(&mut self) {
-        if let Some(slot) = &mut self.slot {
-            slot.left();
-        }
+        (&account.credentials, tools.clock.now() / 1_000_000)
     }
 }
 
-impl Delivery<'_> {
-    /// Waits until the next request may leave, for no longer than `patience`.
-    pub(super) async fn permit(&mut self, records: usize, cost: u64, patience: Micros) -> Result<Slot, Stop> {
-        let chunk = self.chunk;
-        let request = Permit {
-            account: &self.account.name,
-            limits: &self.account.limits,
+impl<'a> Delivery<'a> {
+    /// The limiter is asked for this.
+    fn question(&self, records: usize, cost: u64) -> Permit<'a> {
+        let (chunk, account) = (self.chunk, self.account);
+        Permit {
+            account: &account.name,
+            limits: &account.limits,
             attempt: Some(&chunk.id),
             worker: self.holder,
             slot: self.tools.clock.entropy(),
             late: 0,
             lease: self.tools.lease,
-            timeout: self.account.timeout + PLACE_SPARE,
+            timeout: account.timeout + PLACE_SPARE,
             records: records as u64,
             cost,
             urgent: chunk.urgent,
             sync: &chunk.sync,
             weight: chunk.weight,
-        };
+        }
+    }
+
+    /// Waits until the next request may leave, for no longer than `patience`.
+    pub(super) async fn permit(&mut self, records: usize, cost: u64, patience: Micros) -> Result<Slot, Stop> {
+        let question = self.question(records, cost);
         let (mut held, began) = (0, Instant::now());
-        let mut slot = Slot::new(&self.tools.limiter, &self.account.name, &self.account.late, request.slot);
+        let mut slot = Slot::new(&self.tools.limiter, &self.account.name, &self.account.late, question.slot);
         loop {
             // What is booked for later may be far off.
             let verdict = tokio::select! {
                 biased;
                 () = self.tools.drained() => return Err(self.hand_over(0, ErrorClass::Backoff)),
-                verdict = slot.ask(&request) => verdict,
-            };
-            let verdict = match verdict {
-                // Nothing leaves without a permit: handed back, the records would only wait elsewhere.
-                Err(error) if error.trouble == Trouble::Unavailable => {
-                    self.tools.tell_away(&error);
-                    self.tools.sleep(AWAY).await;
-                    continue;
-                }
-                verdict => verdict?,
+                verdict = slot.ask(&question) => verdict,
             };
             match verdict {
-                Verdict::Go { .. } => {
+                Ok(Verdict::Go { .. }) => {
                     histogram!("outflow_limiter_wait_seconds", "lane" => self.account.name.clone())
                         .record(began.elapsed());
                     return Ok(slot);
                 }
-                Verdict::Lost => return Err(self.lost().await),
-                Verdict::Closed => return Err(self.hand_over(CLOSED, ErrorClass::Backoff)),
-                Verdict::Later { wait, cause }
-                    if waits_for_time(cause) && wait > self.patience().min(patience - held) =>
-                {
-                    let class = if cause == Cause::Daily { ErrorClass::Quota } else { ErrorClass::Throttled };
-                    return Err(self.wait_for(wait, false, class));
-                }
-                Verdict::Later { wait, .. } if held + wait > patience => {
-                    return Err(self.hand_over(wait, ErrorClass::Throttled));
-                }
-                Verdict::Later { wait, cause } => {
+                Ok(Verdict::Later { wait, cause }) => {
+                    self.hold(wait, cause, patience - held).await?;
                     held += wait;
-                    self.book.report.waited += wait;
-                    if waits_for_time(cause) {
-                        self.book.report.waits += wait;
-                    }
-                    self.tools.sleep(Duration::from_micros(wait.max(100) as u64)).await;
                 }
+                Ok(Verdict::Lost) => return Err(self.lost().await),
+                Ok(Verdict::Closed) => return Err(self.hand_over(CLOSED, ErrorClass::Backoff)),
+                // Nothing leaves without a permit: handed back, the records would only wait elsewhere.
+                Err(error) if error.trouble == Trouble::Unavailable => {
+                    self.tools.tell_away(&error);
+                    self.tools.sleep(AWAY).await;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Waits before a request is asked for again; hands back what is left where that is longer than `patience`.
+    async fn hold(&mut self, wait: Micros, cause: Cause, patience: Micros) -> Result<(), Stop> {
+        let for_time = waits_for_time(cause);
+        if for_time && wait > self.patience().min(patience) {
+            let class = if cause == Cause::Daily { ErrorClass::Quota } else { ErrorClass::Throttled };
+            return Err(self.wait_for(wait, false, class));
+        }
+        if wait > patience {
+            return Err(self.hand_over(wait, ErrorClass::Throttled));
+        }
+        self.book.report.waited += wait;
+        if for_time {
+            self.book.report.waits += wait;
+        }
+        self.tools.sleep(Duration::from_micros(wait.max(100) as u64)).await;
+        Ok(())
     }
 
     /// What credentials add to a request. A login is permitted as every request is: it leaves only while the run's gate is open
@@ -147,9 +136,10 @@ impl Delivery<'_> {
     pub(super) async fn authorise(&mut self, now: i64) -> Result<Result<Added, NoToken>, Stop> {
         let Account { credentials, transport, .. } = self.account;
         let slot = if credentials.must_log_in().await { Some(self.permit(0, 1, HOLD).await?) } else { None };
-        let mut ticket = Ticket { delivery: self, slot, records: 0, request: None, patience: HOLD, stop: None };
+        let permits = OfDelivery { delivery: self, records: 0, cost: 1, patience: HOLD, stop: None };
+        let mut ticket = Ticket { permits, slot, request: None };
         let added = credentials.add(transport, now, &mut ticket).await;
-        ticket.stop.map_or(Ok(added), Err)
+        ticket.permits.stop.map_or(Ok(added), Err)
     }
 
     fn span(&self, request: &Request) -> Span {
@@ -194,11 +184,11 @@ impl Delivery<'_> {
         let span = if self.book.report.requests < RECORDED { self.span(request) } else { Span::none() };
         let (began, transport) = (Instant::now(), &self.account.transport);
         let cap = if self.chunk.bulk { BULK_ANSWER_CAP } else { ANSWER_CAP };
-        let mut ticket =
-            Ticket { delivery: self, slot: Some(slot), records, request: Some(request), patience, stop: None };
+        let permits = OfDelivery { delivery: self, records, cost: request.cost, patience, stop: None };
+        let mut ticket = Ticket { permits, slot: Some(slot), request: Some(request) };
         let sent = transport.send(request, added, cap, &mut ticket).instrument(span.clone()).await;
-        let Ticket { slot, stop, .. } = ticket;
-        if let Some(stop) = stop {
+        let Ticket { permits, slot, .. } = ticket;
+        if let Some(stop) = permits.stop {
             return Err(stop);
         }
         let sent = sent.map(|response| Response { arrived: self.tools.clock.now(), ..response });
@@ -213,7 +203,7 @@ impl Delivery<'_> {
             figures::throttled(&lane).increment(1);
         }
         let ended = match &sent {
-            Err(lost) if !lost.may_have_arrived => Ended::Unsent,
+            Err(lost) if !lost.may_have_arrived() => Ended::Unsent,
             _ => Ended::Sent,
         };
         // An answer is worth more than its bookkeeping: the place lapses by itself.

@@ -74,8 +74,7 @@ impl Pass for Free {
 
 async fn sent(way: &Way<'_>, path: &str, mut added: Added) -> Result<Response, NoAnswer> {
     ready();
-    let unusable = |reason| NoAnswer { may_have_arrived: false, reason };
-    Transport::new(way, &Proxies::default()).map_err(unusable)?.send(&get(path), &mut added, 1_000, &mut Free).await
+    Transport::new(way, &Proxies::default()).map_err(impossible)?.send(&get(path), &mut added, 1_000, &mut Free).await
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
@@ -145,7 +144,7 @@ async fn a_request_whose_connection_cannot_be_made_never_left() -> anyhow::Resul
     let transport = Transport::new(&Way { base: &base, ..PLAIN }, &Proxies::default()).map_err(anyhow::Error::msg)?;
     let mut pass = Noted::default();
     let lost = transport.send(&get("/"), &mut Added::default(), 1_000, &mut pass).await;
-    assert_eq!(lost.err().map(|lost| lost.may_have_arrived), Some(false));
+    assert_eq!(lost.err().map(|lost| lost.may_have_arrived()), Some(false));
     assert!(!pass.left);
     Ok(())
 }
@@ -162,7 +161,7 @@ async fn no_private_address_is_reached_by_a_name_or_by_what_an_answer_names() ->
     ] {
         let way = Way { base: &base, allow_private: false, allow_plain: true, ..PLAIN };
         let lost = sent(&way, &path, Added::default()).await.err();
-        let lost = lost.map(|lost| (lost.may_have_arrived, lost.reason.contains("private network")));
+        let lost = lost.map(|lost| (lost.may_have_arrived(), lost.reason.contains("private network")));
         assert_eq!(lost, Some((false, true)), "{base} {path}");
     }
     let address = reqwest::dns::Name::from_str("localhost").map_err(|_| anyhow::anyhow!("no name"))?;
@@ -177,12 +176,12 @@ async fn an_answer_that_breaks_off_may_have_been_to_a_request_that_arrived() -> 
         let (_, port) = server(answer).await?;
         let base = format!("http://127.0.0.1:{port}");
         let lost = sent(&Way { base: &base, ..PLAIN }, "/", Added::default()).await;
-        assert_eq!(lost.err().map(|lost| lost.may_have_arrived), Some(true), "{answer}");
+        assert_eq!(lost.err().map(|lost| lost.may_have_arrived()), Some(true), "{answer}");
     }
     let nobody = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?;
     let base = format!("http://{nobody}");
     let lost = sent(&Way { base: &base, ..PLAIN }, "/", Added::default()).await;
-    assert_eq!(lost.err().map(|lost| lost.may_have_arrived), Some(false));
+    assert_eq!(lost.err().map(|lost| lost.may_have_arrived()), Some(false));
     Ok(())
 }
 
@@ -237,12 +236,36 @@ async fn credentials_go_to_other_machines_over_tls_alone() -> anyhow::Result<()>
 }
 
 #[tokio::test]
+async fn a_request_that_may_not_go_where_it_is_addressed_to_is_impossible() -> anyhow::Result<()> {
+    let closed = Way { base: "https://api.example.com", allow_private: false, ..PLAIN };
+    let login = || Added { is_login: true, ..Added::default() };
+    let instance = Added { base: Some("http://api.example.com".to_owned()), ..login() };
+    for (path, added) in [
+        ("http://example.com/token", login()),
+        ("https://10.0.0.1/token", login()),
+        ("not a url", login()),
+        (".evil.example.com/token", login()),
+        ("https://", login()),
+        ("/people", instance),
+        ("/people", Added::header("authorization", "Bearer \n".to_owned())),
+    ] {
+        let lost = sent(&closed, path, added).await.err().map(|lost| lost.fate);
+        assert_eq!(lost, Some(Fate::Impossible), "{path}");
+    }
+    let name = reqwest::dns::Name::from_str("localhost").map_err(|_| anyhow::anyhow!("no name"))?;
+    let unresolved = PublicOnly.resolve(name).await.err().ok_or_else(|| anyhow::anyhow!("it was resolved"))?;
+    assert_eq!(unconnected(unresolved.as_ref()).fate, Fate::Impossible, "a name of private addresses alone");
+    assert_eq!(unconnected(&std::io::Error::other("refused")).fate, Fate::Unsent);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_proxy_is_asked_for_the_address_and_never_for_a_private_one() -> anyhow::Result<()> {
     let (ear, port) = server("HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n").await?;
     let proxy = format!("http://user:hunter2@127.0.0.1:{port}");
     let way = Way { base: "https://api.example.com/v1", allow_private: false, proxy: Some(&proxy), ..PLAIN };
     let lost = sent(&way, "/people?secret=s", Added::header("authorization", "Bearer t0ken".to_owned())).await;
-    assert_eq!(lost.as_ref().err().map(|lost| lost.may_have_arrived), Some(false), "{lost:?}");
+    assert_eq!(lost.as_ref().err().map(NoAnswer::may_have_arrived), Some(false), "{lost:?}");
     let asked = heard(&ear);
     assert!(asked.starts_with("CONNECT api.example.com:443 HTTP/1.1\r\n"), "{asked}");
     assert!(asked.to_lowercase().contains("proxy-authorization: basic "), "{asked}");
@@ -313,7 +336,7 @@ async fn a_certificate_is_verified_and_what_is_wrong_with_it_is_told() -> anyhow
         match told {
             None => assert_eq!(answer.map(|answer| answer.status), Ok(200)),
             Some(told) => {
-                let lost = answer.err().map(|lost| (lost.may_have_arrived, lost.reason));
+                let lost = answer.err().map(|lost| (lost.may_have_arrived(), lost.reason));
                 assert!(lost.as_ref().is_some_and(|(arrived, reason)| !arrived && reason.contains(told)), "{lost:?}");
             }
         }

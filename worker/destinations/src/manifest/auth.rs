@@ -99,6 +99,22 @@ impl Auth {
         })
     }
 
+    /// The setting that holds the token endpoint's URL, where there is one.
+    pub fn token_url(&self) -> Option<&str> {
+        match self {
+            Self::ClientCredentials { token_url, .. }
+            | Self::RefreshToken { token_url, .. }
+            | Self::JwtBearer { token_url, .. } => Some(token_url),
+            Self::None
+            | Self::Bearer { .. }
+            | Self::Basic { .. }
+            | Self::Header { .. }
+            | Self::Query { .. }
+            | Self::Choice { .. }
+            | Self::Hmac { .. } => None,
+        }
+    }
+
     /// The settings that it takes.
     pub fn settings(&self) -> Vec<&str> {
         match self {

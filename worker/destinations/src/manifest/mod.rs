@@ -31,6 +31,7 @@ pub use interpret::Interpreter;
 pub use locate::{ManifestError, ManifestProblem};
 pub(crate) use render::push_encoded;
 pub use render::{fill_headers, fill_read, fill_settings};
+pub use wait::retry_after;
 pub use words::{AnswerSpec, By, Classify, Each, KeyIs, Refusals, Success, Verdict};
 
 /// A destination's manifest.

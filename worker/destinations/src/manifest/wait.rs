@@ -11,7 +11,7 @@ const SECOND: Micros = 1_000_000;
 const LONGEST: Micros = 366 * 86_400 * SECOND;
 
 /// What `Retry-After` says: seconds, or an HTTP date. A date that has passed means now; anything else means nothing.
-pub(super) fn retry_after(response: &Response) -> Option<Micros> {
+pub fn retry_after(response: &Response) -> Option<Micros> {
     let text = response.header("retry-after")?.trim();
     seconds(text).or_else(|| until(text, response))
 }
