@@ -39,9 +39,14 @@ impl Link {
             }
             Some(("redis-cluster", place)) => cluster("redis", place),
             Some(("rediss-cluster", place)) => cluster("rediss", place),
-            _ => server(url),
+            Some(("redis" | "rediss" | "redis+unix" | "unix", _)) => server(url),
+            _ => {
+                let text = "The URL of Redis cannot be used; it is like redis://user:password@host:6379/0, or begins with rediss://, \
+                            redis-sentinel:// or redis-cluster://";
+                return Err(PortError::new(Trouble::Refused, text));
+            }
         };
-        link.map_err(|error| PortError::caused(Trouble::Missing, "The URL of Redis cannot be used", error))
+        link.map_err(|error| PortError::caused(Trouble::Refused, "The URL of Redis cannot be used", error))
     }
 }
 

@@ -34,6 +34,8 @@ const CONNECTIONS: u32 = 8;
 const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL lock_timeout = '5s'";
 /// How long a statement waits for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
+/// Why there is no connection is asked for so long.
+const CAUSE: Duration = Duration::from_secs(3);
 
 /// The ledger of one database. A clone shares its connections.
 #[derive(Clone)]
@@ -48,11 +50,11 @@ impl PostgresLedger {
     pub async fn open(url: &str) -> Result<Self> {
         // The URL holds credentials: errors do not repeat it.
         if let Some(mistake) = mistake(url) {
-            return Err(PortError::new(Trouble::Missing, format!("The ledger cannot be used: {mistake}")));
+            return Err(PortError::new(Trouble::Refused, format!("The ledger cannot be used: {mistake}")));
         }
         let options: PgConnectOptions = url
             .parse()
-            .map_err(|error| PortError::caused(Trouble::Missing, "The URL of the ledger cannot be used", error))?;
+            .map_err(|error| PortError::caused(Trouble::Refused, "The URL of the ledger cannot be used", error))?;
         let socket = options.get_socket().map(|socket| socket.display().to_string());
         let verifies = verifies_certificate(url, socket.as_deref().unwrap_or_else(|| options.get_host()));
         let options = if verifies { options.ssl_mode(PgSslMode::VerifyFull) } else { options };
@@ -62,9 +64,16 @@ impl PostgresLedger {
             .statement_cache_capacity(0)
             .application_name("outflow")
             .disable_statement_logging();
-        let pool =
-            PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE).connect_with(options).await;
-        let pool = pool.map_err(doing("Cannot reach the ledger"))?;
+        let place = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
+        let pool = match pool.connect_with(options.clone()).await {
+            Err(sqlx::Error::PoolTimedOut) => Err(no_connection(&options).await),
+            pool => pool,
+        };
+        let pool = pool.map_err(doing(&format!("Cannot reach the ledger at {place}")))?;
         migrate::migrate(&pool).await?;
         Ok(Self { pool, fence: None })
     }
@@ -152,8 +161,25 @@ fn query_as<'q, O: for<'r> FromRow<'r, PgRow>>(sql: impl SqlSafeStr) -> QueryAs<
     sqlx::query_as(sql).persistent(false)
 }
 
+/// Why no connection can be made, which the pool does not tell.
+async fn no_connection(options: &PgConnectOptions) -> sqlx::Error {
+    match tokio::time::timeout(CAUSE, options.connect()).await {
+        Ok(Err(error)) => error,
+        Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
+    }
+}
+
+/// What the server or the library says, without the line of the server's own source.
+fn said(error: sqlx::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match &error {
+        sqlx::Error::Database(database) => database.message().into(),
+        sqlx::Error::PoolTimedOut => format!("it gives no connection within {} seconds", ACQUIRE.as_secs()).into(),
+        _ => error.into(),
+    }
+}
+
 /// Makes the error of a statement that does `context`.
-fn doing(context: &'static str) -> impl FnOnce(sqlx::Error) -> PortError {
+fn doing(context: &str) -> impl FnOnce(sqlx::Error) -> PortError {
     move |error| {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         let kind = code.as_deref().map_or(Trouble::Unavailable, trouble);
@@ -161,6 +187,6 @@ fn doing(context: &'static str) -> impl FnOnce(sqlx::Error) -> PortError {
             crate::count_trouble("postgresql");
         }
         let hint = if kind == Trouble::Full { " (the disk of its database is full)" } else { "" };
-        PortError::caused(kind, format!("{context}{hint}"), error)
+        PortError::caused(kind, format!("{context}{hint}"), said(error))
     }
 }

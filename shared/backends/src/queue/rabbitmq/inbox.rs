@@ -15,7 +15,7 @@ use outflow_model::port::queue::{Delivery, Receipt};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
-use super::link::{Link, within};
+use super::link::{Link, whole, within};
 use super::topology::Topology;
 
 /// How long after a failure the queue is consumed anew; doubles up to the last.
@@ -103,7 +103,7 @@ impl Supply {
                     info!(queue = self.queue, "The broker has ended the delivery of messages; it is asked for anew");
                 }
                 Err(error) => {
-                    warn!(queue = self.queue, %error, "Messages cannot be consumed; it is tried again");
+                    warn!(queue = self.queue, error = whole(&error), "Messages cannot be consumed; it is tried again");
                 }
             }
             // What is held here can no longer be acknowledged: the broker delivers it again.

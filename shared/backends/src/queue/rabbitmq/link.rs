@@ -27,8 +27,8 @@ pub(super) struct Link {
 #[derive(Default)]
 struct Held {
     connection: Option<Arc<Connection>>,
-    /// When the last one could not be made.
-    failed: Option<Instant>,
+    /// When the last one could not be made, and why.
+    failed: Option<(Instant, String)>,
 }
 
 impl Link {
@@ -36,7 +36,7 @@ impl Link {
         // The URL holds credentials, and so may what the parser says of it.
         let mut uri: AMQPUri = url.parse().map_err(|_: String| {
             PortError::new(
-                Trouble::Missing,
+                Trouble::Refused,
                 "The URL of RabbitMQ cannot be used; it is like amqp://user:password@host:5672/%2f",
             )
         })?;
@@ -62,12 +62,12 @@ impl Link {
             return Ok(connection.clone());
         }
         // Of those that wait together one tries: each in its turn would keep the last one waiting for long.
-        if held.failed.is_some_and(|failed| failed > asked) {
-            return Err(unanswered());
+        if let Some((_, cause)) = held.failed.as_ref().filter(|(failed, _)| *failed > asked) {
+            return Err(PortError::new(Trouble::Unavailable, cause.clone()));
         }
         let properties = ConnectionProperties::default().with_connection_name(self.name.clone());
         let made = within(CONNECT, Connection::connect_uri(self.uri.clone(), properties)).await;
-        held.failed = made.is_err().then(Instant::now);
+        held.failed = made.as_ref().err().map(|error| (Instant::now(), whole(error)));
         Ok(held.connection.insert(Arc::new(made?)).clone())
     }
 
@@ -86,6 +86,11 @@ pub(super) async fn within<T>(patience: Duration, work: impl Future<Output = lap
         Ok(done) => done.map_err(unavailable),
         Err(_) => Err(unanswered()),
     }
+}
+
+/// An error with its cause, as one text.
+pub(super) fn whole(error: &PortError) -> String {
+    error.source.as_ref().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 pub(super) fn unanswered() -> PortError {
