@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use outflow_destinations::catalog::sends_requests;
 use outflow_destinations::manifest::{fill_headers, fill_settings};
 use outflow_destinations::{Request, Response};
 use outflow_model::limit::{Micros, Stated};
@@ -37,6 +38,8 @@ pub struct Catalog {
     pub relations: Vec<String>,
     /// Limits of the account that the answer states.
     pub stated: Vec<String>,
+    /// It was connected to, and asked nothing: its manifest names nothing to ask for.
+    pub is_unasked: bool,
 }
 
 /// A probe that failed.
@@ -79,7 +82,14 @@ pub struct Asker<'a> {
 /// Connects to an account, and asks for the fields of `object` where its destination tells them.
 pub async fn probe(account: &AccountV1, asker: Asker<'_>, object: Option<&str>) -> Result<Catalog, ProbeError> {
     let account = Account::open(account, asker.keys)?;
-    let Some(probe) = &account.manifest.probe else { return Ok(Catalog::default()) };
+    let Some(probe) = &account.manifest.probe else {
+        let is_unasked = sends_requests(&account.manifest.name);
+        if is_unasked {
+            let lost = |reason| ProbeError::NoAnswer { account: account.name.clone(), reason };
+            account.transport.connect().await.map_err(lost)?;
+        }
+        return Ok(Catalog { is_unasked, ..Catalog::default() });
+    };
     let answer = asker.get(&account, "", &fill_settings(&probe.path, "", &account.settings)).await?;
     let mut catalog = Catalog::default();
     let Told { window, daily } = Told::read(&account.manifest, &answer);

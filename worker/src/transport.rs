@@ -201,13 +201,40 @@ impl Transport {
         Ok(url)
     }
 
+    /// The proxy that is asked for `url`, as HOST:PORT, and the client that asks it.
+    fn proxied(&self, url: &Url) -> Option<(String, &Client)> {
+        let (matcher, client) = self.proxied.as_ref()?;
+        // Without its query, which may hold a secret.
+        let address = url[..url::Position::BeforePath].parse().ok()?;
+        let proxy = matcher.intercept(&address)?;
+        let port = proxy.uri().port_u16().map_or_else(String::new, |port| format!(":{port}"));
+        Some((format!("{}{port}", proxy.uri().host().unwrap_or_default()), client))
+    }
+
     /// The client that reaches `url`.
     fn client(&self, url: &Url) -> &Client {
-        let proxied = self.proxied.as_ref().filter(|(matcher, _)| {
-            // Without its query, which may hold a secret.
-            url[..url::Position::BeforePath].parse().is_ok_and(|address| matcher.intercept(&address).is_some())
-        });
-        proxied.map_or(&self.client, |(_, client)| client)
+        self.proxied(url).map_or(&self.client, |(_, client)| client)
+    }
+
+    /// Why no connection to `url` could be made; a proxy on the way is easily overlooked.
+    fn unconnected(&self, url: &Url, error: &(dyn Error + 'static)) -> String {
+        let reason = causes("connection failed", Some(error));
+        match self.proxied(url) {
+            Some((proxy, _)) => format!("by the proxy {proxy}, {reason}"),
+            None => reason,
+        }
+    }
+
+    /// Connects to the base address, and sends nothing.
+    pub(crate) async fn connect(&self) -> Result<(), String> {
+        let sending = self.client(&self.base).get(self.base.clone()).send();
+        // A request leaves only by a connection that is there, or that it brings along.
+        let Err(error) = SPARE.scope(Cell::new(None), sending).await else { return Ok(()) };
+        match Unconnected::connected(&error).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(self.unconnected(&self.base, error.as_ref())),
+            None => Err(reason(&error)),
+        }
     }
 
     /// Sends a request once its connection stands and `pass` lets it leave, and reads its whole answer, of at most `cap` bytes.
@@ -249,7 +276,10 @@ impl Transport {
                 Ok(answer) => break answer,
                 Err(error) => match Unconnected::connected(&error).await {
                     Some(Ok(connection)) => spare = Some((Instant::now(), connection)),
-                    Some(Err(error)) => return Err(unconnected(error.as_ref())),
+                    Some(Err(error)) => {
+                        let fate = fate_of(error.as_ref());
+                        return Err(NoAnswer { fate, reason: self.unconnected(&url, error.as_ref()) });
+                    }
                     None => {
                         let fate = if error.is_builder() {
                             Fate::Impossible
@@ -299,16 +329,16 @@ const fn impossible(reason: String) -> NoAnswer {
     NoAnswer { fate: Fate::Impossible, reason }
 }
 
-/// Its connection could not be made.
-fn unconnected(error: &(dyn Error + 'static)) -> NoAnswer {
-    let (mut fate, mut cause) = (Fate::Unsent, Some(error));
+/// What became of a request whose connection could not be made.
+fn fate_of(error: &(dyn Error + 'static)) -> Fate {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<PrivateName>() {
-            fate = Fate::Impossible;
+            return Fate::Impossible;
         }
         cause = error.source();
     }
-    NoAnswer { fate, reason: causes("connection failed", Some(error)) }
+    Fate::Unsent
 }
 
 /// A client that is as the account wants it, but for its proxy.

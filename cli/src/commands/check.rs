@@ -33,6 +33,13 @@ struct Findings {
 }
 
 impl Findings {
+    /// Notes what may surprise, once.
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
     /// Takes an error in: mistakes by their places, anything else as trouble.
     fn add(&mut self, error: anyhow::Error) {
         match error.downcast::<Mistakes>() {
@@ -90,6 +97,9 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
     if project.config.state.shared.as_ref().is_some_and(|shared| shared.project.is_none()) {
         found.warnings.push(format!("outflow.yml: {}", SharedState::UNNAMED));
     }
+    if syncs.is_empty() && names.is_empty() {
+        found.warn("There is no sync yet: syncs/ has no file that ends in .yml or .yaml".to_owned());
+    }
     found.problems.extend(project.config.destinations.keys().flat_map(|name| check_secrets(&project, name)));
     for name in
         names.iter().filter(|name| !shared && project.syncs.get(*name).is_some_and(|s| s.config.schedule.is_some()))
@@ -140,7 +150,13 @@ async fn check_sync(project: &Project, name: &str, asker: Asker<'_>, found: &mut
         return found.problems.push(problem);
     }
     match probe(&start.sync.account, asker, Some(&start.sync.config.object)).await {
-        Ok(Catalog { writable, identifying, relations, stated }) => {
+        Ok(Catalog { is_unasked: true, .. }) => {
+            let name = &start.sync.account.name;
+            found.warn(format!(
+                "{name}: a connection can be made, but whether it accepts the credentials was not asked: its manifest has no [probe]"
+            ));
+        }
+        Ok(Catalog { writable, identifying, relations, stated, .. }) => {
             let name = &start.sync.account.name;
             found
                 .limits
@@ -161,7 +177,7 @@ async fn check_places(project: &Project, found: &mut Findings) {
         match compose::open_source(project, name) {
             Ok(source) if !used.contains(name) => {
                 if let Err(error) = source.check().await {
-                    found.trouble.insert(format!("{name}: {error}"));
+                    found.warn(format!("{name}: {error} (no sync uses this source)"));
                 }
             }
             Ok(_) => {}

@@ -207,7 +207,7 @@ impl By {
 
 /// A value that is compared by its text.
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "Write a text, true, false or a whole number")]
 enum Scalar {
     /// A text.
     Text(String),
