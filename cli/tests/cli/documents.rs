@@ -11,10 +11,9 @@ use super::{SYNC, edit, outflow, run, text};
 /// The one document that a command prints.
 fn document(words: &[&str], output: &Output) -> Value {
     let documents: Result<Vec<Value>, _> = Deserializer::from_slice(&output.stdout).into_iter().collect();
-    match documents.as_deref() {
-        Ok([document]) => document.clone(),
-        _ => panic!("{words:?} prints not one document: {}", text(output)),
-    }
+    let mut documents = documents.unwrap_or_default();
+    assert_eq!(documents.len(), 1, "{words:?} prints not one document: {}", text(output));
+    documents.remove(0)
 }
 
 fn ask(project: &Path, words: &[&str]) -> (Value, Option<i32>) {
