@@ -30,7 +30,12 @@ pub(crate) struct Ui {
 
 impl Ui {
     pub(crate) fn new(output: Output, no_color: bool) -> Self {
-        Self { output, color: !no_color && std::io::stdout().is_terminal(), is_told: Arc::default(), is_cut: Arc::default() }
+        Self {
+            output,
+            color: !no_color && std::io::stdout().is_terminal(),
+            is_told: Arc::default(),
+            is_cut: Arc::default(),
+        }
     }
 
     /// True if some result could not be written, as where the disk is full. A reader that closes its pipe has what it wanted.

@@ -28,7 +28,8 @@ pub(super) fn with_a_mistake() -> Result<()> {
         std::fs::write(cluster.path().join("syncs/broken.yml"), "model: [")?;
         for (words, state) in [(&["run", "--detach"][..], "queued"), (&["run"], "succeeded")] {
             let asked = cluster.command(&[&["--output", "json"], words].concat())?;
-            let told: serde_json::Value = serde_json::from_slice(&asked.stdout).with_context(|| format!("{asked:?}"))?;
+            let told: serde_json::Value =
+                serde_json::from_slice(&asked.stdout).with_context(|| format!("{asked:?}"))?;
             let of = |sync: &str| told.as_array().and_then(|all| all.iter().find(|one| one["sync"] == sync));
             ensure!(asked.status.code() == Some(2) && of("people").is_some_and(|run| run["state"] == state), "{told}");
             let error = of("broken").and_then(|broken| broken["error"].as_str()).unwrap_or_default();

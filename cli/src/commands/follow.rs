@@ -34,12 +34,7 @@ const AWAY: Duration = Duration::from_secs(1);
 const WONDER: u32 = 100;
 
 /// Asks for a run of each sync, and follows them to their ends. Ctrl-C leaves them to the coordinators.
-pub(super) async fn run(
-    project: &Project,
-    starts: &[Start],
-    detach: bool,
-    outcomes: &mut Outcomes<'_>,
-) -> Result<()> {
+pub(super) async fn run(project: &Project, starts: &[Start], detach: bool, outcomes: &mut Outcomes<'_>) -> Result<()> {
     let ledger = compose::ledger(project).await?;
     let clock = ledger.clock().await?;
     let mut runs = Vec::new();

@@ -103,8 +103,10 @@ fn a_document_names_every_sync_whatever_becomes_of_it() {
     std::fs::write(project.path().join("syncs/broken.yml"), "model: [").expect("it can be written");
     ask(project.path(), &["pause", "nowhere"]);
     let (told, code) = ask(project.path(), &["run"]);
-    let of = |told: &Value, sync: &str| told.as_array().and_then(|all| all.iter().find(|one| one["sync"] == sync)).cloned();
-    let error = |sync: &str| of(&told, sync).and_then(|one| Some(one["error"].as_str()?.to_owned())).unwrap_or_default();
+    let of =
+        |told: &Value, sync: &str| told.as_array().and_then(|all| all.iter().find(|one| one["sync"] == sync)).cloned();
+    let error =
+        |sync: &str| of(&told, sync).and_then(|one| Some(one["error"].as_str()?.to_owned())).unwrap_or_default();
     assert_eq!((code, of(&told, "second").expect("it is named")["state"].clone()), (Some(6), "succeeded".into()));
     assert!(error("broken").contains("syncs/broken.yml:1"), "{told}");
     assert!(error("customers_to_hubspot").contains("outflow resume nowhere"), "{told}");

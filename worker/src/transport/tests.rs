@@ -254,8 +254,8 @@ async fn a_request_that_may_not_go_where_it_is_addressed_to_is_impossible() -> a
     }
     let name = reqwest::dns::Name::from_str("localhost").map_err(|_| anyhow::anyhow!("no name"))?;
     let unresolved = PublicOnly.resolve(name).await.err().ok_or_else(|| anyhow::anyhow!("it was resolved"))?;
-    assert_eq!(unconnected(unresolved.as_ref()).fate, Fate::Impossible, "a name of private addresses alone");
-    assert_eq!(unconnected(&std::io::Error::other("refused")).fate, Fate::Unsent);
+    assert_eq!(fate_of(unresolved.as_ref()), Fate::Impossible, "a name of private addresses alone");
+    assert_eq!(fate_of(&std::io::Error::other("refused")), Fate::Unsent);
     Ok(())
 }
 

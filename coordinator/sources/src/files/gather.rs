@@ -23,11 +23,7 @@ impl<'a> Gather<'a> {
     /// Gathers rows of `columns` for `send`, which answers whether more are wanted.
     pub(super) fn new(columns: &[SourceColumn], send: &'a mut dyn FnMut(Batch) -> bool) -> Self {
         let kinds = || columns.iter().map(|column| column.kind);
-        Self {
-            rows: Rows::new(kinds(), shape::schema(columns)),
-            coerced: kinds().map(Column::new).collect(),
-            send,
-        }
+        Self { rows: Rows::new(kinds(), shape::schema(columns)), coerced: kinds().map(Column::new).collect(), send }
     }
 
     /// Adds the row's value of the wanted column `at`, brought into the column's kind; what does not fit is an error.

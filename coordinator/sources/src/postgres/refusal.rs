@@ -13,8 +13,7 @@ const TRANSIENT: &[&str] = &["40001", "40P01", "53300", "57P03"];
 /// Classes of errors that are in the query: its syntax, names and rights, what PostgreSQL does not do, and a value in it.
 const MISTAKES: &[&str] = &["42", "0A", "22"];
 
-const MULTIRANGE: &str =
-    "The model returns a multirange, which is not read as it is; write `::text` behind it, or `::text[]` behind an array";
+const MULTIRANGE: &str = "The model returns a multirange, which is not read as it is; write `::text` behind it, or `::text[]` behind an array";
 
 /// Classes of errors whose words are the server's own: about a connection, values, constraints, names and rights, conflicts and
 /// resources. Whatever else has another code may be worded by anybody.
@@ -132,7 +131,8 @@ impl Said<'_> {
             return "a function of the database raised an error".to_owned();
         }
         let is_own = OWN.iter().any(|class| code.starts_with(class)) || (code.starts_with("XX") && !self.is_within);
-        let condition = || CONDITIONS.iter().find(|(class, _)| code.starts_with(class)).map(|(_, name)| (*name).to_owned());
+        let condition =
+            || CONDITIONS.iter().find(|(class, _)| code.starts_with(class)).map(|(_, name)| (*name).to_owned());
         let words = if is_own { words(message) } else { None };
         words.or_else(condition).unwrap_or_else(|| "the database raised an error".to_owned())
     }
@@ -147,7 +147,12 @@ mod tests {
         let (own, raised) = (Said::default(), Said { is_within: true, file: "pl_exec.c", ..Said::default() });
         let parser = Said { has_place: true, hint: Some("Perhaps you meant \"a\"."), ..Said::default() };
         for (said, message, code, expected) in [
-            (own, "ungültige Eingabesyntax für Typ bigint: »Ada«", "22P02", "ungültige Eingabesyntax für Typ bigint: \"…\""),
+            (
+                own,
+                "ungültige Eingabesyntax für Typ bigint: »Ada«",
+                "22P02",
+                "ungültige Eingabesyntax für Typ bigint: \"…\"",
+            ),
             (own, "Wert »Ada« ist ungültig", "22003", "a number is out of range"),
             (own, "»Ada«", "22999", "a value is not what the query needs"),
             (own, "improper relation name (too many dotted names): Ada", "42601", "improper relation name: \"…\""),
@@ -158,7 +163,12 @@ mod tests {
             (Said { has_place: true, ..raised }, "Ada", "42703", "a function of the database raised an error"),
             (Said { is_within: true, ..own }, "Ada Lovelace", "XX000", "the database raised an error"),
             (parser, "column \"b\" does not exist", "42703", "column \"b\" does not exist. Perhaps you meant \"a\""),
-            (parser, "invalid input syntax for type integer: \"x\"", "22P02", "invalid input syntax for type integer: \"…\""),
+            (
+                parser,
+                "invalid input syntax for type integer: \"x\"",
+                "22P02",
+                "invalid input syntax for type integer: \"…\"",
+            ),
         ] {
             assert_eq!(said.reason(message, code, "SELECT b"), expected, "{message} {code}");
         }

@@ -140,10 +140,7 @@ async fn refusals() -> Result<()> {
         ("SELECT id, nme FROM t", "models/m.sql: The source refuses the query: no such column: nme"),
         ("SELECT 1 AS a;\n SELECT 2", "models/m.sql:5:2: A second statement begins here; a model is one SELECT"),
         ("DELETE FROM t RETURNING id", "models/m.sql: The source refuses the query: near \"DELETE\": syntax error"),
-        (
-            "SELECT json_extract('{}', name) AS v FROM t",
-            "The source broke off after 0 rows: bad JSON path: \"…\"",
-        ),
+        ("SELECT json_extract('{}', name) AS v FROM t", "The source broke off after 0 rows: bad JSON path: \"…\""),
         ("SELECT id, name AS id FROM t", "The model has two columns called \"id\"; give each a name of its own"),
     ] {
         let sql = Sql { text: sql.to_owned(), file: "models/m.sql".to_owned(), line: 4 };
