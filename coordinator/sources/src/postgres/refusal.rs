@@ -13,8 +13,6 @@ const TRANSIENT: &[&str] = &["40001", "40P01", "53300", "57P03"];
 /// Classes of errors that are in the query: its syntax, names and rights, what PostgreSQL does not do, and a value in it.
 const MISTAKES: &[&str] = &["42", "0A", "22"];
 
-const MULTIRANGE: &str = "The model returns a multirange, which is not read as it is; write `::text` behind it, or `::text[]` behind an array";
-
 /// Classes of errors whose words are the server's own: about a connection, values, constraints, names and rights, conflicts and
 /// resources. Whatever else has another code may be worded by anybody.
 const OWN: &[&str] = &["08", "0A", "22", "23", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"];
@@ -34,10 +32,6 @@ const CONDITIONS: &[(&str, &str)] = &[
 
 /// The server's refusal of `sent`, which `statement` is a part of.
 pub(super) fn refused(error: &sqlx::Error, statement: &Statement<'_>, sent: &str) -> SourceError {
-    if matches!(error, sqlx::Error::ColumnDecode { index, .. } if index.contains("typtype")) {
-        // The library asks the server what a type is, and knows no multiranges.
-        return statement.refused(sent, None, MULTIRANGE);
-    }
     let Some(found) = error.as_database_error() else {
         return SourceError::Broken { rows: 0, reason: SourceError::reason(error) };
     };

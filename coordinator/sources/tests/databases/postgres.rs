@@ -227,11 +227,6 @@ const REFUSALS: &[(&str, &str)] = &[
         "The source refuses for now: a function of the database raised an error (SQLSTATE 40001)",
     ),
     (
-        "SELECT '{[1,2)}'::int4multirange AS p",
-        "models/m.sql: The model returns a multirange, which is not read as it is; write `::text` behind it, or `::text[]` behind \
-         an array",
-    ),
-    (
         "SELECT coded() AS p",
         "The source broke off after 0 rows: a function of the database raised an error (SQLSTATE 22012)",
     ),
