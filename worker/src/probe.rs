@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use outflow_destinations::catalog::sends_requests;
 use outflow_destinations::manifest::{fill_headers, fill_settings};
 use outflow_destinations::{Request, Response};
 use outflow_model::limit::{Micros, Stated};
@@ -26,6 +25,9 @@ use crate::transport::ANSWER_CAP;
 const SHOWN: usize = 300;
 /// Nobody waits longer than this for a permit to ask.
 const PATIENCE: Micros = 30_000_000;
+
+/// Where a destination is whose code sends nothing.
+const NOWHERE: &str = ".invalid";
 
 /// What a destination says of an object's fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,7 +85,8 @@ pub struct Asker<'a> {
 pub async fn probe(account: &AccountV1, asker: Asker<'_>, object: Option<&str>) -> Result<Catalog, ProbeError> {
     let account = Account::open(account, asker.keys)?;
     let Some(probe) = &account.manifest.probe else {
-        let is_unasked = sends_requests(&account.manifest.name);
+        // By RFC 2606 nothing is there, nor can be meant to be.
+        let is_unasked = !account.transport.host().ends_with(NOWHERE);
         if is_unasked {
             let lost = |reason| ProbeError::NoAnswer { account: account.name.clone(), reason };
             account.transport.connect().await.map_err(lost)?;

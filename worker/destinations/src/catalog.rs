@@ -35,11 +35,6 @@ pub(crate) fn makes_requests(name: &str) -> bool {
     BUILT_IN.iter().any(|(built_in, _, _, code)| *built_in == name && *code)
 }
 
-/// False where what is sent to the destination called `name` never leaves.
-pub fn sends_requests(name: &str) -> bool {
-    name != "blackhole"
-}
-
 /// The destination that a manifest describes: built-in code where there is some, else the interpreter.
 pub fn open(manifest: Manifest) -> Result<Box<dyn Destination>, String> {
     match BUILT_IN.iter().find(|(name, ..)| *name == manifest.name) {
