@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use outflow_model::id::RunId;
 use outflow_worker::MEMORY;
 
 /// Reverse ETL: sends what changed in a warehouse model to operational tools, accounted to the last row.
@@ -114,17 +113,15 @@ pub(crate) enum Command {
     },
     /// Delivers a plan that the guard held.
     Approve {
-        /// The run.
-        #[arg(value_parser = run_id)]
-        run: RunId,
+        /// The run's ID or the beginning of one, or a sync for its newest run.
+        run: String,
         #[command(flatten)]
         detach: Detach,
     },
     /// Stops a run; what is in flight is settled, and the next run finds the rest.
     Cancel {
-        /// The run.
-        #[arg(value_parser = run_id)]
-        run: RunId,
+        /// The run's ID or the beginning of one, or a sync for its newest run.
+        run: String,
         #[command(flatten)]
         detach: Detach,
     },
@@ -304,10 +301,6 @@ fn log_filter(text: &str) -> Result<String, String> {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err("not a log filter; write a level such as `info`, or `outflow_worker=debug,warn`".to_owned()),
     }
-}
-
-fn run_id(text: &str) -> Result<RunId, &'static str> {
-    RunId::parse(text).ok_or("not a run ID; `outflow runs` lists them")
 }
 
 /// How a simulator behaves.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use outflow_coordinator::EngineError;
+use outflow_model::port::{PortError, Trouble};
 use outflow_model::run::RunState;
 
 use crate::mistakes::{Mistakes, Usage};
@@ -54,7 +55,10 @@ impl Exit {
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         let configuration = error.downcast_ref::<Mistakes>().is_some()
             || error.downcast_ref::<Usage>().is_some()
-            || error.downcast_ref::<EngineError>().is_some_and(EngineError::is_configuration);
+            || error.downcast_ref::<EngineError>().is_some_and(EngineError::is_configuration)
+            || error
+                .downcast_ref::<PortError>()
+                .is_some_and(|error| matches!(error.trouble, Trouble::Newer | Trouble::Refused));
         if configuration { Self::Configuration } else { Self::Trouble }
     }
 }

@@ -28,9 +28,11 @@ impl Telemetry {
 
 /// Starts logging, and tracing where a collector is named.
 pub(crate) fn start(args: &Args) -> Telemetry {
+    // Slow connections and remarks of the ledger's server help nobody who has not asked for them.
+    let own = "sqlx::pool=error,sqlx::postgres::notice=error";
     // That library would log whole messages at a lower level.
-    let filter = EnvFilter::try_new(format!("{},lapin=error", args.log));
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("warn,lapin=error"));
+    let filter = EnvFilter::try_new(format!("{own},{},lapin=error", args.log));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(format!("warn,{own},lapin=error")));
     let colored = !args.no_color && std::io::stderr().is_terminal();
     let logs = fmt::layer().with_writer(std::io::stderr).with_ansi(colored);
     let logs = match args.log_format {

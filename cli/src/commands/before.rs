@@ -8,6 +8,7 @@ use outflow_coordinator::project::Project;
 use outflow_model::change::Change;
 use outflow_model::port::ledger::Sample;
 use outflow_model::table::MASKED;
+use outflow_model::tally::Tally;
 use outflow_worker::{Asker, ProbeError, Values, Wanted, read};
 use serde::Serialize;
 use tracing::warn;
@@ -73,6 +74,12 @@ pub(super) async fn samples(project: &Project, start: &Start, samples: Vec<Sampl
         Compared { change: sample.change, key: sample.key.clone(), fields: fields.collect() }
     });
     compared.collect()
+}
+
+/// Says how many records of a plan are not among its samples.
+pub(super) fn more(tally: &Tally, samples: &[Compared]) -> Option<String> {
+    let (all, shown) = (tally.total().pending(), samples.len() as u64);
+    (shown > 0 && all > shown).then(|| format!("  and {} more", all - shown))
 }
 
 /// Samples that were kept with a plan, without what the destination has now.

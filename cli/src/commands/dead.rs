@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use outflow_coordinator::project::Project;
 use outflow_model::id::AttemptId;
 use outflow_model::port::dead_letters::{DeadLetters, Kept, Why};
@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::args::DeadAction;
 use crate::compose;
 use crate::exit::Exit;
+use crate::mistakes::usage;
 use crate::ui::{Ui, moment};
 
 pub(super) async fn dead(ui: &Ui, root: &Path, action: &DeadAction) -> Result<Exit> {
@@ -21,7 +22,7 @@ pub(super) async fn dead(ui: &Ui, root: &Path, action: &DeadAction) -> Result<Ex
         DeadAction::Show { message } => show(ui, &project, &letters, message).await,
         DeadAction::Discard { message, all } => {
             if message.is_none() && !all {
-                bail!("Name the message, as `outflow dead list` does, or say --all");
+                return Err(usage("Name the message, as `outflow dead list` does, or say --all").into());
             }
             let discarded = letters.discard(message.as_deref()).await?;
             if ui.is_json() {
@@ -46,7 +47,9 @@ const fn because(why: Why) -> &'static str {
 async fn show(ui: &Ui, project: &Project, letters: &impl DeadLetters, message: &str) -> Result<Exit> {
     let kept = letters.kept(usize::MAX).await?.into_iter().find(|kept| kept.id == message);
     let Some(kept) = kept else {
-        bail!("No message \"{message}\" is kept; `outflow dead list` names those that are");
+        return Err(
+            usage(&format!("No message \"{message}\" is kept; `outflow dead list` names those that are")).into()
+        );
     };
     let about = AttemptId::parse(&kept.id);
     let run = match &about {

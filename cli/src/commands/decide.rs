@@ -5,18 +5,17 @@ use std::path::Path;
 use anyhow::Result;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Finished, withdraw};
-use outflow_model::id::RunId;
 use outflow_model::port::ledger::Run;
 
-use super::follow;
-use super::inspect::{known, report, run_json};
+use super::inspect::{report, run_json};
 use super::run::{lock, watched};
+use super::{follow, named};
 use crate::compose;
 use crate::exit::Exit;
 use crate::signals::signals;
 use crate::ui::Ui;
 
-pub(super) async fn approve(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> Result<Exit> {
+pub(super) async fn approve(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
     let (project, run) = find(root, run).await?;
     if project.config.state.shared.is_some() {
         return follow::approve(ui, &project, &run, detach).await;
@@ -32,7 +31,7 @@ pub(super) async fn approve(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> 
     Ok(Exit::of_state(finished.run.state))
 }
 
-pub(super) async fn cancel(ui: &Ui, root: &Path, run: &RunId, detach: bool) -> Result<Exit> {
+pub(super) async fn cancel(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
     let (project, run) = find(root, run).await?;
     if project.config.state.shared.is_some() {
         return follow::cancel(ui, &project, &run, detach).await;
@@ -67,9 +66,9 @@ pub(super) fn tell(ui: &Ui, finished: &Finished) {
     }
 }
 
-/// A run by its id.
-async fn find(root: &Path, run: &RunId) -> Result<(Project, Run)> {
+/// A run as it is named.
+async fn find(root: &Path, name: &str) -> Result<(Project, Run)> {
     let project = compose::project(root)?;
-    let run = known(compose::ledger(&project).await?.as_ref(), run).await?;
+    let run = named::run(&project, compose::ledger(&project).await?.as_ref(), Some(name)).await?;
     Ok((project, run))
 }

@@ -11,7 +11,7 @@ use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use serde_json::{Value, json};
 
-use super::inspect::unsure;
+use super::inspect::{unaddressed, unsure};
 use super::named;
 use crate::compose;
 use crate::exit::Exit;
@@ -68,7 +68,9 @@ pub(super) async fn errors(ui: &Ui, root: &Path, name: Option<&str>, page: Page)
     }
     situation(&run).into_iter().for_each(|line| ui.line(line));
     let failed = failed(&run.tally);
-    if failed > 0 {
+    if failed > 0 && run.planned.is_none() && kept.failed.is_empty() {
+        ui.line(format!("{} would have been sent.", records(failed)));
+    } else if failed > 0 {
         ui.line(format!("{} did not succeed{}.", records(failed), named_of(&kept.failed, page, failed)));
     }
     print(ui, &kept.failed, page, failed);
@@ -124,7 +126,7 @@ fn records(count: u64) -> String {
 /// Rows that did not succeed in this run.
 fn failed(tally: &Tally) -> u64 {
     let total = tally.total();
-    tally.invalid + total.rejected + total.deferred + total.unknown + total.aborted
+    tally.invalid + tally.missing_invalid + total.rejected + total.deferred + total.unknown + total.aborted
 }
 
 /// Rows that are withheld each for an outcome of its own.
@@ -153,6 +155,7 @@ fn situation(run: &Run) -> Vec<String> {
         RunState::Succeeded | RunState::Partial => {}
     }
     lines.extend(unsure(tally));
+    lines.extend(unaddressed(tally));
     lines
 }
 
@@ -175,6 +178,18 @@ fn problem_json(problem: &Problem, run: &Run) -> Value {
     })
 }
 
+/// What a problem's message says, and where in the source's file the row stands, which is told apart for the same cause.
+fn reason_of(problem: &Problem) -> (&str, Option<&str>) {
+    let message = problem.refusal.message.as_str();
+    let place = || {
+        let (reason, place) = message.strip_suffix(')')?.rsplit_once(" (")?;
+        let (_, line) = place.rsplit_once(", line ")?;
+        line.bytes().all(|byte| byte.is_ascii_digit()).then_some((reason, Some(place)))
+    };
+    let is_of_source = problem.refusal.code == InvalidCode::SourceValue.code();
+    is_of_source.then(place).flatten().unwrap_or((message, None))
+}
+
 /// A cause, and the problems that it has, each with its place among all that are kept.
 type Cause<'p> = Vec<(usize, &'p Problem)>;
 
@@ -183,7 +198,7 @@ fn causes<'p>(problems: &[&'p Problem]) -> Vec<Cause<'p>> {
     let mut causes: Vec<Cause<'p>> = Vec::new();
     let mut places = std::collections::HashMap::new();
     for (number, problem) in problems.iter().enumerate() {
-        let cause = (problem.refusal.class, &problem.refusal.code, &problem.refusal.message);
+        let cause = (problem.refusal.class, &problem.refusal.code, reason_of(problem).0);
         let place = *places.entry(cause).or_insert_with(|| {
             causes.push(Vec::new());
             causes.len() - 1
@@ -204,13 +219,14 @@ fn print(ui: &Ui, kept: &[&Problem], page: Page, all: u64) {
         let (code, destination_code, remedy) = explained(first);
         let own = destination_code.map_or_else(String::new, |code| format!(" {}", value(code)));
         let count = records(cause.len() as u64);
-        ui.line(format!("{code}{own}: {} ({at_least}{count})", message(&first.refusal.message)));
+        ui.line(format!("{code}{own}: {} ({at_least}{count})", message(reason_of(first).0)));
         for (_, problem) in named {
             let what = problem.change.map_or(if problem.is_withheld() { "row" } else { "invalid" }, Change::name);
             let key = if problem.key.is_empty() { "(no key)".into() } else { value(&problem.key) };
             let chunk = problem.chunk.map_or_else(String::new, |chunk| format!(" (chunk {chunk})"));
             let since = problem.since.as_ref().map_or_else(String::new, |run| format!(" (since {run})"));
-            ui.line(format!("    {what} {key}{chunk}{since}"));
+            let place = reason_of(problem).1.map_or_else(String::new, |place| format!(" ({})", value(place)));
+            ui.line(format!("    {what} {key}{place}{chunk}{since}"));
         }
         ui.line(format!("    {remedy}"));
     }

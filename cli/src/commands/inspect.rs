@@ -16,10 +16,12 @@ use super::{before, named};
 use crate::args::StateAction;
 use crate::compose;
 use crate::exit::Exit;
+use crate::mistakes::Usage;
 use crate::ui::{Ui, moment, value};
 
 fn extracted(ui: &Ui, tally: &Tally) {
-    let kept = [(tally.missing_ignored, "ignored"), (tally.missing_withheld, "withheld")];
+    let ignored = tally.missing_ignored.saturating_sub(tally.missing_invalid);
+    let kept = [(ignored, "ignored"), (tally.missing_invalid, "invalid"), (tally.missing_withheld, "withheld")];
     let kept = kept.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let kept = kept.collect::<Vec<_>>().join(", ");
     let kept = if kept.is_empty() { kept } else { format!(" ({kept})") };
@@ -27,7 +29,18 @@ fn extracted(ui: &Ui, tally: &Tally) {
         "{} row(s) extracted: {} unchanged, {} ignored, {} withheld, {} invalid; {} missing{kept}.",
         tally.extracted, tally.unchanged, tally.ignored, tally.withheld, tally.invalid, tally.missing
     ));
-    unsure(tally).into_iter().for_each(|line| ui.line(line));
+    unsure(tally).into_iter().chain(unaddressed(tally)).for_each(|line| ui.line(line));
+}
+
+/// Says that removed rows stay at the destination, since nothing says which records they are.
+pub(super) fn unaddressed(tally: &Tally) -> Option<String> {
+    let rows = tally.missing_invalid;
+    (rows > 0).then(|| {
+        format!(
+            "{rows} removed row(s) stay at the destination (OF-5004): the sync's mode kept no keys when they were sent, so they cannot be \
+             addressed. Remove them there by hand, then forget them with `outflow state reset`."
+        )
+    })
 }
 
 /// Says that removes are withheld since rows without a readable key may be those that are missing.
@@ -129,7 +142,11 @@ pub(super) async fn runs(ui: &Ui, root: &Path, sync: Option<&str>, limit: u32) -
             moment(run.requested),
             total.planned.to_string(),
             total.succeeded.to_string(),
-            (run.tally.invalid + total.planned - total.succeeded - total.skipped - total.pending()).to_string(),
+            (run.tally.invalid + run.tally.missing_invalid + total.planned
+                - total.succeeded
+                - total.skipped
+                - total.pending())
+            .to_string(),
         ]
     };
     let head = ["run", "sync", "state", "requested", "planned", "succeeded", "failed"];
@@ -169,7 +186,9 @@ pub(super) async fn show(ui: &Ui, root: &Path, name: Option<&str>) -> Result<Exi
         ui.line(format!("The run stands still, since its sync cannot be read: {error:#}"));
         ui.line(format!("Put the sync back, or end the run with `outflow cancel {}`.", run.id));
     }
-    if run.state != RunState::Succeeded || run.tally.withheld > 0 {
+    // Of a run that was never planned there is no record to name: its reason has said all.
+    let names = run.planned.is_some() || run.tally.invalid > 0;
+    if names && (run.state != RunState::Succeeded || run.tally.withheld > 0) {
         ui.line(format!("`outflow errors {}` shows what did not succeed, and why.", run.id));
     }
     Ok(Exit::Succeeded)
@@ -182,7 +201,9 @@ fn held(ui: &Ui, run: &Run) {
     }
     ui.line(run.reason.as_deref().unwrap_or("no reason was kept"));
     planned(ui, &run.tally);
-    before::kept(&run.samples).for_each(|sample| ui.line(sample.to_string()));
+    let samples: Vec<_> = before::kept(&run.samples).collect();
+    samples.iter().for_each(|sample| ui.line(sample.to_string()));
+    before::more(&run.tally, &samples).into_iter().for_each(|line| ui.line(line));
     ui.line(format!("Decide with `outflow approve {0}` or `outflow cancel {0}`.", run.id));
 }
 
@@ -206,6 +227,10 @@ pub(super) async fn unknown(
             keys?
         }
     };
+    if let (true, Some(_), Some(key)) = (keys.is_empty(), decision, key) {
+        let hint = format!("`outflow unknown {sync}` lists those that are");
+        return Err(Usage(format!("No record with the key \"{key}\" of {sync} is undecided; {hint}")).into());
+    }
     let is_hidden = compose::resolved(&project, sync).is_ok_and(|sync| sync.hides_keys());
     let keys: Vec<_> = keys.into_iter().map(|key| if is_hidden { MASKED.to_owned() } else { key }).collect();
     if ui.is_json() {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use outflow_coordinator::project::OnBreach;
 use outflow_model::port::ledger::RunOptions;
 
 use super::before;
@@ -12,6 +13,9 @@ use crate::compose;
 use crate::exit::Exit;
 use crate::signals::interrupted;
 use crate::ui::{Ui, message, value};
+
+/// Rows of a plan that are named though they will not be sent.
+const SHOWN: usize = 10;
 
 pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) -> Result<Exit> {
     let project = compose::project(root)?;
@@ -33,19 +37,34 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
     if ui.is_json() {
         ui.json(&serde_json::json!({
             "sync": sync, "tally": plan.tally, "requests": plan.requests, "seconds": plan.seconds,
-            "breach": plan.breach, "first_run": plan.first, "samples": samples, "problems": plan.problems,
+            "breach": plan.breach, "on_breach": plan.on_breach, "rekeys": plan.rekeys, "first_run": plan.first,
+            "samples": samples, "problems": plan.problems,
         }));
         return Ok(Exit::Succeeded);
     }
     planned(ui, &plan.tally);
     ui.line(format!("{} request(s), at least {:.1} s within the account's limits.", plan.requests, plan.seconds));
     samples.iter().for_each(|sample| ui.line(sample.to_string()));
-    for problem in plan.problems.iter().take(10) {
+    before::more(&plan.tally, &samples).into_iter().for_each(|line| ui.line(line));
+    for problem in plan.problems.iter().take(SHOWN) {
         let what = if problem.status.is_none() { "invalid" } else { "skipped" };
-        ui.line(format!("  {what} {}: {}", value(&problem.key), message(&problem.refusal.message)));
+        let key = if problem.key.is_empty() { "(no key)".into() } else { value(&problem.key) };
+        ui.line(format!("  {what} {key}: {}", message(&problem.refusal.message)));
+    }
+    if plan.problems.len() > SHOWN {
+        ui.line(format!("  and at least {} more", plan.problems.len() - SHOWN));
+    }
+    if let Some(rekeys) = plan.rekeys {
+        ui.line(format!("{rekeys}."));
     }
     if let Some(breach) = plan.breach {
-        ui.line(format!("The guard would stop this plan: {breach}."));
+        ui.line(match plan.on_breach {
+            Some(OnBreach::Warn) => {
+                format!("A run would warn, and send this plan all the same (`on_breach: warn`): {breach}.")
+            }
+            Some(OnBreach::Fail) => format!("The guard would fail the run (`on_breach: fail`): {breach}."),
+            Some(OnBreach::Hold) | None => format!("The guard would stop this plan until `outflow approve`: {breach}."),
+        });
     }
     Ok(Exit::Succeeded)
 }

@@ -16,7 +16,7 @@ use super::follow;
 use super::outcomes::Outcomes;
 use crate::compose::{self, Embedded};
 use crate::exit::Exit;
-use crate::mistakes::Mistakes;
+use crate::mistakes::{Mistakes, Usage};
 use crate::progress;
 use crate::signals::signals;
 use crate::ui::Ui;
@@ -40,6 +40,9 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
     Ok(outcomes.end())
 }
 
+/// What to say where there is nothing to run.
+const NO_SYNC: &str = "There is no sync to run: syncs/ has no file that ends in .yml or .yaml";
+
 /// A sync that cannot be executed, and why.
 type Wrong = (String, anyhow::Error);
 
@@ -49,6 +52,15 @@ fn prepared(project: &Project, syncs: &[String], options: RunOptions) -> Result<
     let known = project.names();
     let names: Vec<String> = if syncs.is_empty() { known.iter().cloned().collect() } else { syncs.to_vec() };
     let (mut starts, mut wrong) = (Vec::new(), Vec::new());
+    if syncs.is_empty() {
+        for mistake in project.unread_syncs() {
+            let name = mistake.file.trim_start_matches("syncs/").rsplit_once('.').map_or("", |(name, _)| name);
+            wrong.push((name.to_owned(), Mistakes(vec![mistake.clone()]).into()));
+        }
+    }
+    if names.is_empty() {
+        return Err(wrong.pop().map_or_else(|| Usage(NO_SYNC.to_owned()).into(), |(_, error)| error));
+    }
     for name in &names {
         let start = compose::start(project, name, options).and_then(|start| {
             // The worker beside it reads the same references: what is missing is said before anything is read or sent.
@@ -62,7 +74,7 @@ fn prepared(project: &Project, syncs: &[String], options: RunOptions) -> Result<
         });
         match start {
             Ok(start) => starts.push(start),
-            Err(error) if names.len() == 1 || !known.contains(name) => return Err(error),
+            Err(error) if (names.len() == 1 && wrong.is_empty()) || !known.contains(name) => return Err(error),
             Err(error) => wrong.push((name.clone(), error)),
         }
     }

@@ -17,6 +17,22 @@ use crate::monitor::{self, Ready};
 use crate::signals::interrupted;
 use crate::ui::Ui;
 
+/// Whether a process is ready by now is looked at this often.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Says that a process is ready once it is, and until then what it waits for.
+async fn announce(ui: Ui, name: String, ready: Ready) {
+    let mut told = String::new();
+    while let Err(cause) = ready().await {
+        if cause != told {
+            ui.note(format!("{name} is not ready yet: {cause}"));
+            told = cause;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    ui.note(format!("{name} is ready."));
+}
+
 /// Executes what there is to do until the first signal.
 pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) -> Result<Exit> {
     let figures = Figures::start("outflow-coordinator")?;
@@ -35,6 +51,7 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
     if let Some(address) = flags.monitor {
         monitor::start(address, &figures, ready.clone()).await?;
     }
+    let asked_ready = ready.clone();
     monitor::watch(ready);
     let mut coordinator = tokio::select! {
         coordinator = compose::coordinator(root, &cause) => coordinator?,
@@ -43,13 +60,13 @@ pub(super) async fn coordinator(ui: &Ui, root: &Path, flags: &CoordinatorFlags) 
     coordinator.lease = Duration::from_secs(u64::from(flags.lease.max(1)));
     coordinator.engine.silence = Duration::from_secs(u64::from(flags.silence.max(1)));
     let coordinator = made.get_or_init(|| Arc::new(coordinator)).clone();
-    ui.note(format!("{} is ready.", coordinator.name));
+    let announcing = tokio::spawn(announce(ui.clone(), coordinator.name.clone(), asked_ready));
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::spawn(coordinator.serve(stopped));
     tokio::select! {
         // It serves until it is told to stop: this is a defect, and another process does better.
         ended = &mut serving => return ended.map(|()| Exit::Trouble).context("The coordinator broke off"),
-        () = interrupted() => {}
+        () = interrupted() => announcing.abort(),
     }
     ui.note("The coordinator stops; what is under way goes on, and another coordinator goes on with it.");
     stop.send_replace(true);
@@ -84,12 +101,12 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
     if let Some(address) = monitor {
         monitor::start(*address, &figures, ready.clone()).await?;
     }
-    monitor::watch(ready);
-    ui.note(format!("{} is ready.", worker.name()));
+    monitor::watch(ready.clone());
+    let announcing = tokio::spawn(announce(ui.clone(), worker.name().to_owned(), ready));
     let mut serving = tokio::spawn(serve_all(worker.clone()));
     tokio::select! {
         ended = &mut serving => return ended.map(|()| Exit::Trouble).context("The worker broke off"),
-        () = interrupted() => {}
+        () = interrupted() => announcing.abort(),
     }
     ui.note("The worker stops when the requests under way have been answered.");
     worker.drain();

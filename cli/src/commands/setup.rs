@@ -27,7 +27,11 @@ pub(super) async fn init(ui: &Ui, folder: &Path, example: bool, next_day: bool) 
         ui.line(format!("Made the example in {place}: a shop with 1,000 customers in shop.db."));
     } else {
         example::bare(folder)?;
-        ui.line(format!("Made a project in {place}. Describe your warehouse and your tools in outflow.yml."));
+        ui.line(format!(
+            "Made a project in {place}. Describe your warehouse and your tools in outflow.yml; then write a query into"
+        ));
+        ui.line("models/NAME.sql and where it goes into syncs/NAME.yml, as README.md and `outflow init FOLDER --example` show them.");
+        ui.line("`outflow check` says what is wrong, `outflow plan NAME` what would be sent.");
     }
     if ui.is_json() {
         ui.json(&json!({ "project": folder, "example": example, "next_day": next_day }));

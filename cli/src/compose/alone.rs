@@ -36,7 +36,7 @@ pub(crate) async fn alone(project: &Project, sync: &str) -> Result<Alone> {
         return Ok(Alone { engine: embedded::engine(project).await?, held });
     };
     let engine = shared::engine(project, places).await?;
-    let leases: Arc<dyn Leases> = shared::ledger(&project.root, places).await?;
+    let leases: Arc<dyn Leases> = shared::ledger(project, places).await?;
     let (name, holder) = (lease_of(sync), shared::process("user"));
     let began = Instant::now();
     let epoch = loop {

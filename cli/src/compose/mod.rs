@@ -47,7 +47,7 @@ pub(crate) fn state_dir(project: &Project) -> Result<PathBuf> {
 /// Opens the ledger.
 pub(crate) async fn ledger(project: &Project) -> Result<Arc<dyn Ledger>> {
     Ok(match &project.config.state.shared {
-        Some(places) => shared::ledger(&project.root, places).await?,
+        Some(places) => shared::ledger(project, places).await?,
         None => Arc::new(SqliteLedger::open(&state_dir(project)?.join("ledger.db")).await?),
     })
 }

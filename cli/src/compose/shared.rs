@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use outflow_backends::{
     Allowed, Codec, FileVault, KeyRing, Place, PostgresLedger, RabbitDeadLetters, RabbitQueue, RedisLimiter,
     RedisVault, SystemClock, USUAL, is_own, open_store, resolve,
@@ -55,9 +55,28 @@ pub(super) fn process(role: &str) -> String {
 }
 
 /// A setting with its references to secrets resolved.
-fn resolved(root: &Path, name: &str, value: &str) -> Result<String> {
-    let resolver = secrets(root);
-    expand(value, |reference| resolver(reference)).map_err(|reason| anyhow!("state.shared.{name}: {reason}"))
+fn resolved(project: &Project, name: &str, value: &str) -> Result<String> {
+    let resolver = secrets(&project.root);
+    expand(value, |reference| resolver(reference)).map_err(|reason| mistaken(project, name, reason))
+}
+
+/// A mistake in what `state.shared` says at `name`.
+fn mistaken(project: &Project, name: &str, reason: String) -> anyhow::Error {
+    Mistakes(vec![project.problem(&format!("state.shared.{name}"), reason)]).into()
+}
+
+/// What a service says: a mistake of the project at `name` where only another setting helps.
+fn told(project: &Project, name: &str, error: PortError) -> anyhow::Error {
+    match error.trouble {
+        Trouble::Refused => mistaken(project, name, format!("{:#}.", anyhow::Error::new(error))),
+        _ => error.into(),
+    }
+}
+
+/// The places that a project shares; where it shares none, `why` they are needed.
+fn shared<'p>(project: &'p Project, why: &str) -> Result<&'p SharedState> {
+    let shared = project.config.state.shared.as_ref();
+    shared.ok_or_else(|| Mistakes(vec![project.problem("state.shared", why)]).into())
 }
 
 /// How keys are made and where they go.
@@ -86,7 +105,7 @@ fn ring_of(project: &Project, places: &SharedState) -> Result<Arc<KeyRing>> {
                 format!("It says to work without keys, and {named} has some: keep one of the two.")
             ))
         }
-        (Some(keys), _) => ring(&resolved(&project.root, "keys", keys)?),
+        (Some(keys), _) => ring(&resolved(project, "keys", keys)?),
         (None, Some(own)) => ring(&own).context("OUTFLOW_KEYS"),
     }
 }
@@ -103,25 +122,26 @@ fn vault_at(folder: &Path, limiter: &str, prefix: &str, keys: &Arc<KeyRing>) -> 
 
 /// The vault of a process that knows the project, with `folder` for what is kept on this machine.
 pub(super) fn vault(project: &Project, places: &SharedState, folder: &Path) -> Result<Arc<dyn Vault>> {
-    let limiter = resolved(&project.root, "limiter", &places.limiter)?;
+    let limiter = resolved(project, "limiter", &places.limiter)?;
     vault_at(folder, &limiter, &places.prefix, &ring_of(project, places)?)
 }
 
-pub(super) async fn ledger(root: &Path, places: &SharedState) -> Result<Arc<PostgresLedger>> {
-    let ledger = PostgresLedger::open(&resolved(root, "ledger", &places.ledger)?).await?;
-    ledger.belong_to(places.project.as_deref()).await?;
+pub(super) async fn ledger(project: &Project, places: &SharedState) -> Result<Arc<PostgresLedger>> {
+    let opened = PostgresLedger::open(&resolved(project, "ledger", &places.ledger)?).await;
+    let ledger = opened.map_err(|error| told(project, "ledger", error))?;
+    let owned = ledger.belong_to(places.project.as_deref()).await;
+    owned.map_err(|error| told(project, if places.project.is_some() { "project" } else { "ledger" }, error))?;
     Ok(Arc::new(ledger))
 }
 
 /// The shared store. What is wrong with its place, its credentials or its permissions is told as a mistake in the project, before
 /// anything is done; one that is away is waited for where it is needed.
 pub(super) async fn store(project: &Project, places: &SharedState, copies: &Path) -> Result<Arc<dyn Store>> {
-    let mistake = |reason: String| Mistakes(vec![project.problem("state.shared.store", reason)]);
-    let url = resolved(&project.root, "store", &places.store)?;
-    let place = Place::parse(&url).map_err(mistake)?;
+    let url = resolved(project, "store", &places.store)?;
+    let place = Place::parse(&url).map_err(|reason| mistaken(project, "store", reason))?;
     let told = |error: PortError| match error.trouble {
-        Trouble::Refused => anyhow!(mistake(format!("{error}."))),
-        _ => anyhow!(error),
+        Trouble::Refused => mistaken(project, "store", format!("{error}.")),
+        _ => error.into(),
     };
     let store = open_store(&place, copies).map_err(told)?;
     match store.list(PLANS).await {
@@ -133,20 +153,27 @@ pub(super) async fn store(project: &Project, places: &SharedState, copies: &Path
 
 /// What permits requests to destinations.
 pub(super) fn limiter(project: &Project, places: &SharedState) -> Result<Arc<dyn Limiter>> {
-    let url = resolved(&project.root, "limiter", &places.limiter)?;
-    Ok(Arc::new(RedisLimiter::new(&url, &places.prefix, None)?))
+    Ok(Arc::new(redis(project, places, None)?))
 }
 
-fn broker(root: &Path, places: &SharedState, name: &str) -> Result<RabbitQueue> {
-    Ok(RabbitQueue::new(&resolved(root, "queue", &places.queue)?, &places.prefix, name)?)
+fn redis(project: &Project, places: &SharedState, ledger: Option<Arc<PostgresLedger>>) -> Result<RedisLimiter> {
+    let url = resolved(project, "limiter", &places.limiter)?;
+    let limiter = match ledger {
+        Some(ledger) => RedisLimiter::new(&url, &places.prefix, Some(ledger)),
+        None => RedisLimiter::new(&url, &places.prefix, None),
+    };
+    limiter.map_err(|error| told(project, "limiter", error))
+}
+
+fn broker(project: &Project, places: &SharedState, name: &str) -> Result<RabbitQueue> {
+    let queue = RabbitQueue::new(&resolved(project, "queue", &places.queue)?, &places.prefix, name);
+    queue.map_err(|error| told(project, "queue", error))
 }
 
 /// The messages that were given up, for people.
 pub(crate) fn dead_letters(project: &Project) -> Result<RabbitDeadLetters> {
-    let places = project.config.state.shared.as_ref();
-    let places =
-        places.context("Messages are given up where a queue is shared: there is no `state.shared` in outflow.yml")?;
-    Ok(broker(&project.root, places, &process("user"))?.dead_letters())
+    let places = shared(project, "There are no shared services. Messages are given up only where a queue is shared.")?;
+    Ok(broker(project, places, &process("user"))?.dead_letters())
 }
 
 /// The engine of one process, under `name`, with `folder` for its temporary files.
@@ -156,13 +183,13 @@ async fn engine_of(
     name: &str,
     folder: PathBuf,
 ) -> Result<(Engine, Arc<PostgresLedger>)> {
-    let root = &project.root;
     let keys = ring_of(project, places)?;
     let store = store(project, places, &folder).await?;
-    let ledger = ledger(root, places).await?;
-    let queue = broker(root, places, name)?;
-    let url = resolved(root, "limiter", &places.limiter)?;
-    let limiter = RedisLimiter::new(&url, &places.prefix, Some(ledger.clone()))?;
+    // What is written wrongly is told before anything that is away is waited for.
+    let queue = broker(project, places, name)?;
+    redis(project, places, None)?;
+    let ledger = ledger(project, places).await?;
+    let limiter = redis(project, places, Some(ledger.clone()))?;
     let (progress, _) = watch::channel(Progress::default());
     let engine = Engine {
         ledger: ledger.clone(),
@@ -193,9 +220,9 @@ fn is_away(error: &anyhow::Error) -> bool {
 /// A coordinator of the project in `root`, which it reads again for each run. It waits for a ledger that is away; `waits` says why.
 pub(crate) async fn coordinator(root: &Path, waits: &watch::Sender<String>) -> Result<Coordinator> {
     let read = project(root)?;
-    let places = read.config.state.shared.as_ref().context(
-        "A coordinator shares its state: name ledger, queue, limiter and store under `state.shared` in outflow.yml. On one \
-         machine `outflow run` needs none of them",
+    let places = shared(
+        &read,
+        "A coordinator shares its state: name ledger, queue, limiter and store here. On one machine `outflow run` needs none of them.",
     )?;
     if places.project.is_none() {
         warn!("outflow.yml: {}", SharedState::UNNAMED);
@@ -214,7 +241,7 @@ pub(crate) async fn coordinator(root: &Path, waits: &watch::Sender<String>) -> R
             made => break made?,
         }
     };
-    let dead_letters = Arc::new(broker(root, places, &name)?.dead_letters());
+    let dead_letters = Arc::new(broker(&read, places, &name)?.dead_letters());
     let root = root.to_owned();
     let read: Projects = Arc::new(move || project(&root).map_err(|error| error.to_string()));
     let project = read.clone();
@@ -279,39 +306,45 @@ fn is_named(root: &Path, reference: &Reference<'_>) -> bool {
 /// A worker; it needs no ledger, and no project where it is told its queue and its limiter. What it is not told
 /// is taken from the project in `root`.
 pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
-    let told = given.queue.is_some() && given.limiter.is_some();
+    let is_told = given.queue.is_some() && given.limiter.is_some();
     let read = match project(root) {
         Ok(read) => Some(read),
-        Err(_) if told => None,
+        Err(_) if is_told => None,
         Err(error) => return Err(error),
     };
     let keys = keys_of(&given, read.as_ref())?;
     let secrets = may_read(root, given.secrets.as_deref(), read.is_some())?;
     let places = read.as_ref().and_then(|read| read.config.state.shared.clone());
-    let or = |given: Option<String>, name, written: fn(&SharedState) -> &str| match (given, &places) {
-        (Some(given), _) => Ok(given),
-        (None, Some(places)) => resolved(root, name, written(places)),
-        (None, None) => {
-            bail!("Tell the worker its {name} with --{name}, or name it under `state.shared` in outflow.yml")
-        }
+    let or = |given: Option<String>, name, written: fn(&SharedState) -> &str| match (given, &read, &places) {
+        (Some(given), ..) => Ok(given),
+        (None, Some(read), Some(places)) => resolved(read, name, written(places)),
+        (None, ..) => bail!(usage(&format!(
+            "Tell the worker its {name} with --{name}, or name it under `state.shared` in outflow.yml"
+        ))),
+    };
+    let has_own = [given.queue.is_some(), given.limiter.is_some()];
+    let placed = |name, has_own: bool, error: PortError| match &read {
+        Some(read) if !has_own => told(read, name, error),
+        _ => error.into(),
     };
     let queue = or(given.queue, "queue", |places| &places.queue)?;
     let limiter = or(given.limiter, "limiter", |places| &places.limiter)?;
-    let store = match (&given.store, &places) {
-        (Some(url), _) => Some(large_messages(url, root).context("--store")?),
+    let store = match (&given.store, &read, &places) {
+        (Some(url), ..) => Some(large_messages(url, root).context("--store")?),
         // It can do without: messages that are there go to workers that have it.
-        (None, Some(places)) => resolved(root, "store", &places.store)
+        (None, Some(read), Some(places)) => resolved(read, "store", &places.store)
             .and_then(|url| large_messages(&url, root))
             .inspect_err(|error| warn!(error = format!("{error:#}"), "The worker goes without the store"))
             .ok(),
-        (None, None) => None,
+        (None, ..) => None,
     };
     let prefix = given.prefix.or_else(|| places.as_ref().map(|places| places.prefix.clone()));
     let prefix = prefix.unwrap_or_else(|| "outflow".to_owned());
     let name = process("worker");
-    let queue = RabbitQueue::new(&queue, &prefix, &name)?;
+    let queue = RabbitQueue::new(&queue, &prefix, &name).map_err(|error| placed("queue", has_own[0], error))?;
+    let redis = RedisLimiter::new(&limiter, &prefix, None).map_err(|error| placed("limiter", has_own[1], error))?;
     let vault = vault_at(&root.join(".outflow/tokens"), &limiter, &prefix, &keys)?;
-    let limiter = RedisLimiter::new(&limiter, &prefix, None)?;
+    let limiter = redis;
     let clock = limiter.clock();
     let accounts = Accounts::new(Keyring { secrets, vault, proxies: Proxies::from_env() });
     let queue = Codec::new(keys, store).over(Arc::new(queue));

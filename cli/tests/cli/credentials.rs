@@ -41,7 +41,7 @@ fn a_queue_or_a_limiter_that_cannot_be_used_is_told_without_its_password() {
         let output =
             run(folder.path(), &["--log", "trace", "worker", "--unencrypted", "--queue", queue, "--limiter", limiter]);
         let text = text(&output);
-        assert!(output.status.code() == Some(6) && !text.contains("hunter2"), "{queue} {limiter}: {text}");
+        assert!(output.status.code() == Some(2) && !text.contains("hunter2"), "{queue} {limiter}: {text}");
     }
 }
 

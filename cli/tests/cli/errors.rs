@@ -41,11 +41,75 @@ fn errors_of_a_held_run_say_that_nothing_was_sent() {
     let said = text(&run(project.path(), &["errors", "customers_to_hubspot"]));
     assert!(said.contains("nothing was sent") && said.contains("outflow approve run_"), "{said}");
     let said = text(&run(project.path(), &["show"]));
-    for part in ["held      since 20", "the guard allows 1", "To send: change 800.", "  change ", " city="] {
+    for part in
+        ["held      since 20", "the guard allows 1", "To send: change 800.", "  change ", " city=", "  and 795 more"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
     let told = json(&run(project.path(), &["--output", "json", "show"]));
     assert!(told["planned"].is_number() && told["samples"].as_array().is_some_and(|all| !all.is_empty()), "{told}");
+}
+
+#[test]
+fn rows_that_left_before_a_sync_became_a_mirror_are_told_by_every_run() {
+    let project = project();
+    edit(project.path(), SYNC, "mode: mirror\nremove: delete", "mode: upsert");
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(0));
+    edit(project.path(), SYNC, "mode: upsert", "mode: mirror");
+    edit(project.path(), MODEL, "GROUP BY", "WHERE c.id <> 3 GROUP BY");
+    let planned = text(&run(project.path(), &["plan", "customers_to_hubspot"]));
+    assert!(planned.contains("999 row(s) are sent again") && planned.contains("kept no keys"), "{planned}");
+    let first = run(project.path(), &["run"]);
+    let said = text(&first);
+    assert_eq!(first.status.code(), Some(3), "{said}");
+    assert!(said.contains("999 row(s) are sent again") && said.contains("1 missing (1 invalid)"), "{said}");
+    let second = run(project.path(), &["run"]);
+    let said = text(&second);
+    assert_eq!(second.status.code(), Some(3), "{said}");
+    assert!(said.contains("1 removed row(s) stay at the destination") && said.contains("999 unchanged"), "{said}");
+    let said = text(&run(project.path(), &["errors"]));
+    assert!(said.contains("1 record did not succeed") && said.contains("OF-5004"), "{said}");
+    assert!(!said.contains("Every record"), "{said}");
+    // Their keys are known now: a row that leaves is removed.
+    edit(project.path(), MODEL, "WHERE c.id <> 3", "WHERE c.id > 4");
+    let said = text(&run(project.path(), &["run"]));
+    assert!(said.contains("remove  3"), "{said}");
+}
+
+#[test]
+fn a_plan_that_the_guard_refuses_is_told_with_what_it_would_have_sent() {
+    let project = project();
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(0));
+    edit(project.path(), MODEL, "c.city,", "c.city || 'x' AS city,");
+    edit(project.path(), SYNC, "mapping:", "guard: { max_changes: 1, on_breach: fail }\nmapping:");
+    let planned = text(&run(project.path(), &["plan", "customers_to_hubspot"]));
+    assert!(planned.contains("The guard would fail the run"), "{planned}");
+    let failed = run(project.path(), &["run"]);
+    assert_eq!(failed.status.code(), Some(1));
+    for said in [text(&failed), text(&run(project.path(), &["show"]))] {
+        assert!(said.contains("1000 row(s) extracted") && said.contains("`guard:`"), "{said}");
+        assert!(!said.contains("`outflow errors"), "{said}");
+    }
+    let said = text(&run(project.path(), &["errors"]));
+    assert!(said.contains("800 records would have been sent") && said.contains("correct the model"), "{said}");
+    edit(project.path(), SYNC, "on_breach: fail", "on_breach: warn");
+    let planned = text(&run(project.path(), &["plan", "customers_to_hubspot"]));
+    assert!(planned.contains("A run would warn, and send this plan all the same"), "{planned}");
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_cancelled_plan_is_not_the_destinations_trouble() {
+    let project = project();
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(0));
+    edit(project.path(), MODEL, "c.city,", "c.city || 'x' AS city,");
+    edit(project.path(), SYNC, "mapping:", "guard: { max_changes: 1 }\nmapping:");
+    assert_eq!(run(project.path(), &["run"]).status.code(), Some(4));
+    let cancelled = run(project.path(), &["cancel", "customers_to_hubspot"]);
+    assert_eq!(cancelled.status.code(), Some(0), "{}", text(&cancelled));
+    let said = text(&run(project.path(), &["errors"]));
+    assert!(said.contains("OF-1005 CANCELLED: Cancelled by a user") && said.contains("the next run finds"), "{said}");
+    assert!(!said.contains("OF-1001") && !said.contains("status page"), "{said}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod limits;
 mod manifests;
 mod plans;
 mod private;
+mod silence;
 mod stops;
 mod stores;
 mod traces;
@@ -88,6 +89,31 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     (PROJECT, "type: hubspot", "type: hubspot\n    reserve: 40", &["outflow.yml"]),
     (PROJECT, "type: hubspot", "type: hubspot\n    reserve: 140%", &["140%", "no share from 0% to 99%"]),
     (PROJECT, "type: hubspot", "type: salesforce", &["destinations.crm.settings", "Consumer key"]),
+    (
+        PROJECT,
+        "type: hubspot",
+        "type: htpt\n    manifest: own.toml",
+        &["destinations.crm.type", "no destination type \"htpt\"", "Did you mean \"http\"?"],
+    ),
+    (
+        PROJECT,
+        "type: hubspot",
+        "type: hubspot\n    manifest: own.toml",
+        &["destinations.crm.type", "`type: http` only"],
+    ),
+    (
+        PROJECT,
+        "    type: sqlite\n    path: shop.db",
+        "    type: files\n    path: .\n    types:\n      age: integer",
+        &["outflow.yml:8:7: sources.shop.types.age: unknown variant `integer`"],
+    ),
+    (
+        SYNC,
+        "object: contacts",
+        "object: contacts\nguard: { max_invalid: -1 }",
+        &["customers_to_hubspot.yml:4", "Write a count of rows, from 0 on, or a share such as 5%."],
+    ),
+    (SYNC, "object: contacts", "object: contacts\nguard: { max_invalid: true }", &["Write a count of rows"]),
     (
         PROJECT,
         "${env:HUBSPOT_TOKEN}",

@@ -176,6 +176,8 @@ pub struct Detected {
     pub keyless: u64,
     /// Of these: to send.
     pub removes: u64,
+    /// Unchanged rows that are sent since the base does not have their keys, which removing them needs.
+    pub rekeyed: u64,
     /// The first of the invalid rows.
     pub named: Vec<InvalidRow>,
     /// Which pushed rows to send.
@@ -393,8 +395,13 @@ fn compare(row: Row, mut known: Option<&mut Entry>, rules: Rules, found: &mut De
             return;
         }
         Some(entry) if entry.acknowledged == Some(row.hash) && !entry.doubtful && !rules.full => {
-            found.unchanged += 1;
-            return;
+            if !rules.removes || rules.ignore_changes || entry.key.is_some() {
+                found.unchanged += 1;
+                return;
+            }
+            // Sent while the sync's mode kept no keys: the next snapshot learns it.
+            found.rekeyed += 1;
+            Change::Change
         }
         Some(entry) if rules.hold_refused && entry.is_refused() && !rules.retry_refused && !rules.full => {
             found.withheld += 1;

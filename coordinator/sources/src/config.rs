@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use outflow_model::cell::Kind;
+use outflow_model::mapping::Name;
 use schemars::JsonSchema;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
 /// A source, by its `type`.
@@ -51,10 +54,20 @@ pub struct FilesConfig {
     /// The format; where absent, the file name's ending says it.
     pub format: Option<FileFormat>,
     /// Types of CSV columns that are not text. Each name must be a column of a CSV file in the folder.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "types")]
     pub types: BTreeMap<String, Kind>,
     /// The character between CSV values; where absent, a comma, or a tab in files that end in `.tsv`.
     pub delimiter: Option<char>,
+}
+
+/// Reads the types of columns. What is wrong with one is told as `types.COLUMN`, so that its place can be found.
+fn types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Kind>, D::Error> {
+    let written = BTreeMap::<String, Name>::deserialize(deserializer)?;
+    let kinds = written.into_iter().map(|(column, Name(word))| {
+        let kind = Kind::deserialize(StrDeserializer::<ValueError>::new(&word));
+        kind.map_err(|error| D::Error::custom(format_args!("`types.{column}`: {error}"))).map(|kind| (column, kind))
+    });
+    kinds.collect()
 }
 
 /// A file's format.

@@ -1,6 +1,7 @@
 //! What can go wrong while reading a source.
 
 use std::error::Error;
+use std::path::Path;
 
 /// A source that could not be read. What it read so far must not be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,12 @@ pub enum SourceError {
         /// The nearest one.
         hint: String,
     },
+    /// A file or folder that the project names does not exist.
+    #[error("Cannot read {path}: it does not exist")]
+    Absent {
+        /// Which one.
+        path: String,
+    },
     /// A file cannot be read.
     #[error("Cannot read {path}: {reason}")]
     File {
@@ -56,7 +63,12 @@ impl SourceError {
 
     /// True if the project must be corrected, not the source.
     pub const fn is_mistake(&self) -> bool {
-        matches!(self, Self::Query(_) | Self::Column { .. })
+        matches!(self, Self::Query(_) | Self::Column { .. } | Self::Absent { .. })
+    }
+
+    /// An error that says that nothing is at `path`.
+    pub(crate) fn absent(path: &Path) -> Self {
+        Self::Absent { path: path.display().to_string() }
     }
 
     /// The error's message with its causes, on one line.

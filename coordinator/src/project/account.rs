@@ -130,6 +130,9 @@ pub(super) fn account_of(project: &Project, sync: &Sync) -> Result<(AccountV1, M
         let hint = did_you_mean(name, project.config.destinations.keys().map(String::as_str));
         vec![sync.document.problem("destination", format!("There is no destination \"{name}\" in outflow.yml.{hint}"))]
     })?;
+    if let Some(mistake) = bounds::check_type(project, name, config) {
+        return Err(vec![mistake]);
+    }
     let destination = Destination { project, name, config };
     let (manifest, text) = destination.manifest()?;
     let mut problems = bounds::check_destination(project, name, config);

@@ -1,6 +1,9 @@
 //! Settings that cannot mean what they say: zeros, and words that have no effect where they stand.
 
+use outflow_destinations::catalog;
+use outflow_model::mapping::MappingProblem;
 use outflow_model::mode::Mode;
+use outflow_model::suggest::did_you_mean;
 
 use super::config::DestinationConfig;
 use super::load::{Project, Sync};
@@ -30,6 +33,34 @@ pub(super) fn check_sync(sync: &Sync) -> Vec<Problem> {
         problems.push(sync.document.problem("append", reason));
     }
     problems
+}
+
+/// The mistakes of a mapping, where they stand in the sync's file.
+pub(super) fn placed(sync: &Sync, problems: Vec<MappingProblem>) -> Vec<Problem> {
+    let place = |field: &str, key: Option<&str>| match key {
+        Some(key) => format!("mapping.{field}.{key}"),
+        None => format!("mapping.{field}"),
+    };
+    problems.into_iter().map(|p| sync.document.problem(&place(&p.field, p.key), p.reason)).collect()
+}
+
+/// Refuses a manifest beside another type than http.
+pub(super) fn check_type(project: &Project, name: &str, config: &DestinationConfig) -> Option<Problem> {
+    let own = &config.r#type;
+    if config.manifest.is_none() || own == "http" {
+        return None;
+    }
+    let reason = if catalog::names().any(|known| known == own) {
+        format!(
+            "`manifest:` has an effect with `type: http` only. Leave it out, or write `type: http` in place of {own}."
+        )
+    } else {
+        format!(
+            "There is no destination type \"{own}\".{} A manifest of your own goes with `type: http`.",
+            did_you_mean(own, catalog::names().chain(["http"]))
+        )
+    };
+    Some(project.document.problem(&format!("destinations.{name}.type"), reason))
 }
 
 /// Checks the settings of the destination `name`.

@@ -148,13 +148,7 @@ impl ResolvedSync {
                 format!("The model \"{model}\" has two columns called \"{name}\"; give each a name of its own.");
             return Err(vec![sync.document.problem("model", reason)]);
         }
-        Mapper::new(&self.config.mapping, &identity, columns).map_err(|problems| {
-            let place = |field: &str, key: Option<&str>| match key {
-                Some(key) => format!("mapping.{field}.{key}"),
-                None => format!("mapping.{field}"),
-            };
-            problems.into_iter().map(|p| sync.document.problem(&place(&p.field, p.key), p.reason)).collect()
-        })
+        Mapper::new(&self.config.mapping, &identity, columns).map_err(|problems| bounds::placed(sync, problems))
     }
 }
 
@@ -220,6 +214,7 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
     if manifest.style.nest {
         problems.extend(paths::check(sync));
     }
+    problems.extend(bounds::placed(sync, Mapper::check(&config.mapping)));
     if config.mapping.is_empty() {
         problems.push(sync.document.problem("mapping", "Map at least one field."));
     }

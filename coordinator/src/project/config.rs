@@ -277,10 +277,11 @@ impl Default for Guard {
 impl Guard {
     /// Whether the invalid rows of a run are as few as they may be.
     pub fn tolerates(&self, tally: &Tally) -> bool {
+        let invalid = tally.invalid + tally.missing_invalid;
         match self.max_invalid {
-            None => tally.invalid == 0,
-            Some(Tolerance::Count(most)) => tally.invalid <= most,
-            Some(Tolerance::Share(Percent(most))) => tally.invalid * 100 <= tally.extracted * u64::from(most),
+            None => invalid == 0,
+            Some(Tolerance::Count(most)) => invalid <= most,
+            Some(Tolerance::Share(Percent(most))) => invalid * 100 <= tally.extracted * u64::from(most),
         }
     }
 }
@@ -297,7 +298,7 @@ pub enum Tolerance {
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "Write a count of rows, from 0 on, or a share such as 5%")]
 enum WrittenTolerance {
     Count(u64),
     Share(String),
@@ -315,7 +316,7 @@ impl TryFrom<WrittenTolerance> for Tolerance {
 }
 
 /// What happens where a plan breaches its guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBreach {
     /// The run fails.

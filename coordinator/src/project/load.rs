@@ -55,6 +55,14 @@ impl Project {
         self.syncs.keys().cloned().chain(broken.map(stem)).collect()
     }
 
+    /// The mistakes of files below syncs/ that are not read, so that they belong to no sync.
+    pub fn unread_syncs(&self) -> impl Iterator<Item = &Problem> {
+        let is_unread = |mistake: &&Problem| {
+            mistake.file.starts_with("syncs/") && Path::new(&mistake.file).parent() != Some(Path::new("syncs"))
+        };
+        self.mistakes.iter().filter(is_unread)
+    }
+
     /// The mistakes of the files `folder/name.*`.
     pub(super) fn mistakes_of(&self, folder: &str, name: &str) -> Vec<Problem> {
         let is_its = |file: &str| Path::new(file).with_extension("") == Path::new(folder).join(name);

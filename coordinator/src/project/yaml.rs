@@ -67,14 +67,28 @@ impl Document {
         if text.lines().map(str::trim_start).all(|line| line.is_empty() || line.starts_with('#')) {
             return Err(problem((above + 1, 1), "There is nothing in it yet.".to_owned()));
         }
-        let parsed: T = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-            let place = error.location().map_or((0, 0), |at| (at.line() + above, at.column()));
-            problem(place, explain(&error.without_snippet().to_string()))
-        })?;
+        let parsed: Result<T, _> = serde_saphyr::from_str_with_options(text, options());
         if let Ok(tree) = serde_saphyr::from_str_with_options::<Tree>(text, options()) {
             document.index(&mut Vec::new(), &tree, text);
         }
-        Ok((parsed, document))
+        match parsed {
+            Ok(parsed) => Ok((parsed, document)),
+            Err(error) => {
+                let place = error.location().map_or((0, 0), |at| (at.line() + above, at.column()));
+                let message = error.without_snippet().to_string();
+                Err(document.within(place, &message).unwrap_or_else(|| problem(place, explain(&message))))
+            }
+        }
+    }
+
+    /// The mistake of a message that begins with the end of a field's path, since the parser only knows where what holds it begins.
+    fn within(&self, place: (u64, u64), message: &str) -> Option<Problem> {
+        let (path, message) = message.strip_prefix('`')?.split_once("`: ")?;
+        let end = format!(".{path}");
+        let below = self.places.iter().filter(|(field, at)| field.ends_with(&end) && **at >= place);
+        let (field, (line, column)) = below.min_by_key(|(_, at)| **at)?;
+        let (file, field, reason) = (self.file.clone(), field.clone(), explain(message));
+        Some(Problem { file, line: *line, column: *column, field, reason })
     }
 
     fn index(&mut self, path: &mut Vec<String>, tree: &Tree, text: &str) {
@@ -243,6 +257,8 @@ fn in_plain_words(message: &str) -> Option<String> {
             "f32" | "f64" | "float" => "Write a number without a unit.".to_owned(),
             _ => format!("Write a whole number without a unit{unsigned}."),
         }
+    } else if says("Write a ") {
+        format!("{message}.")
     } else if says("invalid boolean") {
         "Write true or false.".to_owned()
     } else if says("unexpected end of input") {

@@ -44,6 +44,21 @@ pub(super) struct Drafted {
     pub(super) tally: Tally,
     /// Rows that the base knew.
     pub(super) known: u64,
+    /// Unchanged rows that are sent, to learn their keys.
+    pub(super) rekeyed: u64,
+}
+
+impl Drafted {
+    /// Says that rows are sent again to learn their keys, where that is so.
+    pub(super) fn rekeys(&self) -> Option<String> {
+        let rows = self.rekeyed;
+        (rows > 0).then(|| {
+            format!(
+                "{rows} row(s) are sent again though they did not change: the sync's mode kept no keys when they were sent, and a row \
+                 can be removed only by its key"
+            )
+        })
+    }
 }
 
 /// Collects what the merge finds.
@@ -134,7 +149,7 @@ pub(super) fn draft(
     planned.withheld = named.held_back;
     let tally = tally(&detected, &planned);
     tally.plan_closes().and_then(|()| holds(&planned, &tally)).map_err(EngineError::Accounting)?;
-    Ok(Drafted { planned, tally, known: detected.known })
+    Ok(Drafted { planned, tally, known: detected.known, rekeyed: detected.rekeyed })
 }
 
 /// How the sync's rows are compared.
@@ -257,6 +272,7 @@ fn tally(found: &Detected, planned: &Planned) -> Tally {
         invalid: found.invalid + adds + changes,
         missing: found.missing,
         missing_ignored: found.missing_ignored + removes,
+        missing_invalid: removes,
         missing_withheld: found.missing_withheld,
         missing_unsure: found.missing_unsure,
         keyless: found.keyless,

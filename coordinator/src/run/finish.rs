@@ -136,7 +136,8 @@ fn resend(run: &Run, due: bool, gathered: &Gathered) -> Resend {
 fn end_state(run: &Run, start: Option<&Start>, gathered: &Gathered) -> RunState {
     let tally: &Tally = &gathered.tally;
     let total = tally.total();
-    let tolerated = start.map_or(tally.invalid == 0, |start| start.sync.config.guard.tolerates(tally));
+    let tolerated =
+        start.map_or(tally.invalid + tally.missing_invalid == 0, |start| start.sync.config.guard.tolerates(tally));
     if run.failed || gathered.lost.is_some() {
         RunState::Failed
     } else if run.cancel {

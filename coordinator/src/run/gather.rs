@@ -14,7 +14,7 @@ use outflow_snapshot::{Fold, Learned};
 use super::finish::page;
 use super::partition::{KEY, NAMED};
 use super::plan_file::Index;
-use super::{Engine, EngineError};
+use super::{CANCELLED, Engine, EngineError};
 
 /// What a run came to.
 pub(super) struct Gathered {
@@ -200,6 +200,10 @@ fn problem(run: &Run, chunk: &Chunk, row: u32, table: Option<&Table>, waited: Op
     let aborted = status == Status::Remaining && (run.cancel || run.failed);
     let refusal = chunk.merged.refusal(row).cloned().unwrap_or_else(|| match &run.cause {
         Some(cause) if aborted => cause.clone(),
+        _ if aborted && run.cancel => {
+            let message = run.reason.clone().unwrap_or_else(|| CANCELLED.to_owned());
+            Refusal { class: ErrorClass::Cancelled, code: "CANCELLED".to_owned(), message }
+        }
         _ if aborted => {
             let why = run.reason.clone().unwrap_or_else(|| "The run was stopped".to_owned());
             Refusal::transient("ABORTED", why)
@@ -299,7 +303,8 @@ mod tests {
         let chunk = Chunk { attempt: 0, ended: None, ..stopped(0, ErrorClass::Backoff) };
         assert_eq!(problem(&failed, &chunk, 0, None, None).refusal, cause);
         let cancelled = Run { cancel: true, reason: Some("Cancelled by a user".to_owned()), ..queued() };
-        assert_eq!(problem(&cancelled, &chunk, 0, None, None).refusal.message, "Cancelled by a user");
+        let told = problem(&cancelled, &chunk, 0, None, None).refusal;
+        assert_eq!((told.class, told.message.as_str()), (ErrorClass::Cancelled, "Cancelled by a user"));
         assert_eq!(problem(&queued(), &chunk, 0, None, None).refusal.code, "NOT_SENT");
     }
 }

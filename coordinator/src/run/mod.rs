@@ -48,7 +48,7 @@ use tokio::sync::watch;
 use tracing::field::Empty;
 use tracing::{Instrument, info_span};
 
-use crate::project::{ResolvedSync, Sync};
+use crate::project::{OnBreach, ResolvedSync, Sync};
 
 pub(crate) use dispatch::LOOK;
 pub use error::EngineError;
@@ -95,6 +95,10 @@ pub struct Plan {
     pub seconds: f64,
     /// What the guard says.
     pub breach: Option<String>,
+    /// What becomes of a run with this plan, where the guard says something.
+    pub on_breach: Option<OnBreach>,
+    /// Why it sends rows that did not change, where the mode before kept no keys.
+    pub rekeys: Option<String>,
     /// True where nothing was acknowledged before.
     pub first: bool,
 }

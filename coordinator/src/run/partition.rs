@@ -176,8 +176,7 @@ impl<'a> Partition<'a> {
             // Acknowledged while the sync's mode kept no keys: it cannot be addressed, and must not be guessed.
             self.refused[Change::Remove as usize] += 1;
             if self.problems.len() < NAMED {
-                let message =
-                    "The snapshot does not have this removed row's key, since the mode kept none when it was sent";
+                let message = "A removed row cannot be addressed: the sync's mode kept no keys when the row was sent";
                 let refusal = Refusal::rejected(InvalidCode::UnknownKey.code(), message);
                 self.problems.push(Problem {
                     change: None,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use outflow_model::change::Change;
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Chunk, Closing, Resend, Run, RunOptions, RunPatch, Sample};
 use outflow_model::reasons::cut_text;
@@ -50,7 +51,7 @@ impl Draft {
     /// Why the plan must not be delivered without a second look.
     fn breach(&self, start: &Start) -> Option<Breach> {
         let sync = &start.sync;
-        let Drafted { planned, tally, known } = &self.drafted;
+        let Drafted { planned, tally, known, .. } = &self.drafted;
         if self.due && planned.chunks.iter().any(|chunk| !sync.repeatable(chunk.operation)) {
             let reason = "What an earlier run has sent is not known, and this plan may send it twice";
             return Some(Breach { reason: reason.to_owned(), on_breach: OnBreach::Hold });
@@ -322,8 +323,7 @@ impl Engine {
         let run = &run;
         let breach = draft.breach(start);
         if let Some(Breach { reason, on_breach: OnBreach::Fail }) = &breach {
-            let finished = self.close_unplanned(run, RunState::Failed, reason).await?;
-            return Ok((finished.run, finished.warnings));
+            return self.refuse_plan(run, &draft.drafted, reason).await;
         }
         let state = match &breach {
             Some(Breach { on_breach: OnBreach::Hold, .. }) => RunState::Held,
@@ -345,10 +345,15 @@ impl Engine {
         self.ledger.add_problems(&run.id, &planned.problems).await?;
         let total = tally.total().pending();
         info!(run = %run.id, planned = total, state = state.name(), "The plan is complete");
-        let (reason, warnings) = match breach {
-            Some(breach) if state == RunState::Held => (Some(breach.reason), Vec::new()),
-            breach => (None, breach.map(|breach| breach.reason).into_iter().collect()),
+        let mut warnings: Vec<String> = draft.drafted.rekeys().into_iter().collect();
+        let reason = match breach {
+            Some(breach) if state == RunState::Held => Some(breach.reason),
+            breach => {
+                warnings.extend(breach.map(|breach| breach.reason));
+                None
+            }
         };
+        let Drafted { planned, tally, .. } = &mut draft.drafted;
         let samples = std::mem::take(&mut planned.samples);
         let patch = RunPatch {
             state: Some(state),
@@ -369,6 +374,26 @@ impl Engine {
         self.plannings.remove(&run.id);
         self.show(|progress| progress.planned = total);
         let run = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
+        Ok((run, warnings))
+    }
+
+    /// Ends a run whose plan the guard refuses: nothing of it is sent, and the ledger knows what it would have been.
+    async fn refuse_plan(&self, run: &Run, drafted: &Drafted, reason: &str) -> Result<(Run, Vec<String>), EngineError> {
+        let mut tally = drafted.tally;
+        for change in Change::ALL {
+            let delivered = tally.delivered_mut(change);
+            delivered.aborted = delivered.pending();
+        }
+        self.ledger.add_problems(&run.id, &drafted.planned.problems).await?;
+        let reason = format!(
+            "{reason}. Nothing was sent, since the sync says `on_breach: fail`. Look at `outflow plan {}`, then correct the model, or \
+             raise what `guard:` allows",
+            run.sync
+        );
+        let current = self.ledger.run(&run.id).await?.ok_or_else(|| EngineError::Lost(run.id.clone()))?;
+        let closing = unplanned(RunState::Failed, &reason, self.clock.as_ref());
+        self.ledger.close(&run.id, current.state, Closing { tally, ..closing }).await?;
+        let Finished { run, warnings } = self.finished(&run.id, Vec::new()).await?;
         Ok((run, warnings))
     }
 
@@ -393,7 +418,9 @@ impl Engine {
     /// Makes a plan to look at; nothing is kept and nothing is sent.
     pub async fn preview(&self, start: &Start) -> Result<Plan, EngineError> {
         let draft = self.draft(start, start.options, "preview").await?;
-        let (breach, first) = (draft.breach(start).map(|breach| breach.reason), draft.base.is_none());
+        let (breach, first, rekeys) = (draft.breach(start), draft.base.is_none(), draft.drafted.rekeys());
+        let on_breach = breach.as_ref().map(|breach| breach.on_breach);
+        let breach = breach.map(|breach| breach.reason);
         let Drafted { planned, tally, .. } = draft.drafted;
         let limits = &start.sync.account.limits;
         let most = limits.most_records().unwrap_or(u64::MAX);
@@ -416,7 +443,9 @@ impl Engine {
             seconds: seconds.fold(0.0, f64::max),
             requests,
             breach,
+            on_breach,
             first,
+            rekeys,
             tally,
             samples: planned.samples,
             problems: planned.problems,

@@ -46,7 +46,7 @@ impl InvalidCode {
             Self::NullKey => "Give every row a key, or leave such rows out in the model.",
             Self::DuplicateKey => "Make the model's key unique.",
             Self::UnknownKey => {
-                "Remove it at the destination by hand. `outflow run --full` stores the keys of all rows that are still in the model."
+                "Remove it at the destination by hand; `outflow state reset SYNC` then forgets it, and the next run sends every row."
             }
             Self::SourceValue => "Correct the value, or CAST it or leave it out in the model.",
             Self::SharedRecord => {

@@ -25,11 +25,13 @@ pub enum ErrorClass {
     Unknown,
     /// The answer does not fit what was asked; nothing can be concluded from it.
     BrokenAnswer,
+    /// A user cancelled the run before the record had an outcome.
+    Cancelled,
 }
 
 impl ErrorClass {
     /// Every class.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::RefreshAuth,
         Self::Backoff,
         Self::Throttled,
@@ -39,6 +41,7 @@ impl ErrorClass {
         Self::FatalConfig,
         Self::Unknown,
         Self::BrokenAnswer,
+        Self::Cancelled,
     ];
 
     /// The stable code, documented in `docs/errors.md`.
@@ -50,6 +53,7 @@ impl ErrorClass {
             Self::Throttled => "OF-1002",
             Self::Quota => "OF-1003",
             Self::BrokenAnswer => "OF-1004",
+            Self::Cancelled => "OF-1005",
             Self::RejectRecord => "OF-2001",
             Self::SplitBatch => "OF-2002",
             Self::Unknown => "OF-4001",
@@ -63,6 +67,7 @@ impl ErrorClass {
             Self::Backoff => {
                 "Nothing to do: the next run sends these records again. If it stays, look at the destination's status page."
             }
+            Self::Cancelled => "Nothing to do: the next run finds these records, and sends those that still differ.",
             Self::Throttled => {
                 "Nothing to do: sending went on when the limit allowed. To keep a share for other users of the account, set `reserve: 40%`."
             }

@@ -61,8 +61,11 @@ pub struct Tally {
     pub invalid: u64,
     /// Rows in the snapshot that the model no longer has.
     pub missing: u64,
-    /// Of `missing`: the mode does not send removes.
+    /// Of `missing`: the mode does not send removes, or they cannot be addressed.
     pub missing_ignored: u64,
+    /// Of `missing_ignored`: rows that cannot be addressed, since their keys are not known.
+    #[serde(default)]
+    pub missing_invalid: u64,
     /// Of `missing`: withheld.
     pub missing_withheld: u64,
     /// Of `missing_withheld`: only since a row without a readable key may be any of them.

@@ -60,6 +60,11 @@ pub(super) fn find(folder: &Path, pattern: &str, format: Option<FileFormat>) -> 
         return Err(trouble(&wanted.base, IRREGULAR));
     }
     if files.is_empty() {
+        for named in [folder, wanted.base.as_path()] {
+            if matches!(named.try_exists(), Ok(false)) {
+                return Err(SourceError::absent(named));
+            }
+        }
         return Err(trouble(&folder.join(pattern), "no file matches"));
     }
     files.sort();

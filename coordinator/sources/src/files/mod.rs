@@ -97,7 +97,7 @@ impl Files {
             Some(name) => {
                 let hint = did_you_mean(name, known.iter().map(String::as_str));
                 let reason = format!("`types:` names the column \"{name}\", which no CSV file here has.{hint}");
-                Err(text::trouble(&self.folder, reason))
+                Err(SourceError::Query(format!("{}: {reason}", self.folder.display())))
             }
         }
     }
@@ -180,6 +180,9 @@ impl Source for Files {
     async fn check(&self) -> Result<(), SourceError> {
         if self.folder.is_dir() {
             return Ok(());
+        }
+        if matches!(self.folder.try_exists(), Ok(false)) {
+            return Err(SourceError::absent(&self.folder));
         }
         Err(text::trouble(&self.folder, "it is not a folder"))
     }

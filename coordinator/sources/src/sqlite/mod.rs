@@ -62,6 +62,9 @@ impl Sqlite {
     }
 
     async fn connect(&self) -> Result<SqliteConnection, SourceError> {
+        if matches!(self.path.try_exists(), Ok(false)) {
+            return Err(SourceError::absent(&self.path));
+        }
         // A pipe would be waited for.
         if self.path.exists() && !self.path.is_file() {
             return Err(self.trouble("it is not a regular file".to_owned()));

@@ -1,6 +1,7 @@
 //! From the model's columns to the destination's fields.
 
 mod apply;
+mod check;
 mod coerce;
 pub mod parse;
 mod rule;
