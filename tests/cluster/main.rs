@@ -193,7 +193,7 @@ fn orphaned() -> Result<()> {
 /// What was delivered stays delivered; the rest is aborted, and the next run finds it.
 fn orphaned_under_way() -> Result<()> {
     block(async {
-        let cluster = started(3_000, "", Duration::from_millis(200)).await?;
+        let cluster = started(3_000, "", Duration::from_millis(600)).await?;
         let run = cluster.request().await?;
         cluster.under_way(&run, 3).await?;
         let sync = cluster.path().join("syncs/people.yml");
