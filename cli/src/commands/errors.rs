@@ -178,7 +178,7 @@ fn problem_json(problem: &Problem, run: &Run) -> Value {
     })
 }
 
-/// What a problem's message says, and where in the source's file the row stands, which is told apart for the same cause.
+/// Splits a problem's message into its reason and the row's place in the source's file: rows of one reason share a cause.
 fn reason_of(problem: &Problem) -> (&str, Option<&str>) {
     let message = problem.refusal.message.as_str();
     let place = || {

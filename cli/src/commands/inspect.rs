@@ -186,7 +186,7 @@ pub(super) async fn show(ui: &Ui, root: &Path, name: Option<&str>) -> Result<Exi
         ui.line(format!("The run stands still, since its sync cannot be read: {error:#}"));
         ui.line(format!("Put the sync back, or end the run with `outflow cancel {}`.", run.id));
     }
-    // Of a run that was never planned there is no record to name: its reason has said all.
+    // A run that was never planned has no records to name; its reason is shown above.
     let names = run.planned.is_some() || run.tally.invalid > 0;
     if names && (run.state != RunState::Succeeded || run.tally.withheld > 0) {
         ui.line(format!("`outflow errors {}` shows what did not succeed, and why.", run.id));

@@ -36,7 +36,7 @@ impl<'u> Outcomes<'u> {
         self.done.push(json!({ "id": run, "sync": sync, "state": RunState::Queued }));
     }
 
-    /// Adds a run that has ended, or waits for somebody.
+    /// Adds a run that has ended or is held.
     pub(super) fn finished(&mut self, finished: &Finished, exit: Exit) {
         report(self.ui, finished);
         self.left(&finished.run, exit);

@@ -20,7 +20,7 @@ const SHOWN: usize = 10;
 pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) -> Result<Exit> {
     let project = compose::project(root)?;
     let start = compose::start(&project, sync, options)?;
-    // Where the state is shared a preview is in nobody's way.
+    // Where the state is shared, a preview needs no lock.
     let _lock = match project.config.state.shared {
         Some(_) => None,
         None => Some(lock(ui, &project).await?),

@@ -22,11 +22,11 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Says that a process is ready once it is, and until then what it waits for.
 async fn announce(ui: Ui, name: String, ready: Ready) {
-    let mut told = String::new();
+    let mut shown = String::new();
     while let Err(cause) = ready().await {
-        if cause != told {
+        if cause != shown {
             ui.note(format!("{name} is not ready yet: {cause}"));
-            told = cause;
+            shown = cause;
         }
         tokio::time::sleep(AGAIN).await;
     }
