@@ -162,11 +162,21 @@ const fn float_bits(value: f64) -> i64 {
 
 /// The digest of a decimal's value, whatever its form; of its text if it is not a number.
 fn decimal(digits: &str) -> [u8; 16] {
-    if let Ok(whole) = digits.parse() {
+    let (whole, after) = digits.find('.').map_or((digits, &[][..]), |point| {
+        let (whole, after) = digits.split_at(point);
+        (whole, after.as_bytes().get(1..).unwrap_or_default())
+    });
+    let mut after = after;
+    while let [rest @ .., b'0'] = after {
+        after = rest;
+    }
+    if after.is_empty()
+        && let Ok(whole) = whole.parse()
+    {
         return number(whole, tag::WHOLE);
     }
     let mut buffer = [0; FRACTION];
-    if let Some(fraction) = fraction(digits, &mut buffer) {
+    if let Some(fraction) = fraction(whole.as_bytes(), after, &mut buffer) {
         return xxh3_128_with_seed(fraction, tag::DECIMAL).to_le_bytes();
     }
     let Some(parts) = parts(digits) else { return text(digits, tag::DECIMAL) };
@@ -183,22 +193,25 @@ fn decimal(digits: &str) -> [u8; 16] {
 /// Bytes that [`fraction`] may take.
 const FRACTION: usize = 48;
 
-/// What is hashed of a number with a fraction in its usual form, such as `-12.50`, without the way over [`parts`]. Nothing for every
-/// other form.
-fn fraction<'a>(digits: &str, buffer: &'a mut [u8; FRACTION]) -> Option<&'a [u8]> {
-    let (whole, fraction) = digits.split_once('.').filter(|_| digits.len() < FRACTION - 3)?;
-    let (sign, whole) = whole.strip_prefix('-').map_or(("", whole), |whole| ("-", whole));
-    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let after = fraction.trim_end_matches('0');
-    if !is_digits(whole) || !is_digits(after) {
+/// What is hashed of a number with a fraction in its usual form, such as `-12.5`, without the way over [`parts`]; of `after` no zero
+/// is the last. Nothing for every other form.
+fn fraction<'a>(whole: &[u8], after: &[u8], buffer: &'a mut [u8; FRACTION]) -> Option<&'a [u8]> {
+    let (sign, mut whole) = whole.strip_prefix(b"-").map_or((&b""[..], whole), |whole| (&b"-"[..], whole));
+    let is_digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    if whole.len() + after.len() > FRACTION - 4 || !is_digits(whole) || !is_digits(after) {
         return None;
     }
     let places = [b'0' + (after.len() / 10) as u8, b'0' + (after.len() % 10) as u8];
     let places = places.get(usize::from(after.len() < 10)..)?;
-    let whole = whole.trim_start_matches('0');
-    let shown = if whole.is_empty() { after.trim_start_matches('0') } else { after };
+    while let [b'0', rest @ ..] = whole {
+        whole = rest;
+    }
+    let mut shown = after;
+    while let ([], [b'0', rest @ ..]) = (whole, shown) {
+        shown = rest;
+    }
     let mut length = 0;
-    for part in [sign.as_bytes(), whole.as_bytes(), shown.as_bytes(), b"e-", places] {
+    for part in [sign, whole, shown, b"e-", places] {
         buffer.get_mut(length..length + part.len())?.copy_from_slice(part);
         length += part.len();
     }
@@ -222,18 +235,33 @@ mod tests {
 
     #[test]
     fn the_usual_form_of_a_fraction_is_hashed_as_every_other() {
-        let mut buffer = [0; FRACTION];
-        for digits in
-            ["0.5", "-12.50", "007.0100", "0.001", "-0.0001230", "1.0", "0.00", "1.", ".5", "5", "1.2e3", "1..2", "1.é"]
-        {
-            let usual = fraction(digits, &mut buffer).map(<[u8]>::to_owned);
-            let parts = parts(digits).filter(|parts| parts.exponent < 0 && !digits.starts_with('.'));
-            let parts = parts
-                .map(|parts| format!("{}{}e{}", if parts.negative { "-" } else { "" }, parts.digits, parts.exponent));
-            assert_eq!(usual.map(|usual| String::from_utf8(usual).unwrap()), parts, "{digits}");
+        for (usual, other) in [
+            ("0.5", "5e-1"),
+            ("-12.50", "-125e-1"),
+            ("007.0100", "+7.01"),
+            ("0.001", ".001"),
+            ("-0.0001230", "-123e-6"),
+            ("10.05", "1005.e-2"),
+            ("1.0", "1"),
+            ("-0.00", "0e9"),
+            ("1.", "1e0"),
+            ("123456789012345678901234567890.1", "1234567890123456789012345678901e-1"),
+        ] {
+            assert_eq!(decimal(usual), decimal(other), "{usual}");
+            let parts = parts(usual).unwrap();
+            let sign = if parts.negative { "-" } else { "" };
+            if parts.exponent < 0 {
+                assert_eq!(decimal(usual), text(&format!("{sign}{}e{}", parts.digits, parts.exponent), tag::DECIMAL));
+            }
         }
-        let long = format!("1.{}1", "0".repeat(FRACTION));
-        assert_eq!(fraction(&long, &mut buffer), None);
+        for foreign in [".", "-", "-.", "1..2", "1.é", "é.5", "--1.5", "1.2.3", ""] {
+            assert_eq!(decimal(foreign), text(foreign, tag::DECIMAL), "{foreign}");
+        }
+        for digits in 1..2 * FRACTION {
+            let (one, two) = (format!("1.{}1", "0".repeat(digits)), format!("1.{}2", "0".repeat(digits)));
+            assert_eq!(decimal(&one), decimal(&format!("{one}00")));
+            assert_ne!(decimal(&one), decimal(&two));
+        }
     }
 
     #[test]

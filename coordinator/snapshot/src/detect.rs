@@ -276,7 +276,8 @@ impl<'a> Detector<'a> {
             let is_faulty = faulty.next_if_eq(&row).is_some();
             let ordinal = self.ordinal | if is_faulty { FAULTY } else { 0 };
             self.ordinal += 1;
-            let mut reason = refused.remove(&(row as u32)).map(Reason::RefusedKey);
+            let refusal = if refused.is_empty() { None } else { refused.remove(&(row as u32)) };
+            let mut reason = refusal.map(Reason::RefusedKey);
             if reason.is_none() && nullable.iter().any(|array| array.is_null(row)) {
                 reason = Some(Reason::NullKey);
             }

@@ -70,30 +70,27 @@ impl Rows {
         self.in_batch >= ROWS || self.bytes >= BYTES
     }
 
-    /// Adds the row's value in `column`: each column of a row once, then [`Rows::end_row`].
-    pub(crate) fn push(&mut self, column: usize, value: Result<Cell<'_>, Cow<'static, str>>) {
+    /// Adds the row's value in `column`: each column of a row once, here or as a [`Self::fault`], then [`Self::end_row`].
+    #[inline]
+    pub(crate) fn push(&mut self, column: usize, cell: Cell<'_>) {
         let Some(builder) = self.builders.get_mut(column) else { return };
-        let pushed = match value {
-            Ok(Cell::Null) => {
-                builder.push_null();
-                return;
-            }
-            Ok(cell) => {
-                let bytes = bytes(&cell);
-                let pushed = match self.bytes - self.row_from + bytes {
-                    _ if bytes > LONGEST_VALUE => Err(TOO_LONG),
-                    LONGEST_ROW.. => Err(TOO_LONG_ROW),
-                    _ => builder.push(&cell),
-                };
-                self.bytes += if pushed.is_ok() { bytes } else { 0 };
-                pushed.map_err(Cow::Borrowed)
-            }
-            Err(reason) => Err(reason),
+        let bytes = bytes(&cell);
+        let pushed = match self.bytes - self.row_from + bytes {
+            _ if bytes > LONGEST_VALUE => Err(TOO_LONG),
+            LONGEST_ROW.. => Err(TOO_LONG_ROW),
+            _ => builder.push(cell),
         };
-        if let Err(reason) = pushed {
-            builder.push_null();
-            self.faults.push(Fault { row: self.in_batch as u32, column: column as u16, reason });
+        match pushed {
+            Ok(()) => self.bytes += bytes,
+            Err(reason) => self.fault(column, Cow::Borrowed(reason)),
         }
+    }
+
+    /// Adds null in `column`, and why the row has no value there.
+    pub(crate) fn fault(&mut self, column: usize, reason: Cow<'static, str>) {
+        let Some(builder) = self.builders.get_mut(column) else { return };
+        builder.push_null();
+        self.faults.push(Fault { row: self.in_batch as u32, column: column as u16, reason });
     }
 
     /// Ends the row.
@@ -118,6 +115,7 @@ impl Rows {
 const fn bytes(cell: &Cell<'_>) -> usize {
     match cell {
         Cell::Decimal(text) | Cell::Text(text) | Cell::Json(text) => text.len(),
+        Cell::Null => 0,
         _ => 8,
     }
 }
@@ -149,8 +147,10 @@ impl Builder {
         }
     }
 
-    fn push(&mut self, cell: &Cell<'_>) -> Result<(), &'static str> {
-        match (self, *cell) {
+    #[inline]
+    fn push(&mut self, cell: Cell<'_>) -> Result<(), &'static str> {
+        match (self, cell) {
+            (builder, Cell::Null) => builder.push_null(),
             (Self::Bool(builder), Cell::Bool(value)) => builder.append_value(value),
             (Self::Int(builder), Cell::Int(value)) => builder.append_value(value),
             (Self::Float(builder), Cell::Float(value)) => builder.append_value(value),
@@ -197,15 +197,18 @@ mod tests {
         ];
         let mut rows = Rows::new(columns.iter().map(|column| column.kind), shape::schema(&columns));
         let (long, longest) = ("x".repeat(BYTES / 4), "x".repeat(LONGEST_VALUE + 1));
-        for value in [Ok(Cell::Text(&long)), Err("odd".into()), Ok(Cell::Text(&longest)), Ok(Cell::Null)] {
-            rows.push(0, Ok(Cell::Int(1)));
-            rows.push(1, value);
+        for value in [Ok(Cell::Text(&long)), Err("odd"), Ok(Cell::Text(&longest)), Ok(Cell::Null)] {
+            rows.push(0, Cell::Int(1));
+            match value {
+                Ok(cell) => rows.push(1, cell),
+                Err(reason) => rows.fault(1, reason.into()),
+            }
             rows.end_row();
         }
         assert!(!rows.is_full(), "what is not kept takes no room");
         (0..3).for_each(|_| {
-            rows.push(0, Ok(Cell::Int(1)));
-            rows.push(1, Ok(Cell::Text(&long)));
+            rows.push(0, Cell::Int(1));
+            rows.push(1, Cell::Text(&long));
             rows.end_row();
         });
         assert!(rows.is_full(), "a batch is full by its bytes");
@@ -222,7 +225,7 @@ mod tests {
         let mut rows = Rows::new(columns.iter().map(|column| column.kind), shape::schema(&columns));
         let longest = "x".repeat(LONGEST_VALUE);
         for value in [longest.as_str(), "y"] {
-            (0..3).for_each(|column| rows.push(column, Ok(Cell::Text(value))));
+            (0..3).for_each(|column| rows.push(column, Cell::Text(value)));
             rows.end_row();
         }
         let batch = rows.take().unwrap();

@@ -45,15 +45,50 @@ impl Engine {
             progress.state = Some(RunState::Delivering);
             progress.planned = run.tally.total().planned;
         });
+        let stopped = self.dispatch_on(&run, start, signal).await?;
+        let state = match &stopped {
+            Some(Stopped::Interrupted) => RunState::Interrupted,
+            _ => RunState::Folding,
+        };
+        let cause = match &stopped {
+            Some(Stopped::Fatal(refusal)) => Some(refusal.clone()),
+            _ => None,
+        };
+        if let Some(refusal) = cause.as_ref().filter(|refusal| refusal.class == ErrorClass::RefreshAuth)
+            && self.pauses_refused
+        {
+            self.pause_refused(&run.destination, refusal).await?;
+        }
+        let patch = RunPatch {
+            state: Some(state),
+            cancel: matches!(stopped, Some(Stopped::Cancelled)),
+            failed: cause.is_some(),
+            reason: self.reason(&run, start, stopped).await?,
+            cause,
+            ..RunPatch::default()
+        };
+        self.ledger.patch(&run.id, RunState::Delivering, patch).await?;
+        if state == RunState::Interrupted {
+            return self.finished(&run.id, warnings).await;
+        }
+        self.finish(&run.id, Some(start), warnings).await
+    }
+
+    /// Dispatches until every chunk is final or the run is stopped, and waits for a service that is away. Closes the gate at the end.
+    async fn dispatch_on(
+        &self,
+        run: &Run,
+        start: &Start,
+        signal: watch::Receiver<Signal>,
+    ) -> Result<Option<Stopped>, EngineError> {
         let mut memory = Memory::default();
-        let stopped = loop {
-            let chunks = self.light_chunks(&run.id).await;
-            let dispatched = match chunks {
+        loop {
+            let dispatched = match self.light_chunks(&run.id).await {
                 Ok(chunks) => {
                     let (outlived, now) = (self.queue.outlives_processes(), self.clock.now());
                     let delivery = &start.sync.config.delivery;
                     let mut board = Board::new(chunks, outlived, std::mem::take(&mut memory), delivery, now);
-                    let dispatched = self.dispatch(&run, start, signal.clone(), &mut board).await;
+                    let dispatched = self.dispatch(run, start, signal.clone(), &mut board).await;
                     memory = board.memory;
                     dispatched
                 }
@@ -73,19 +108,15 @@ impl Engine {
                     if let Err(error) = self.limiter.forget(&run.destination, &run.id).await {
                         warn!(run = %run.id, %error, "The run's gate could not be closed; it closes by itself");
                     }
-                    break ended?;
+                    return ended;
                 }
             }
-        };
-        let (state, stopped) = match stopped {
-            Some(Stopped::Interrupted) => (RunState::Interrupted, None),
-            stopped => (RunState::Folding, stopped),
-        };
-        let cause = match &stopped {
-            Some(Stopped::Fatal(refusal)) => Some(refusal.clone()),
-            _ => None,
-        };
-        let reason = match &stopped {
+        }
+    }
+
+    /// Why the run was stopped, for people.
+    async fn reason(&self, run: &Run, start: &Start, stopped: Option<Stopped>) -> Result<Option<String>, EngineError> {
+        Ok(match stopped {
             Some(Stopped::Fatal(refusal)) => {
                 Some(format!("{} ({}): {}", refusal.class.code(), refusal.code, refusal.message))
             }
@@ -100,27 +131,8 @@ impl Engine {
                 let told = self.ledger.run(&run.id).await?.and_then(|run| run.reason);
                 Some(told.unwrap_or_else(|| CANCELLED.to_owned()))
             }
-            _ => None,
-        };
-        if let Some(Stopped::Fatal(refusal)) = &stopped
-            && self.pauses_refused
-            && refusal.class == ErrorClass::RefreshAuth
-        {
-            self.pause_refused(&run.destination, refusal).await?;
-        }
-        let patch = RunPatch {
-            state: Some(state),
-            cancel: matches!(stopped, Some(Stopped::Cancelled)),
-            failed: matches!(stopped, Some(Stopped::Fatal(_))),
-            reason,
-            cause,
-            ..RunPatch::default()
-        };
-        self.ledger.patch(&run.id, RunState::Delivering, patch).await?;
-        if state == RunState::Interrupted {
-            return self.finished(&run.id, warnings).await;
-        }
-        self.finish(&run.id, Some(start), warnings).await
+            Some(Stopped::Interrupted) | None => None,
+        })
     }
 
     /// Every chunk of a run, without what only the fold needs.

@@ -224,18 +224,25 @@ fn escape(text: &str, at: usize) -> Result<(char, usize), JsonError> {
 
 /// True if `text` is a number in JSON's grammar.
 pub fn is_number(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
-        None => (digits, None),
+    let text = text.as_bytes();
+    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+    let (whole, rest) = digits(unsigned);
+    let is_whole = whole == 1 || whole > 1 && !unsigned.starts_with(b"0");
+    let (fraction, rest) = match rest {
+        [b'.', rest @ ..] => digits(rest),
+        _ => (1, rest),
     };
-    let (whole, fraction) = match mantissa.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (mantissa, None),
+    let (exponent, rest) = match rest {
+        [b'e' | b'E', b'+' | b'-', rest @ ..] | [b'e' | b'E', rest @ ..] => digits(rest),
+        _ => (1, rest),
     };
-    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let whole_is_sound = all_digits(whole) && (whole.len() == 1 || !whole.starts_with('0'));
-    whole_is_sound && fraction.is_none_or(all_digits) && exponent.is_none_or(all_digits)
+    is_whole && fraction > 0 && exponent > 0 && rest.is_empty()
+}
+
+/// How many digits stand first, and what stands behind them.
+fn digits(text: &[u8]) -> (usize, &[u8]) {
+    let count = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    (count, text.get(count..).unwrap_or_default())
 }
 
 /// Resolves the escapes of a string's inside, as [`Token::Text`] and [`Token::Name`] hold it.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 /// The longest code that is kept, in characters.
 const CODE: usize = 100;
 /// The longest message that is kept, in characters.
@@ -13,7 +15,7 @@ pub(crate) fn readable(body: &[u8]) -> Cow<'_, str> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let text = std::str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
     // Only an escape can hold half a pair, and those of whole characters are rare.
-    if text.contains('\\') && (text.contains("\\ud") || text.contains("\\uD")) {
+    if memchr(b'\\', text.as_bytes()).is_some() && (text.contains("\\ud") || text.contains("\\uD")) {
         Cow::Owned(paired(&text))
     } else {
         text

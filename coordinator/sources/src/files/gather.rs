@@ -45,13 +45,13 @@ impl<'a> Gather<'a> {
                 column.cell(0)
             }
         };
-        self.rows.push(at, Ok(cell));
+        self.rows.push(at, cell);
         Ok(())
     }
 
     /// Adds null for a value that cannot be had.
     pub(super) fn fault(&mut self, at: usize, reason: impl Into<Cow<'static, str>>) {
-        self.rows.push(at, Err(reason.into()));
+        self.rows.fault(at, reason.into());
     }
 
     /// Ends the row; false if no more are wanted.

@@ -126,7 +126,7 @@ impl Decoder {
         for (column, form) in self.forms.iter().enumerate() {
             let (length, after) = rest.split_first_chunk::<4>().ok_or(Stop::Short)?;
             let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
-                self.rows.push(column, Ok(Cell::Null));
+                self.rows.push(column, Cell::Null);
                 rest = after;
                 continue;
             };
@@ -140,8 +140,8 @@ impl Decoder {
             };
             match value {
                 Err(Trouble::Odd) => return Err(Stop::Odd),
-                Err(Trouble::Fault(reason)) => self.rows.push(column, Err(reason.into())),
-                Ok(cell) => self.rows.push(column, Ok(cell)),
+                Err(Trouble::Fault(reason)) => self.rows.fault(column, reason.into()),
+                Ok(cell) => self.rows.push(column, cell),
             }
         }
         self.rows.end_row();

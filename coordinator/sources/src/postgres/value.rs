@@ -33,6 +33,7 @@ pub(super) enum Trouble {
 }
 
 /// The value that `bytes` are, of a type that is fetched as `wire`. What must be written first goes to `scratch`.
+#[inline]
 pub(super) fn cell<'a>(wire: Wire, bytes: &'a [u8], scratch: &'a mut String) -> Result<Cell<'a>, Trouble> {
     scratch.clear();
     Ok(match wire {
@@ -225,9 +226,14 @@ fn write_numeric(value: &[u8], out: &mut String) -> Result<(), Trouble> {
 }
 
 fn push_group(group: u16, padded: bool, out: &mut String) {
-    let digits = [group / 1000 % 10, group / 100 % 10, group / 10 % 10, group % 10];
-    let skip = if padded { 0 } else { digits.iter().take(3).take_while(|digit| **digit == 0).count() };
-    out.extend(digits.iter().skip(skip).map(|digit| char::from(b'0' + *digit as u8)));
+    let mut is_shown = padded;
+    for unit in [1000, 100, 10, 1] {
+        let digit = (group / unit % 10) as u8;
+        is_shown |= digit > 0 || unit == 1;
+        if is_shown {
+            out.push(char::from(b'0' + digit));
+        }
+    }
 }
 
 #[cfg(test)]

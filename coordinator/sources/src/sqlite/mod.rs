@@ -192,8 +192,10 @@ async fn read(
     loop {
         let Some(row) = found.try_next().await.map_err(|error| broken(&error, rows.total()))? else { break };
         for (column, kind) in kinds.iter().enumerate() {
-            let value = stored(&row, column).and_then(|stored| cell(*kind, stored, &mut scratch));
-            rows.push(column, value.map_err(Into::into));
+            match stored(&row, column).and_then(|stored| cell(*kind, stored, &mut scratch)) {
+                Ok(cell) => rows.push(column, cell),
+                Err(reason) => rows.fault(column, reason.into()),
+            }
         }
         rows.end_row();
         if rows.is_full() && !sink.send(rows.take()?).await {

@@ -4,6 +4,7 @@ mod cell;
 mod nested;
 mod part;
 mod shape;
+mod unpack;
 
 use std::fs::File;
 use std::path::Path;
@@ -23,6 +24,7 @@ use parquet::basic::Compression;
 
 use self::part::Part;
 use self::shape::{Leaf, Shape};
+use self::unpack::Unpacked;
 use super::describe::Described;
 use super::find::Found;
 use super::gather::Gather;
@@ -91,9 +93,13 @@ impl<'a> Opened<'a> {
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), places);
         let schema = Arc::new(shape::read_as(self.metadata.schema(), shapes, is_second));
         let options = ArrowReaderOptions::new().with_schema(schema);
-        let metadata =
-            ArrowReaderMetadata::try_new(self.metadata.metadata().clone(), options).map_err(|error| told(&error))?;
         let file = self.file.try_clone().map_err(|error| told(&error))?;
+        let metadata = self.metadata.metadata();
+        let (file, metadata) = match part.streamed {
+            Some(leaf) => Unpacked::new(file, metadata, part.group, leaf).map_err(|error| told(&error))?,
+            None => (Unpacked::plain(file), metadata.clone()),
+        };
+        let metadata = ArrowReaderMetadata::try_new(metadata, options).map_err(|error| told(&error))?;
         ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_batch_size(rows)
             .with_projection(mask)

@@ -10,6 +10,8 @@ use parquet::errors::Result;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::unpack;
+
 /// Pages of more bytes than this are read one by one; in tests all is smaller.
 const LARGE: u64 = if cfg!(test) { 1024 } else { 16 * 1024 * 1024 };
 
@@ -19,6 +21,16 @@ pub(super) struct Part {
     pub(super) group: usize,
     skip: usize,
     rows: usize,
+    /// The leaf column whose page is unpacked while it is read.
+    pub(super) streamed: Option<usize>,
+}
+
+/// The large pages of a column.
+#[derive(Default)]
+struct Pages {
+    /// After how many rows each of them ends.
+    ends: Vec<usize>,
+    can_stream: bool,
 }
 
 impl Part {
@@ -33,14 +45,13 @@ impl Part {
         for (group, of_group) in metadata.row_groups().iter().enumerate() {
             let rows = of_group.num_rows() as usize;
             let widest = leaves.iter().copied().max_by_key(|leaf| size(of_group, *leaf));
-            let ends = match widest.filter(|leaf| size(of_group, *leaf) > LARGE) {
-                Some(leaf) => ends_of_pages(file, of_group, leaf)?,
-                None => Vec::new(),
-            };
+            let widest = widest.filter(|leaf| size(of_group, *leaf) > LARGE);
+            let pages = widest.map(|leaf| large_pages(file, of_group, leaf)).transpose()?.unwrap_or_default();
+            let streamed = widest.filter(|_| pages.can_stream);
             let mut skip = 0;
-            for end in ends.into_iter().filter(|end| *end < rows).chain([rows]) {
+            for end in pages.ends.into_iter().filter(|end| *end < rows).chain([rows]) {
                 if end > skip {
-                    parts.push(Self { group, skip, rows: end - skip });
+                    parts.push(Self { group, skip, rows: end - skip, streamed });
                     skip = end;
                 }
             }
@@ -53,24 +64,27 @@ fn size(group: &RowGroupMetaData, leaf: usize) -> u64 {
     u64::try_from(group.column(leaf).uncompressed_size()).unwrap_or_default()
 }
 
-/// After how many rows each page of a column ends, if its pages are large and each value is a row.
-fn ends_of_pages(file: &File, group: &RowGroupMetaData, leaf: usize) -> Result<Vec<usize>> {
+/// The pages of a column; none if they are not large, or if a value is not a row.
+fn large_pages(file: &File, group: &RowGroupMetaData, leaf: usize) -> Result<Pages> {
     let column = group.column(leaf);
     if column.column_descr().max_rep_level() > 0 {
-        return Ok(Vec::new());
+        return Ok(Pages::default());
     }
     let file = Arc::new(file.try_clone()?);
-    let mut pages = SerializedPageReader::new(file, column, group.num_rows() as usize, None)?;
-    let (mut ends, mut rows) = (Vec::new(), 0);
-    while let Some(page) = pages.peek_next_page()? {
+    let mut reader = SerializedPageReader::new(file, column, group.num_rows() as usize, None)?;
+    let mut pages = Pages { ends: Vec::new(), can_stream: unpack::can_stream(column.compression()) };
+    let mut rows = 0;
+    while let Some(page) = reader.peek_next_page()? {
         if !page.is_dict {
             rows += page.num_rows.or(page.num_levels).unwrap_or_default();
-            ends.push(rows);
+            pages.ends.push(rows);
+            // Only pages of version 2 say how many rows they have, and begin with what is never packed.
+            pages.can_stream &= page.num_rows.is_none();
         }
-        pages.skip_next_page()?;
+        reader.skip_next_page()?;
     }
-    let are_large = size(group, leaf) / (ends.len() as u64).max(1) > LARGE;
-    Ok(if are_large { ends } else { Vec::new() })
+    let are_large = size(group, leaf) / (pages.ends.len() as u64).max(1) > LARGE;
+    Ok(if are_large { pages } else { Pages::default() })
 }
 
 #[cfg(test)]
