@@ -1,6 +1,7 @@
 //! Plans that must not be delivered as they are.
 
 use anyhow::{Context, Result, bail, ensure};
+use outflow_coordinator::Signal;
 use outflow_model::port::ledger::{Run, RunOptions, RunPatch};
 use outflow_model::run::RunState;
 use outflow_simulators::Options;
@@ -146,6 +147,27 @@ pub(crate) fn returned() -> Result<()> {
         lab.rows(&[("a@x.io", "A")])?;
         let approved = engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?.run;
         ensure!(approved.id == held.id && approved.tally.remove.succeeded == 2, "{approved:?}");
+        Ok(())
+    })
+}
+
+/// Left while the model is read again.
+pub(crate) fn left() -> Result<()> {
+    block(async {
+        let lab = sent(MIRROR).await?;
+        lab.rows(&[])?;
+        let held = lab.run("people").await?.run;
+        let start = lab.start("people", RunOptions::default())?;
+        let engines = lab.engines(&start, None).await?;
+        for _ in 0..4 {
+            engines.signal.send_replace(Signal::Interrupt);
+            let left = engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?.run;
+            ensure!(left.state == RunState::Held && left.plannings == 0, "{left:?}");
+            ensure!(lab.contacts("name").len() == 4, "nothing is removed");
+        }
+        engines.signal.send_replace(Signal::Run);
+        let run = engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?.run;
+        ensure!(run.id == held.id && run.tally.remove.succeeded == 4, "{run:?}");
         Ok(())
     })
 }

@@ -67,6 +67,7 @@ const CASES: &[Case] = &[
     ("a_held_plan_stays_where_a_newer_one_cannot_be_made", Need::Nothing, guards::kept),
     ("a_held_plan_shows_what_it_would_do_and_hides_what_is_sensitive", Need::Nothing, guards::samples),
     ("an_approved_plan_removes_nothing_that_is_in_the_model_again", Need::Nothing, guards::returned),
+    ("an_approved_plan_can_be_left_while_its_model_is_read", Need::Nothing, guards::left),
     ("a_held_plan_that_is_too_old_is_not_delivered", Need::Nothing, guards::too_old),
     ("an_approved_plan_whose_model_cannot_be_read_ends_with_the_reason", Need::Nothing, guards::unreadable),
     ("an_approval_that_ends_its_process_is_stopped", Need::Nothing, guards::deadly_approval),

@@ -24,7 +24,7 @@ use crate::room::Room;
 use crate::transport::BULK_ANSWER_CAP;
 
 /// Chunks under delivery take no more bytes than this, where nobody says otherwise.
-pub const MEMORY: u64 = 512 * 1024 * 1024;
+pub const MEMORY: u64 = 256 * 1024 * 1024;
 /// A message that was delivered so often without an acknowledgement is not tried again.
 const POISON: u32 = 10;
 /// A claim lapses after this much silence: so long a chunk waits whose worker has died.

@@ -20,7 +20,7 @@ use super::{keys, ledger, state_dir, workplace};
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// Chunks under delivery take no more bytes than this: planning and folding need room beside.
-const MEMORY: u64 = 320 * 1024 * 1024;
+const MEMORY: u64 = 160 * 1024 * 1024;
 
 /// The engine with a worker beside it.
 pub(crate) struct Embedded {

@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use super::base::BASE_LOST;
 use super::plan_file::Index;
 use super::plannings::is_deadly;
-use super::{Engine, EngineError, Finished, Signal, Start};
+use super::start::interrupted;
+use super::{CANCELLED, Engine, EngineError, Finished, Signal, Start};
 
 /// Why a held plan ends where a newer one is wanted.
 const NEWER: &str = "A newer run plans in place of the held plan";
@@ -56,8 +57,20 @@ impl Engine {
             return self.fold_failed(&run, start, reason, None).await;
         }
         let run = self.begin_planning(&run, RunPatch::default()).await?;
-        let returned = self.have_returned(&run, start).await;
+        let returned = tokio::select! {
+            returned = self.have_returned(&run, start) => Some(returned),
+            () = self.cancelled(&run.id) => None,
+            () = interrupted(signal.clone()) => None,
+        };
         self.end_planning(&run.id).await;
+        let Some(returned) = returned else {
+            let left = self.finished(&run.id, Vec::new()).await?;
+            return if left.run.cancel {
+                self.fold_cancelled(&left.run, Some(start), CANCELLED).await
+            } else {
+                Ok(left)
+            };
+        };
         match returned {
             Ok(false) => self.deliver(run, start, signal, Vec::new()).await,
             Ok(true) => {

@@ -24,7 +24,7 @@ use super::plan_file::{Index, PlanWriter};
 use crate::project::ResolvedSync;
 
 /// A chunk is full with so many bytes of columns, whatever its rows: a worker holds it in memory.
-const CHUNK_BYTES: usize = 32 * 1024 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024 * 1024;
 /// Samples of a plan that are kept for showing.
 const SAMPLES: usize = 5;
 /// A key is named with so many characters at most.
@@ -66,7 +66,8 @@ pub(super) struct Partition<'a> {
     /// Records per chunk of operations that go by a bulk interface.
     bulk_rows: Vec<(Operation, usize)>,
     writer: PlanWriter,
-    pace: Pace,
+    /// For each change: what is removed is mapped to its identity alone.
+    pace: [Pace; Change::ALL.len()],
     pending: Vec<Pending>,
     pub(super) chunks: Vec<Chunk>,
     pub(super) samples: Vec<Sample>,
@@ -90,7 +91,7 @@ impl<'a> Partition<'a> {
             chunk_rows: (sync.config.delivery.chunk_rows as usize).max(1),
             bulk_rows: Vec::new(),
             writer,
-            pace: Pace::new(),
+            pace: Change::ALL.map(|_| Pace::new()),
             pending: Vec::new(),
             chunks: Vec::new(),
             samples: Vec::new(),
@@ -210,7 +211,7 @@ impl<'a> Partition<'a> {
         let (rows, operation) = (pending.index.len(), pending.operation);
         let (mut gathered, mut next): (Option<Mapped>, _) = (None, 0);
         while next < rows {
-            let piece = self.pace.piece(self.mapper, &pending.columns, next..rows);
+            let piece = self.pace[change as usize].piece(self.mapper, &pending.columns, next..rows);
             next = piece.end;
             for part in self.map(&pending, piece).cut(CHUNK_BYTES) {
                 gathered = match gathered.take() {
@@ -238,7 +239,7 @@ impl<'a> Partition<'a> {
         } else {
             self.mapper.apply(columns, rows.clone())
         };
-        self.pace.learn(&table);
+        self.pace[*change as usize].learn(&table);
         if pending.has_ids {
             table.record_ids = Some(ids.slice(rows));
         }

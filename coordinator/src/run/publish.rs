@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use metrics::histogram;
 use outflow_model::id::{AttemptId, ChunkNo, Lane};
 use outflow_model::outcome::Refusal;
 use outflow_model::policy::ErrorClass;
-use outflow_model::port::Trouble;
 use outflow_model::port::ledger::{Chunk, Run};
 use outflow_model::port::queue::Outgoing;
+use outflow_model::port::{self, Trouble};
 use outflow_model::wire::{ChunkV1, VERSION};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span, warn};
@@ -58,7 +58,7 @@ impl Engine {
         // Granted once the ledger has said that the run is still this coordinator's; a worker sends nothing without that.
         self.limiter.grant(&run.destination, &granted).await?;
         let lane = Lane(start.sync.account.name.clone());
-        let mut leaving = FuturesUnordered::new();
+        let leaving = FuturesUnordered::new();
         for (number, frame) in frames {
             let Some(chunk) = board.chunks.get_mut(number) else { continue };
             chunk.attempt += 1;
@@ -77,8 +77,17 @@ impl Engine {
             let sent = InFlight { attempt: chunk.attempt, rows: remaining, seen: Instant::now() };
             board.in_flight.insert(*number, sent);
         }
+        self.confirm(run, board, leaving).await
+    }
+
+    /// Waits until the broker has answered for each chunk that is leaving, all of them at once.
+    async fn confirm(
+        &self,
+        run: &Run,
+        board: &mut Board,
+        mut leaving: impl Stream<Item = (ChunkNo, port::Result<()>)> + Unpin,
+    ) -> Result<(), EngineError> {
         let began = Instant::now();
-        // All of them wait for the broker at once.
         while let Some((number, published)) = leaving.next().await {
             histogram!("outflow_publish_confirm_seconds").record(began.elapsed());
             match published {

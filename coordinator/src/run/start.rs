@@ -245,7 +245,7 @@ impl Engine {
     }
 
     /// Waits until a user wants the run stopped. While the ledger does not answer, nobody can say so.
-    async fn cancelled(&self, id: &RunId) {
+    pub(super) async fn cancelled(&self, id: &RunId) {
         loop {
             tokio::time::sleep(LOOK).await;
             if let Ok(Some(run)) = self.ledger.run(id).await
@@ -454,7 +454,7 @@ impl Engine {
 }
 
 /// Waits until a user interrupts what goes on; for ever where no one can any more.
-async fn interrupted(mut signal: watch::Receiver<Signal>) {
+pub(super) async fn interrupted(mut signal: watch::Receiver<Signal>) {
     if signal.wait_for(|signal| *signal == Signal::Interrupt).await.is_err() {
         std::future::pending::<()>().await;
     }
