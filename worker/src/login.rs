@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::auth::{Credentials, Current, NoToken, hex};
 use crate::jwt::{self, Claims};
 use crate::slot::Pass;
-use crate::transport::{ANSWER_CAP, Added, Fate, Transport};
+use crate::transport::{ANSWER_CAP, Added, Departure, Transport};
 
 /// An assertion is good for so long.
 const ASSERTION_SECONDS: i64 = 180;
@@ -184,7 +184,7 @@ impl Credentials {
         let mut login = Added { is_login: true, ..Added::default() };
         match transport.send(&request, &mut login, ANSWER_CAP, pass).await {
             Ok(answer) => self.granted(&Response { arrived: now * 1_000_000, ..answer }),
-            Err(lost) if lost.fate == Fate::Impossible => {
+            Err(lost) if lost.departure == Departure::Impossible => {
                 Err(NoToken::Unreachable(format!("the token endpoint cannot be asked: {}", lost.reason)))
             }
             Err(lost) => Err(NoToken::later(lost.reason)),

@@ -31,15 +31,15 @@ const TURNS: [u32; 2] = [1, 4];
 /// A request without an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoAnswer {
-    /// What became of it.
-    pub(crate) fate: Fate,
+    /// Whether it left.
+    pub(crate) departure: Departure,
     /// What happened.
     pub(crate) reason: String,
 }
 
-/// What became of a request without an answer.
+/// Whether a request without an answer left for its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Departure {
     /// It may not go where it is addressed to, or cannot be made: no other try ends otherwise.
     Impossible,
     /// It certainly did not arrive.
@@ -51,7 +51,7 @@ pub(crate) enum Fate {
 impl NoAnswer {
     /// It may have arrived; else it certainly did not.
     pub(crate) const fn may_have_arrived(&self) -> bool {
-        matches!(self.fate, Fate::Unknown)
+        matches!(self.departure, Departure::Unknown)
     }
 }
 
@@ -277,19 +277,19 @@ impl Transport {
                 Err(error) => match Unconnected::connected(&error).await {
                     Some(Ok(connection)) => spare = Some((Instant::now(), connection)),
                     Some(Err(error)) => {
-                        let fate = fate_of(error.as_ref());
-                        return Err(NoAnswer { fate, reason: self.unconnected(&url, error.as_ref()) });
+                        let departure = departure_of(error.as_ref());
+                        return Err(NoAnswer { departure, reason: self.unconnected(&url, error.as_ref()) });
                     }
                     None => {
-                        let fate = if error.is_builder() {
-                            Fate::Impossible
+                        let departure = if error.is_builder() {
+                            Departure::Impossible
                         } else if error.is_connect() {
-                            Fate::Unsent
+                            Departure::Unsent
                         } else {
                             pass.left();
-                            Fate::Unknown
+                            Departure::Unknown
                         };
-                        return Err(NoAnswer { fate, reason: reason(&error) });
+                        return Err(NoAnswer { departure, reason: reason(&error) });
                     }
                 },
             }
@@ -322,23 +322,23 @@ impl Transport {
 }
 
 const fn unsent(reason: String) -> NoAnswer {
-    NoAnswer { fate: Fate::Unsent, reason }
+    NoAnswer { departure: Departure::Unsent, reason }
 }
 
 const fn impossible(reason: String) -> NoAnswer {
-    NoAnswer { fate: Fate::Impossible, reason }
+    NoAnswer { departure: Departure::Impossible, reason }
 }
 
-/// What became of a request whose connection could not be made.
-fn fate_of(error: &(dyn Error + 'static)) -> Fate {
+/// Whether a request may leave whose connection could not be made.
+fn departure_of(error: &(dyn Error + 'static)) -> Departure {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<PrivateName>() {
-            return Fate::Impossible;
+            return Departure::Impossible;
         }
         cause = error.source();
     }
-    Fate::Unsent
+    Departure::Unsent
 }
 
 /// A client that is as the account wants it, but for its proxy.
@@ -369,7 +369,7 @@ fn proxy(url: &str) -> Result<Proxy, String> {
 }
 
 async fn read_body(answer: &mut reqwest::Response, cap: usize) -> Result<Bytes, NoAnswer> {
-    let lost = |reason: String| NoAnswer { fate: Fate::Unknown, reason };
+    let lost = |reason: String| NoAnswer { departure: Departure::Unknown, reason };
     let mut body = BytesMut::new();
     while let Some(part) = answer.chunk().await.map_err(|error| lost(reason(&error)))? {
         if body.is_empty() && part.len() <= cap && answer.content_length() == Some(part.len() as u64) {

@@ -5,7 +5,7 @@ use outflow_model::outcome::Refusal;
 use outflow_model::policy::ErrorClass;
 
 use super::PASSES;
-use crate::transport::{Fate, NoAnswer};
+use crate::transport::{Departure, NoAnswer};
 
 /// What a decision rests on beside the failure.
 #[derive(Clone, Copy, Debug)]
@@ -64,18 +64,18 @@ pub(super) fn decide(failure: &Failure, situation: Situation) -> Directive {
 
 /// The failure of a request without an answer.
 pub(super) fn failure_of(lost: NoAnswer) -> Failure {
-    let NoAnswer { fate, reason } = lost;
+    let NoAnswer { departure, reason } = lost;
     let transient = |executed, message: String| {
         let refusal = Refusal::transient("NO_ANSWER", message);
         Failure::Transient { after: None, executed, refusal }
     };
-    match fate {
-        Fate::Impossible => {
+    match departure {
+        Departure::Impossible => {
             let (class, code) = (ErrorClass::FatalConfig, "IMPOSSIBLE_REQUEST".to_owned());
             Failure::Config(Refusal { class, code, message: reason })
         }
-        Fate::Unsent => transient(Executed::No, reason),
-        Fate::Unknown => transient(Executed::Unknown, format!("Sent, but no answer came ({reason})")),
+        Departure::Unsent => transient(Executed::No, reason),
+        Departure::Unknown => transient(Executed::Unknown, format!("Sent, but no answer came ({reason})")),
     }
 }
 
@@ -151,9 +151,11 @@ mod tests {
 
     #[test]
     fn a_request_that_can_never_be_sent_is_a_wrong_configuration() {
-        let of = |fate| failure_of(NoAnswer { fate, reason: "why".to_owned() });
-        assert!(matches!(of(Fate::Impossible), Failure::Config(refusal) if refusal.class == ErrorClass::FatalConfig));
-        assert_eq!(of(Fate::Unsent).executed(), Executed::No);
-        assert_eq!(of(Fate::Unknown).executed(), Executed::Unknown);
+        let of = |departure| failure_of(NoAnswer { departure, reason: "why".to_owned() });
+        assert!(
+            matches!(of(Departure::Impossible), Failure::Config(refusal) if refusal.class == ErrorClass::FatalConfig)
+        );
+        assert_eq!(of(Departure::Unsent).executed(), Executed::No);
+        assert_eq!(of(Departure::Unknown).executed(), Executed::Unknown);
     }
 }

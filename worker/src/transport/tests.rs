@@ -249,13 +249,13 @@ async fn a_request_that_may_not_go_where_it_is_addressed_to_is_impossible() -> a
         ("/people", instance),
         ("/people", Added::header("authorization", "Bearer \n".to_owned())),
     ] {
-        let lost = sent(&closed, path, added).await.err().map(|lost| lost.fate);
-        assert_eq!(lost, Some(Fate::Impossible), "{path}");
+        let lost = sent(&closed, path, added).await.err().map(|lost| lost.departure);
+        assert_eq!(lost, Some(Departure::Impossible), "{path}");
     }
     let name = reqwest::dns::Name::from_str("localhost").map_err(|_| anyhow::anyhow!("no name"))?;
     let unresolved = PublicOnly.resolve(name).await.err().ok_or_else(|| anyhow::anyhow!("it was resolved"))?;
-    assert_eq!(fate_of(unresolved.as_ref()), Fate::Impossible, "a name of private addresses alone");
-    assert_eq!(fate_of(&std::io::Error::other("refused")), Fate::Unsent);
+    assert_eq!(departure_of(unresolved.as_ref()), Departure::Impossible, "a name of private addresses alone");
+    assert_eq!(departure_of(&std::io::Error::other("refused")), Departure::Unsent);
     Ok(())
 }
 
