@@ -109,9 +109,9 @@ impl Clock for SharedClock {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use outflow_model::cell::DAY;
 
-    const DAY: Micros = 86_400_000_000;
+    use super::*;
 
     #[tokio::test]
     async fn a_shared_clock_tells_the_services_time_and_never_goes_back() {

@@ -1,6 +1,7 @@
 //! One group of records: a destination's steps, one after the other, until each record has its outcome.
 
 use outflow_destinations::{Batch, Event, Failure, Request, Step};
+use outflow_model::cell::DAY;
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Outcome, Refusal, Status};
 use outflow_model::policy::ErrorClass;
@@ -231,8 +232,7 @@ impl Delivery<'_> {
             }
             Directive::NextDay => {
                 self.book.note(rows, refusal);
-                let day = 86_400_000_000;
-                let after = day - self.tools.clock.now().rem_euclid(day);
+                let after = DAY - self.tools.clock.now().rem_euclid(DAY);
                 return Err(self.wait_for(after, false, ErrorClass::Quota));
             }
             Directive::Pause => {

@@ -1,6 +1,6 @@
 //! Values in the binary form of PostgreSQL.
 
-use outflow_model::cell::Cell;
+use outflow_model::cell::{Cell, DAY};
 use outflow_model::json::{self, JsonError};
 
 use super::types::Wire;
@@ -9,7 +9,6 @@ use crate::uuid::write_uuid;
 /// PostgreSQL counts from 2000-01-01.
 const EPOCH_DAYS: i64 = 10_957;
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
-const DAY_MICROS: i64 = 86_400_000_000;
 /// The years 1 to 9999, from 1970-01-01: what a date is elsewhere.
 const FIRST_DAY: i64 = -719_162;
 const DAY_AFTER_LAST: i64 = 2_932_897;
@@ -59,7 +58,7 @@ pub(super) fn cell<'a>(wire: Wire, bytes: &'a [u8], scratch: &'a mut String) -> 
             days => near(i64::from(days) + EPOCH_DAYS, 1)?,
         }),
         Wire::Time => match i64::from_be_bytes(fixed(bytes)?) {
-            DAY_MICROS.. => return Err(Trouble::Fault(MIDNIGHT)),
+            DAY.. => return Err(Trouble::Fault(MIDNIGHT)),
             micros => Cell::Time(micros),
         },
         Wire::Timestamp => Cell::Timestamp(instant(fixed(bytes)?)?),
@@ -158,7 +157,7 @@ fn near(value: i64, day: i64) -> Result<i64, Trouble> {
 fn instant(bytes: [u8; 8]) -> Result<i64, Trouble> {
     match i64::from_be_bytes(bytes) {
         i64::MIN | i64::MAX => Err(Trouble::Fault(INFINITE)),
-        micros => near(micros.saturating_add(EPOCH_MICROS), DAY_MICROS),
+        micros => near(micros.saturating_add(EPOCH_MICROS), DAY),
     }
 }
 
@@ -284,8 +283,8 @@ mod tests {
         assert_eq!(date(DAY_AFTER_LAST - 1), Ok("9999-12-31".to_owned()));
         assert_eq!([date(FIRST_DAY - 1), date(DAY_AFTER_LAST)], [Err(Trouble::Fault(FAR)), Err(Trouble::Fault(FAR))]);
         let stamp = |micros: i64| text(Wire::Timestamp, &(micros - EPOCH_MICROS).to_be_bytes());
-        assert_eq!(stamp(DAY_AFTER_LAST * DAY_MICROS - 1), Ok("9999-12-31T23:59:59.999999".to_owned()));
-        assert_eq!(stamp(DAY_AFTER_LAST * DAY_MICROS), Err(Trouble::Fault(FAR)));
+        assert_eq!(stamp(DAY_AFTER_LAST * DAY - 1), Ok("9999-12-31T23:59:59.999999".to_owned()));
+        assert_eq!(stamp(DAY_AFTER_LAST * DAY), Err(Trouble::Fault(FAR)));
         for endless in [i64::MIN, i64::MAX] {
             assert_eq!(text(Wire::TimestampTz, &endless.to_be_bytes()), Err(Trouble::Fault(INFINITE)));
         }
@@ -293,7 +292,7 @@ mod tests {
         for endless in [i32::MIN, i32::MAX] {
             assert_eq!(text(Wire::Date, &endless.to_be_bytes()), Err(Trouble::Fault(INFINITE)));
         }
-        assert_eq!(text(Wire::Time, &DAY_MICROS.to_be_bytes()), Err(Trouble::Fault(MIDNIGHT)));
+        assert_eq!(text(Wire::Time, &DAY.to_be_bytes()), Err(Trouble::Fault(MIDNIGHT)));
         assert_eq!(text(Wire::Span, b"24:00:00+02"), Err(Trouble::Fault(MIDNIGHT)));
     }
 

@@ -488,7 +488,7 @@ mod tests {
         assert_eq!(refused(Kind::Decimal, Cell::Decimal("NaN"))?, 1);
         assert_eq!(refused(Kind::Float, Cell::Float(f64::INFINITY))?, 1);
         assert_eq!(refused(Kind::Date, Cell::Date(-800_000))?, 1);
-        assert_eq!(refused(Kind::Time, Cell::Time(86_400_000_000))?, 1);
+        assert_eq!(refused(Kind::Time, Cell::Time(crate::cell::DAY))?, 1);
         assert_eq!(refused(Kind::Decimal, Cell::Decimal("+5"))?, 0);
         Ok(())
     }
