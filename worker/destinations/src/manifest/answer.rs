@@ -165,10 +165,10 @@ struct Reading<'a> {
     outcomes: Vec<Option<Outcome>>,
     /// Results so far, and those among them that have no key, with their place.
     results: usize,
-    keyless: Vec<(usize, Outcome)>,
+    keyless: Vec<(usize, Option<Outcome>)>,
     /// A key that names no record.
     stray: Option<String>,
-    /// A result that says nothing.
+    /// A result says nothing: a refusal must explain it.
     is_vague: bool,
     /// A refusal that names no record.
     whole: Option<Outcome>,
@@ -207,11 +207,12 @@ impl<'a> Reading<'a> {
     }
 
     /// Takes an outcome; a refusal holds, whatever else is said of the record.
-    fn put(&mut self, at: usize, outcome: Outcome) {
-        match self.outcomes.get_mut(at) {
-            Some(Some(known)) if !matches!(known, Outcome::Succeeded { .. }) => {}
-            Some(slot) => *slot = Some(outcome),
-            None => self.stray = Some(at.to_string()),
+    fn put(&mut self, at: usize, outcome: impl Into<Option<Outcome>>) {
+        match (self.outcomes.get_mut(at), outcome.into()) {
+            (Some(Some(known)), _) if !is_success(known) => {}
+            (Some(slot), Some(outcome)) => *slot = Some(outcome),
+            (Some(_), None) => {}
+            (None, _) => self.stray = Some(at.to_string()),
         }
     }
 
@@ -260,15 +261,18 @@ impl<'a> Reading<'a> {
     fn result(&mut self, element: Element<'_>, found: &mut Found) {
         let at = self.results;
         self.results += 1;
-        self.is_vague |= element.says_nothing && self.reader.spec.ok.is_none();
+        let is_vague = element.says_nothing && self.reader.spec.ok.is_none();
+        self.is_vague |= is_vague;
         let refused = match &self.reader.spec.ok {
             Some(ok) => !is_ok(ok, found),
             None => says_refused(found),
         };
-        let outcome = if refused {
-            self.refused(found, None)
+        let outcome = if is_vague {
+            None
+        } else if refused {
+            Some(self.refused(found, None))
         } else {
-            Outcome::Succeeded { id: found.get_mut(ID).and_then(Vec::pop) }
+            Some(Outcome::Succeeded { id: found.get_mut(ID).and_then(Vec::pop) })
         };
         let key = found.get(KEY).and_then(|keys| keys.first()).map(String::as_str).or(element.name);
         match key {
@@ -317,9 +321,6 @@ impl<'a> Reading<'a> {
         if self.stray.is_some() {
             return Err(Failure::broken("The answer names a record that was not sent"));
         }
-        if self.is_vague {
-            return Err(Failure::broken("A result is null or false, which says neither success nor why not"));
-        }
         if let Some(whole) = self.whole_refusal() {
             return self.refused_whole(whole);
         }
@@ -335,7 +336,13 @@ impl<'a> Reading<'a> {
         let silent = self.silent(refused);
         let outcomes: Option<Vec<Outcome>> =
             self.outcomes.into_iter().map(|outcome| outcome.or_else(|| silent.clone())).collect();
-        let outcomes = outcomes.ok_or_else(|| Failure::broken("The answer leaves records out"))?;
+        let outcomes = outcomes.ok_or_else(|| {
+            Failure::broken(if self.is_vague {
+                "A result is null or false, and no refusal says why"
+            } else {
+                "The answer leaves records out"
+            })
+        })?;
         unless_configuration(&self.reader.spec, outcomes)
     }
 

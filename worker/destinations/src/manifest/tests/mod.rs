@@ -215,8 +215,37 @@ fn a_failed_ok_beside_named_refusals_leaves_each_record_what_is_said_of_it() {
 }
 
 #[test]
-fn a_result_that_is_null_or_false_is_not_understood() {
+fn a_result_that_is_null_or_false_needs_a_refusal_that_explains_it() {
     let position = "by = \"position\", results = \"/r\", id = \"/id\", error_code = \"/code\"";
+    let explained = format!("{position}, refusals = [{{ list = \"/errors\", key = \"/index\", code = \"/code\" }}]");
+    let by_index = "by = \"index\", results = \"/r\", id = \"/id\", errors = \"/errors\", error_key = \"/index\", error_code = \"/code\"";
+    for answer in [&explained, by_index] {
+        check(
+            answer,
+            &[
+                (r#"{"r":[{"id":1},null],"errors":[{"index":1,"code":"BAD"}]}"#, "ok=1 no:BAD"),
+                (r#"{"errors":[{"index":0,"code":"BAD"}],"r":[false,{"id":2}]}"#, "no:BAD ok=2"),
+                (r#"{"r":[null,null],"errors":[{"index":0,"code":"BAD"}]}"#, "broken [BROKEN_ANSWER] A result is null"),
+                (r#"{"r":[null,null],"errors":[{"code":"BAD"}]}"#, "split [BAD]"),
+                (r#"{"r":[{"id":1},{"id":2},null],"errors":[]}"#, "broken [BROKEN_ANSWER]"),
+                (r#"{"r":[{"id":1}],"errors":[]}"#, "broken [BROKEN_ANSWER]"),
+            ],
+        );
+    }
+    check(
+        &format!("{explained}, atomic = true"),
+        &[
+            (r#"{"r":[null,null],"errors":[{"index":0,"code":"BAD"}]}"#, "no:BAD Smaller:NOT_WRITTEN"),
+            (r#"{"r":[null,null],"errors":[]}"#, "broken [BROKEN_ANSWER] A result is null"),
+        ],
+    );
+    check(
+        "by = \"identity\", results = \"/r\", key = \"/key\", errors = \"/errors\", error_key = \"/key\", error_code = \"/code\"",
+        &[
+            (r#"{"r":[{"key":"ada@x.io"},null],"errors":[{"key":"bob@x.io","code":"BAD"}]}"#, "ok no:BAD"),
+            (r#"{"r":[{"key":"bob@x.io"},null],"errors":[]}"#, "broken [BROKEN_ANSWER] A result is null"),
+        ],
+    );
     check(
         position,
         &[
@@ -229,7 +258,11 @@ fn a_result_that_is_null_or_false_is_not_understood() {
     check(
         "by = \"identity\", results = \"/r\", each = \"members\", id = \"\"",
         &[
-            (r#"{"r":{"ada@x.io":"1","bob@x.io":null}}"#, "broken"),
+            (r#"{"r":{"ada@x.io":"1","bob@x.io":null}}"#, "broken [BROKEN_ANSWER] A result is null"),
+            (
+                r#"{"r":{"ada@x.io":"1","bob@x.io":2,"eve@x.io":null}}"#,
+                "broken [BROKEN_ANSWER] The answer names a record",
+            ),
             (r#"{"r":{"ada@x.io":"1","bob@x.io":2}}"#, "ok=1 ok=2"),
         ],
     );
