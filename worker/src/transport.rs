@@ -385,7 +385,14 @@ async fn read_body(answer: &mut reqwest::Response, cap: usize) -> Result<Bytes, 
 
 /// The error with its causes, without the URL, which may hold a secret.
 fn reason(error: &reqwest::Error) -> String {
-    causes(if error.is_timeout() { "timed out" } else { "connection failed" }, error.source())
+    let what = if error.is_timeout() {
+        "timed out"
+    } else if error.is_builder() {
+        "the request cannot be made"
+    } else {
+        "connection failed"
+    };
+    causes(what, error.source())
 }
 
 fn causes(what: &str, mut cause: Option<&(dyn Error + 'static)>) -> String {

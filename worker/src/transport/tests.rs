@@ -252,6 +252,12 @@ async fn a_request_that_may_not_go_where_it_is_addressed_to_is_impossible() -> a
         let lost = sent(&closed, path, added).await.err().map(|lost| lost.departure);
         assert_eq!(lost, Some(Departure::Impossible), "{path}");
     }
+    let lost = sent(&closed, &format!("/{}", "a".repeat(65_534)), Added::default()).await.err();
+    let lost = lost.map(|lost| (lost.departure, lost.reason));
+    assert!(
+        matches!(&lost, Some((Departure::Impossible, reason)) if reason.starts_with("the request cannot be made: ")),
+        "{lost:?}"
+    );
     let name = reqwest::dns::Name::from_str("localhost").map_err(|_| anyhow::anyhow!("no name"))?;
     let unresolved = PublicOnly.resolve(name).await.err().ok_or_else(|| anyhow::anyhow!("it was resolved"))?;
     assert_eq!(departure_of(unresolved.as_ref()), Departure::Impossible, "a name of private addresses alone");

@@ -16,6 +16,10 @@ use super::{Manifest, OperationSpec};
 use crate::protocol::{Batch, Destination, Event, Failure, Request, Response, Settings, Step};
 use crate::text::readable;
 
+/// Most bytes of a path or a header with a key in it. A URL has at most 65,534; the rest is for the base URL and a login's
+/// parameter.
+const ADDRESS_CAP: usize = 60_000;
+
 /// A destination made of its manifest alone.
 pub struct Interpreter {
     manifest: Manifest,
@@ -101,15 +105,22 @@ impl Interpreter {
     }
 }
 
-/// Why the record cannot be addressed, where its key stands in a path or a header and cannot stand there.
-fn unaddressable(batch: &Batch<'_>, spec: &OperationSpec, manifest: &Manifest) -> Option<Failure> {
+/// Why the record cannot be addressed, where its key stands in the path or a header and cannot stand there.
+fn unaddressable(batch: &Batch<'_>, spec: &OperationSpec, manifest: &Manifest, path: &str) -> Option<Failure> {
     let key = batch.rows.first().map(|row| batch.table.identity_text(*row as usize))?;
     let refuse = |message: &str| Some(Failure::unsent("UNADDRESSABLE", message));
+    let in_path = spec.path.contains("{identity}");
     // They would mean the folder, or the one above.
-    if spec.path.contains("{identity}") && matches!(key.as_str(), "" | "." | "..") {
+    if in_path && matches!(key.as_str(), "" | "." | "..") {
         return refuse("An empty key, or one of dots alone, cannot be part of a path");
     }
+    if in_path && path.len() > ADDRESS_CAP {
+        return refuse("The key is too long to be part of a path");
+    }
     let in_header = spec.headers.values().chain(manifest.headers.values()).any(|value| value.contains("{identity}"));
+    if in_header && key.len() > ADDRESS_CAP {
+        return refuse("The key is too long to stand in a header");
+    }
     if in_header && key.chars().any(char::is_control) {
         return refuse("A key with a line break or another control character cannot stand in a header");
     }
@@ -139,7 +150,8 @@ impl Destination for Interpreter {
 
     fn start(&self, batch: &Batch<'_>) -> Result<Step, Failure> {
         let (spec, ready) = self.spec(batch.operation)?;
-        if let Some(failure) = unaddressable(batch, spec, &self.manifest) {
+        let path = fill(&spec.path, batch, true);
+        if let Some(failure) = unaddressable(batch, spec, &self.manifest, &path) {
             return Err(failure);
         }
         let body = self.body(batch, spec, ready);
@@ -149,7 +161,7 @@ impl Destination for Interpreter {
         }
         let request = Request {
             method: spec.method.name(),
-            path: fill(&spec.path, batch, true),
+            path,
             headers: self.headers(batch, spec, !body.is_empty()),
             body: Bytes::from(body),
             cost: spec.cost,

@@ -14,6 +14,8 @@ use crate::manifest::push_encoded;
 use crate::protocol::{Batch, Failure, Response, Step};
 use crate::text::readable;
 
+/// Characters of the longest record id.
+const ID_LENGTH: usize = 18;
 /// Subrequests of one composite request.
 const ASKED: usize = 25;
 
@@ -70,6 +72,10 @@ pub(super) fn start(batch: &Batch<'_>) -> Result<Step, Failure> {
         let known = batch.table.record_id(row).map(str::to_owned);
         let key = batch.table.identity_text(row);
         match known.or_else(|| by_id.then(|| key.clone())) {
+            // In a path it may be too long, and a comma would make it two.
+            Some(id) if !is_id(&id) => {
+                Found::Trouble("MALFORMED_ID".to_owned(), "The key is not a record id".to_owned())
+            }
             Some(id) => Found::Id(id),
             // A part of a path cannot be one of these.
             None if key == "." || key == ".." => {
@@ -79,6 +85,10 @@ pub(super) fn start(batch: &Batch<'_>) -> Result<Step, Failure> {
         }
     });
     go_on(batch, found.collect())
+}
+
+fn is_id(text: &str) -> bool {
+    (1..=ID_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Takes an answer in.

@@ -67,6 +67,27 @@ fn missing_rights_are_no_quota() {
 }
 
 #[test]
+fn a_key_that_is_not_a_record_id_is_refused_and_the_others_are_sent() {
+    let long = "é".repeat(22_000);
+    let mut table = table(&["003A", "003B,003C", &long, "", "003D000000000000001"]);
+    table.fields[0].path = "Id".to_owned();
+    let destination = open(Manifest::parse(MANIFEST).unwrap()).unwrap();
+    for operation in [Operation::Update, Operation::Delete] {
+        let batch = Batch { operation, object: "Contact", ..batch(&table, &[0, 1, 2, 3, 4]) };
+        let Ok(Step::Send { request, state, .. }) = destination.start(&batch) else { panic!("one is sent") };
+        assert!(request.path.len() < 100, "{}", request.path.len());
+        let answer = response(200, br#"[{"id":"003A","success":true,"errors":[]}]"#);
+        let Ok(Step::Done(outcomes)) = destination.resume(&batch, &state, Event::Answer(&answer)) else {
+            panic!("it is done")
+        };
+        assert_eq!(outcomes[0], Outcome::Succeeded { id: Some("003A".to_owned()) });
+        let is_refused =
+            |outcome: &Outcome| matches!(outcome, Outcome::Rejected(refusal) if refusal.code == "MALFORMED_ID");
+        assert!(outcomes.len() == 5 && outcomes[1..].iter().all(is_refused), "{outcomes:?}");
+    }
+}
+
+#[test]
 fn an_answer_with_half_a_character_is_read() {
     let body = br#"[{"id":"003A","success":true,"errors":[]},{"success":false,"errors":[{"statusCode":"STRING_TOO_LONG","message":"\ud83d"}]}]"#;
     let Ok(Step::Done(outcomes)) = told(Operation::Upsert, &response(200, body)) else { panic!("it is read") };

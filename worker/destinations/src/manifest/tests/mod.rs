@@ -552,6 +552,35 @@ fn a_request_without_a_body_has_no_type_and_a_key_stands_in_it_as_it_is() {
 }
 
 #[test]
+fn a_key_that_makes_an_address_or_a_header_too_long_is_refused_alone() {
+    let one = |place: &str| {
+        let text = format!(
+            "name = \"a\"\ntitle = \"A\"\n[objects.people]\nidentity = [\"email\"]\nmodes = [\"delete\"]\n[operations.delete]\n\
+             method = \"DELETE\"\nrecords = 1\n{place}\n"
+        );
+        Interpreter::new(Manifest::parse(&text).unwrap_or_else(|error| panic!("{error}"))).unwrap()
+    };
+    // Each letter takes six bytes in an address, and two in a header.
+    let (fits, long, longer) = ("é".repeat(9_000), "é".repeat(22_000), "é".repeat(40_000));
+    let table = table(&[&fits, &long, &longer]);
+    for (place, sent) in [
+        ("path = \"/people/{identity}\"", [true, false, false]),
+        ("path = \"/people?key={identity}\"", [true, false, false]),
+        ("path = \"/people\"\nheaders = { X-Key = \"{identity}\" }", [true, true, false]),
+    ] {
+        for (row, sent) in (0..).zip(sent) {
+            match one(place).start(&Batch { operation: Operation::Delete, ..batch(&table, &[row]) }) {
+                Ok(Step::Send { .. }) if sent => {}
+                Err(Failure::Split { executed: Executed::No, refusal }) if !sent => {
+                    assert_eq!(refusal.code, "UNADDRESSABLE");
+                }
+                other => panic!("{place} {row}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn creates_and_appends_are_not_repeated_unless_the_manifest_says_so() {
     let text = |repeatable: &str| {
         format!(
