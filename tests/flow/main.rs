@@ -47,7 +47,7 @@ const CASES: &[Case] = &[
     ("an_attempt_is_closed_before_the_next_is_counted", Need::Nothing, claims::counted),
     ("a_message_is_kept_until_its_report_is", Need::Nothing, claims::reported),
     ("an_attempt_without_a_grant_is_not_repeated_at_once", Need::Nothing, claims::ungranted),
-    ("an_announcement_that_is_lost_makes_its_records_unknown", Need::Nothing, claims::orphaned),
+    ("an_announcement_that_is_lost_makes_its_records_unknown", Need::Shared, claims::orphaned),
     ("what_merely_waits_is_published_once", Need::Nothing, claims::waiting),
     ("a_run_whose_plan_is_lost_ends_and_the_next_plans_every_row", Need::Nothing, loss::plan),
     ("a_run_whose_plan_is_lost_is_cancelled_and_its_sync_forgotten", Need::Nothing, loss::plan_then_cancel),

@@ -26,6 +26,8 @@ pub enum Need {
     Skew,
     /// The public requests of Salesforce.
     SalesforceSpecs,
+    /// The services that many machines share.
+    Shared,
     /// An S3 server, beside the services that many machines share.
     S3,
 }
@@ -57,7 +59,8 @@ pub fn run(cases: &[Case], modes: &[Mode]) -> ExitCode {
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let cells = modes.iter().flat_map(|mode| cases.iter().map(|case| (*case, *mode)));
     // One machine has its directory.
-    let cells = cells.filter(|((_, need, _), mode)| *need != Need::S3 || *mode == Mode::Distributed);
+    let needs_shared = |need| matches!(need, Need::Shared | Need::S3);
+    let cells = cells.filter(|((_, need, _), mode)| !needs_shared(*need) || *mode == Mode::Distributed);
     let trials = cells.map(|(case, mode)| trial(case, mode)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     stop_all();
@@ -70,12 +73,12 @@ fn trial((name, need, case): Case, mode: Mode) -> Trial {
         Need::Redis => Redis::is_found(),
         Need::S3 => S3::is_found(),
         Need::Skew => skewed("").is_some(),
-        Need::Nothing | Need::Broker | Need::Chinook | Need::SalesforceSpecs => true,
+        Need::Nothing | Need::Broker | Need::Chinook | Need::SalesforceSpecs | Need::Shared => true,
     };
     let services = mode.is_found() && found;
     // Neither sample data is required, nor that a user has no services.
     let given = match need {
-        Need::Nothing | Need::Postgres | Need::Redis | Need::Skew | Need::S3 => true,
+        Need::Nothing | Need::Postgres | Need::Redis | Need::Skew | Need::Shared | Need::S3 => true,
         Need::Broker => !RabbitMq::is_the_users(),
         Need::SalesforceSpecs => super::Lab::salesforce_specs().is_some(),
         Need::Chinook => Postgres::is_found() && super::Lab::chinook().is_some(),

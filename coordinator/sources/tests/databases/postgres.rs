@@ -386,7 +386,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let found = Postgres::is_found();
     vec![
         trial("postgres::every_type_has_its_form", found, forms),
-        trial("postgres::every_type_of_the_server_can_be_read", found, catalog),
+        trial("postgres::a_null_of_every_type_of_the_server_can_be_read", found, catalog),
         trial("postgres::value_that_cannot_be_had_exactly_is_a_fault", found, faults),
         trial("postgres::refusal_names_place_and_code_but_no_value", found, refusals),
         trial("postgres::failed_connection_names_source_and_server", found, connections),

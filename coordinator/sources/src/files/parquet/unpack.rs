@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     /// Texts that are packed as literals, as copies, and as copies of what they append.
-    fn texts() -> Vec<String> {
+    fn texts() -> Vec<Option<String>> {
         let mixed = |seed: u32| {
             let mut state = seed;
             let next = move || {
@@ -200,14 +200,19 @@ mod tests {
         let mut texts = vec!["x".repeat(200_000), String::new(), "abc".repeat(30_000), "short".to_owned()];
         texts.extend((0..4).map(mixed));
         texts.push(texts.concat());
-        texts
+        texts.into_iter().map(Some).chain([None]).collect()
     }
 
-    fn write(file: &File, compression: Compression, texts: &[String]) -> Arc<ParquetMetaData> {
-        let column: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+    fn write(
+        file: &File,
+        (compression, has_dictionary): (Compression, bool),
+        texts: &[Option<String>],
+    ) -> Arc<ParquetMetaData> {
+        let column: ArrayRef = Arc::new(texts.iter().map(Option::as_deref).collect::<StringArray>());
         let batch = RecordBatch::try_from_iter([("id", column.clone()), ("text", column)]).unwrap();
         let properties = WriterProperties::builder()
-            .set_dictionary_enabled(false)
+            .set_dictionary_enabled(has_dictionary)
+            .set_dictionary_page_size_limit(1 << 30)
             .set_max_row_group_row_count(Some(5))
             .set_compression(compression)
             .build();
@@ -220,12 +225,12 @@ mod tests {
     #[test]
     fn a_page_that_is_unpacked_while_it_is_read_holds_what_was_written() {
         let texts = texts();
-        for compression in
-            [Compression::SNAPPY, Compression::GZIP(GzipLevel::default()), Compression::ZSTD(ZstdLevel::default())]
-        {
-            assert!(can_stream(compression));
+        let compressions =
+            [Compression::SNAPPY, Compression::GZIP(GzipLevel::default()), Compression::ZSTD(ZstdLevel::default())];
+        for way in compressions.into_iter().flat_map(|compression| [(compression, false), (compression, true)]) {
+            assert!(can_stream(way.0));
             let file = tempfile::tempfile().unwrap();
-            let metadata = write(&file, compression, &texts);
+            let metadata = write(&file, way, &texts);
             for (group, want) in texts.chunks(5).enumerate() {
                 let (unpacked, metadata) = Unpacked::new(file.try_clone().unwrap(), &metadata, group, 1).unwrap();
                 let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).unwrap();
@@ -233,9 +238,8 @@ mod tests {
                 let batches: Vec<_> =
                     reader.with_row_groups(vec![group]).build().unwrap().map(Result::unwrap).collect();
                 for column in [0, 1] {
-                    let found =
-                        batches.iter().flat_map(|batch| batch.column(column).as_string::<i32>().iter().flatten());
-                    assert!(found.eq(want.iter().map(String::as_str)), "{compression}, column {column}");
+                    let found = batches.iter().flat_map(|batch| batch.column(column).as_string::<i32>().iter());
+                    assert!(found.eq(want.iter().map(Option::as_deref)), "{way:?}, column {column}");
                 }
             }
         }
@@ -245,6 +249,8 @@ mod tests {
     fn a_damaged_page_is_an_error_and_takes_no_more_than_its_column() {
         let whole = [&[8, 0b1100][..], b"abcd", &[0b0000_0001, 4]].concat();
         assert_eq!(unpack(&whole[..], Compression::SNAPPY, 8).unwrap(), b"abcdabcd");
+        let far = [&[8, 0b1100][..], b"abcd", &[0b0000_1111, 4, 0, 0, 0]].concat();
+        assert_eq!(unpack(&far[..], Compression::SNAPPY, 8).unwrap(), b"abcdabcd");
         for end in 0..whole.len() {
             unpack(&whole[..end], Compression::SNAPPY, 8).unwrap_err();
         }
