@@ -121,7 +121,9 @@ async fn life<P: Place>(lab: &Lab<P>, dice: &mut Dice) -> Result<bool> {
     tokio::select! {
         finished = engines.execute(&start) => {
             let run = finished?.run;
-            let stopped = run.state.is_end() || run.state == RunState::Interrupted;
+            // An interrupt that comes while the run is planned leaves it to be planned again.
+            let is_left = run.state == RunState::Interrupted || (trouble.0 == 1 && run.state == RunState::Planning);
+            let stopped = run.state.is_end() || is_left;
             ensure!(stopped, "a run stayed {:?}", run.state);
             if run.state.is_end() {
                 run.tally.closes().map_err(anyhow::Error::msg)?;
