@@ -338,6 +338,20 @@ mod tests {
     }
 
     #[test]
+    fn nulls_keep_their_rows_behind_a_column_without_any_and_before_one() {
+        let (mut whole, mut gaps) = (Column::new(Kind::Int), Column::new(Kind::Int));
+        [1, 2].into_iter().for_each(|value| whole.push_int(value));
+        gaps.push_null();
+        gaps.push_int(3);
+        let (mut behind, mut before) = (whole.clone(), gaps.clone());
+        behind.append(&gaps);
+        before.append(&whole);
+        let cells = |column: &Column| (0..column.len()).map(|row| column.cell(row).to_text()).collect::<Vec<_>>();
+        assert_eq!(cells(&behind), ["1", "2", "", "3"]);
+        assert_eq!(cells(&before), ["", "3", "1", "2"]);
+    }
+
+    #[test]
     fn the_wire_form_reads_back() -> Result<(), Box<dyn std::error::Error>> {
         let mut ints = Column::new(Kind::TimestampTz);
         ints.push_int(-5);

@@ -58,6 +58,10 @@ pub(crate) fn sensitive<'a>(table: &'a Table, rows: &'a [u32]) -> impl Iterator<
 mod tests {
     use std::cell::Cell;
 
+    use outflow_model::cell::Kind;
+    use outflow_model::column::Column;
+    use outflow_model::table::{Field, NullPolicy};
+
     use super::*;
 
     fn masked(values: &[&str], text: &str) -> String {
@@ -94,11 +98,13 @@ mod tests {
     fn values_that_overlap_leave_nothing_of_each_other() {
         assert_eq!(masked(&["Graz", "Graz-West", "West 12"], "in Graz-West 12."), "in ***.");
         assert_eq!(masked(&["abcd", "bcde"], "abcde abcd"), "*** ***");
+        assert_eq!(masked(&["Annabelle Smith", "belle"], "of Annabelle Smith."), "of ***.");
     }
 
     #[test]
     fn the_beginning_of_a_value_that_was_cut_off_is_masked() {
-        let text = format!("{}Lovela", "x ".repeat(147));
+        let text = format!("{}Lovela", "x ".repeat(142));
+        assert_eq!(text.len(), CUT);
         assert!(masked(&["Lovelace"], &text).ends_with("x ***"));
         assert_eq!(masked(&["Lovelace"], "code Lovela…"), "code ***…");
         assert!(masked(&["Lovelace"], "Lovela").ends_with("Lovela"), "a short text is whole");
@@ -116,6 +122,20 @@ mod tests {
         let two = [format!("in {}", "Graz…"), format!("{} Lovel", "x".repeat(300))];
         let texts: Vec<&str> = two.iter().map(String::as_str).collect();
         assert!(super::masked(&texts, ["Lovelace"].iter())[1].ends_with("x ***"), "each text has its own end");
+    }
+
+    #[test]
+    fn the_sensitive_values_are_those_of_sensitive_fields_of_the_rows_that_were_sent() {
+        let field = |path: &str, sensitive, values: [&str; 2]| {
+            let mut column = Column::new(Kind::Text);
+            values.iter().for_each(|value| column.push(cell::Cell::Text(value)));
+            Field { path: path.to_owned(), null: NullPolicy::Send, sensitive, column }
+        };
+        let mut fields = vec![field("id", true, ["1", "2"]), field("city", false, ["Graz", "Linz"])];
+        fields.push(field("name", true, ["Ada", "Bob"]));
+        let table = Table { rows: 2, fields, identity: 1, record_ids: None };
+        assert_eq!(sensitive(&table, &[1]).collect::<Vec<_>>(), ["2", "Bob"]);
+        assert_eq!(sensitive(&table, &[0, 1]).collect::<Vec<_>>(), ["1", "2", "Ada", "Bob"]);
     }
 
     #[test]

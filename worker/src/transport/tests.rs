@@ -187,11 +187,15 @@ async fn an_answer_that_breaks_off_may_have_been_to_a_request_that_arrived() -> 
 
 #[tokio::test]
 async fn an_answer_is_read_no_further_than_its_bound() -> anyhow::Result<()> {
-    let long = format!("HTTP/1.1 200 OK\r\ncontent-length: 2000\r\n\r\n{}", "x".repeat(2_000));
-    let (_, port) = server(long.leak()).await?;
-    let base = format!("http://127.0.0.1:{port}");
-    let lost = sent(&Way { base: &base, ..PLAIN }, "/", Added::default()).await;
-    assert!(lost.as_ref().is_err_and(|lost| lost.reason.contains("larger than 1000 bytes")), "{lost:?}");
+    let long = format!("content-length: 2000\r\n\r\n{}", "x".repeat(2_000));
+    let part = format!("2bc\r\n{}\r\n", "x".repeat(700));
+    let in_parts = format!("transfer-encoding: chunked\r\n\r\n{part}{part}0\r\n\r\n");
+    for answer in [long, in_parts] {
+        let (_, port) = server(format!("HTTP/1.1 200 OK\r\n{answer}").leak()).await?;
+        let base = format!("http://127.0.0.1:{port}");
+        let lost = sent(&Way { base: &base, ..PLAIN }, "/", Added::default()).await;
+        assert!(lost.as_ref().is_err_and(|lost| lost.reason.contains("larger than 1000 bytes")), "{lost:?}");
+    }
     Ok(())
 }
 

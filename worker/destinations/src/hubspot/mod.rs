@@ -193,6 +193,9 @@ impl Destination for HubSpot {
 
 #[cfg(test)]
 mod tests {
+    use outflow_model::cell::{Cell, Kind};
+    use outflow_model::column::Column;
+
     use super::*;
     use crate::tests::{batch, response, table};
 
@@ -245,6 +248,22 @@ mod tests {
         let results = r#"{"id":"1","properties":{"email":"a@x.io"}},{"id":"2","properties":{"email":"A@x.io"}}"#;
         let step = looked_up("contacts", &["a@x.io"], results);
         assert!(matches!(&step, Err(Failure::Broken(refusal)) if refusal.message.contains("two records")), "{step:?}");
+    }
+
+    #[test]
+    fn an_id_that_is_known_is_archived_whatever_the_look_up_of_the_others_finds() {
+        let (portal, mut table) = (portal(), table(&["a@x.io", "b@x.io"]));
+        let mut ids = Column::new(Kind::Text);
+        [Cell::Text("7"), Cell::Null].into_iter().for_each(|id| ids.push(id));
+        table.record_ids = Some(ids);
+        let batch = Batch { operation: Operation::Archive, object: "contacts", ..batch(&table, &[0, 1]) };
+        let Ok(Step::Send { request, state, .. }) = portal.start(&batch) else { panic!("it looks up") };
+        assert!(request.path.ends_with("/contacts/batch/read"), "{}", request.path);
+        let found =
+            br#"{"results":[{"id":"8","properties":{"email":"a@x.io"}},{"id":"9","properties":{"email":"b@x.io"}}]}"#;
+        let step = portal.resume(&batch, &state, Event::Answer(&response(200, found)));
+        let Ok(Step::Send { request, .. }) = step else { panic!("{step:?}") };
+        assert_eq!(request.body, r#"{"inputs":[{"id":"7"},{"id":"9"}]}"#);
     }
 
     #[test]

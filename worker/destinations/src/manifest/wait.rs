@@ -67,6 +67,9 @@ mod tests {
             ("inf", None),
             ("", None),
             (".", None),
+            ("1.", None),
+            ("1.x", None),
+            ("1.5e3", None),
             ("soon", None),
         ] {
             assert_eq!(wait(&[("retry-after", text)]), expected, "{text}");

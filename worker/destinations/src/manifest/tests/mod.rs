@@ -102,6 +102,7 @@ fn where_refusals_are_listed_only_those_are_refused_and_what_is_no_list_is_no_su
             (r#"{"errors":true}"#, "broken"),
             (r#"{"errors":[{"key":"eve@x.io","code":"BAD"}]}"#, "broken [BROKEN_ANSWER] The answer names a record"),
             (r#"{"errors":[{"code":"BAD","message":"all of it"}]}"#, "split [BAD] all of it, perhaps executed"),
+            (r#"{"errors":[{"message":"no"},{"code":"BAD"},{"code":"WORSE"}]}"#, "split [BAD]"),
             (r#""OK""#, "broken"),
             ("OK", "broken [BROKEN_ANSWER] The answer is no JSON"),
             ("true", "broken"),
@@ -198,6 +199,7 @@ fn a_failed_ok_beside_named_refusals_leaves_each_record_what_is_said_of_it() {
         (r#"{"ok":false,"code":"PARTIAL","errors":[{"index":0,"code":"BAD"}]}"#, "no:BAD"),
         (r#"{"ok":false,"code":"LOCKED","errors":[{"index":0,"code":"BAD"}]}"#, "again:LOCKED"),
         (r#"{"ok":false,"errors":[{"code":"BAD"}]}"#, "no:BAD"),
+        (r#"{"ok":false,"errors":[{"index":0,"code":"BAD"},{"code":"LOCKED"}]}"#, "again:LOCKED"),
         (r#"{"ok":false,"errors":[]}"#, "no::The answer gives no reason"),
         (r#"{"ok":true,"errors":[{"index":0,"code":"BAD"}]}"#, "no:BAD"),
     ] {
@@ -293,6 +295,8 @@ fn several_lists_of_refusals_name_records_in_their_own_ways() {
         &[
             (r#"{"errors":[{"field":"changes[1].amount","code":"BAD"}]}"#, "ok no:BAD"),
             (r#"{"errors":[{"field":["input","quantities","0"],"code":"BAD"}]}"#, "no:BAD ok"),
+            // Numbers further down are of the record's own lists.
+            (r#"{"errors":[{"field":["input","1","lines","0"],"code":"BAD"}]}"#, "ok no:BAD"),
             (r#"{"errors":[{"field":"/data/7/x","code":"BAD"}]}"#, "broken"),
             (r#"{"errors":[{"field":"input","code":"BAD"}]}"#, "broken"),
         ],
@@ -552,6 +556,16 @@ fn a_request_without_a_body_has_no_type_and_a_key_stands_in_it_as_it_is() {
 }
 
 #[test]
+fn a_wait_that_an_answer_names_goes_before_the_one_of_the_manifest() {
+    let destination = destination("", "[throttle]\nwait_ms = 3000");
+    for (header, expected) in [(Some("20"), 20_000_000), (None, 3_000_000), (Some("soon"), 3_000_000)] {
+        let headers = header.map(|text| ("retry-after".to_owned(), text.to_owned())).into_iter().collect();
+        let told = told_of(&destination, Operation::Upsert, PEOPLE, &Response { headers, ..response(429, b"") });
+        assert!(told.starts_with(&format!("throttled Some({expected})")), "{header:?}: {told}");
+    }
+}
+
+#[test]
 fn a_key_that_makes_an_address_or_a_header_too_long_is_refused_alone() {
     let one = |place: &str| {
         let text = format!(
@@ -578,6 +592,10 @@ fn a_key_that_makes_an_address_or_a_header_too_long_is_refused_alone() {
             }
         }
     }
+    // A path that is too long by itself is no record's fault.
+    let long = format!("path = \"/{}\"\nheaders = {{ X-Key = \"{{identity}}\" }}", "a".repeat(70_000));
+    let step = one(&long).start(&Batch { operation: Operation::Delete, ..batch(&table, &[0]) });
+    assert!(matches!(step, Ok(Step::Send { .. })), "{step:?}");
 }
 
 #[test]
