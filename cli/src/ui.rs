@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use outflow_model::text::{is_unseen, one_line, push_seen};
+use outflow_model::text::{is_unseen, one_line, push_seen, with_causes};
 use serde::Serialize;
 
 use crate::args::Output;
@@ -89,14 +89,14 @@ impl Ui {
     /// Prints an error with its causes as the result.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         if self.is_json() && !self.is_told.load(Ordering::Relaxed) {
-            return self.json(&serde_json::json!({ "error": causes(error) }));
+            return self.json(&serde_json::json!({ "error": with_causes(error.as_ref()) }));
         }
         self.beside(error);
     }
 
     /// Prints an error with its causes beside the results.
     pub(crate) fn beside(&self, error: &anyhow::Error) {
-        self.note(format!("{} {}", self.paint("error:", "31;1"), causes(error)));
+        self.note(format!("{} {}", self.paint("error:", "31;1"), with_causes(error.as_ref())));
     }
 
     /// `text` in an ANSI style, where colours are wanted.
@@ -122,18 +122,6 @@ impl Ui {
         self.line(self.paint(&line(&mut head.iter().copied()), "1"));
         rows.iter().for_each(|row| self.line(line(&mut row.iter().map(AsRef::as_ref))));
     }
-}
-
-/// An error and its causes on one line, none of them twice.
-fn causes(error: &anyhow::Error) -> String {
-    let mut causes: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        if causes.last().is_none_or(|last| !last.contains(&text)) {
-            causes.push(text);
-        }
-    }
-    causes.join(": ")
 }
 
 /// A value or a foreign text as part of a line: on one line, nothing unseen, not too long.

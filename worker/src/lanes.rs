@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use outflow_model::id::Lane;
-use outflow_trace::{Seldom, watch_services, with_causes};
+use outflow_model::text::with_causes;
+use outflow_trace::{Seldom, watch_services};
 use tokio::sync::watch;
 use tracing::{info, warn};
 

@@ -10,9 +10,8 @@ use outflow_destinations::manifest::{fill_headers, fill_settings};
 use outflow_destinations::{Request, Response};
 use outflow_model::limit::{Micros, Stated};
 use outflow_model::port::limiter::{Limiter, Request as Permit, Verdict};
-use outflow_model::text::one_line;
+use outflow_model::text::{one_line, with_causes};
 use outflow_model::wire::AccountV1;
-use outflow_trace::with_causes;
 use serde_json::Value;
 
 use crate::account::{Account, AccountError, Keyring};

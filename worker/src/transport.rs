@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use hyper_util::client::proxy::matcher::Matcher;
 use outflow_destinations::{Request, Response};
 use outflow_model::base_url;
+use outflow_model::text::with_causes;
 use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Client, ClientBuilder, Method, Proxy, RequestBuilder, Url, redirect};
 
@@ -218,7 +219,7 @@ impl Transport {
 
     /// Why no connection to `url` could be made; a proxy on the way is easily overlooked.
     fn unconnected(&self, url: &Url, error: &(dyn Error + 'static)) -> String {
-        let reason = causes("connection failed", Some(error));
+        let reason = told("connection failed", Some(error));
         match self.proxied(url) {
             Some((proxy, _)) => format!("by the proxy {proxy}, {reason}"),
             None => reason,
@@ -392,14 +393,13 @@ fn reason(error: &reqwest::Error) -> String {
     } else {
         "connection failed"
     };
-    causes(what, error.source())
+    told(what, error.source())
 }
 
-fn causes(what: &str, mut cause: Option<&(dyn Error + 'static)>) -> String {
+fn told(what: &str, cause: Option<&(dyn Error + 'static)>) -> String {
     let mut out = what.to_owned();
-    while let Some(error) = cause {
-        out = format!("{out}: {error}");
-        cause = error.source();
+    if let Some(cause) = cause {
+        out = format!("{out}: {}", with_causes(cause));
     }
     // What an authority or a certificate has to do with it is easily overlooked in the library's words.
     if out.contains("UnknownIssuer") {

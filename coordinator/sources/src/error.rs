@@ -1,6 +1,5 @@
 //! What can go wrong while reading a source.
 
-use std::error::Error;
 use std::path::Path;
 
 /// A source that could not be read. What it read so far must not be used.
@@ -69,20 +68,5 @@ impl SourceError {
     /// An error that says that nothing is at `path`.
     pub(crate) fn absent(path: &Path) -> Self {
         Self::Absent { path: path.display().to_string() }
-    }
-
-    /// The error's message with its causes, on one line.
-    pub(crate) fn reason(error: &dyn Error) -> String {
-        let mut out = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            if !out.contains(&text) {
-                out.push_str(": ");
-                out.push_str(&text);
-            }
-            source = cause.source();
-        }
-        out
     }
 }

@@ -1,7 +1,22 @@
 //! Foreign text, fit for being shown.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::Write;
+
+/// An error with its causes on one line, none of them twice.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let further = error.to_string();
+        if !text.contains(&further) {
+            text = format!("{text}: {further}");
+        }
+        cause = error.source();
+    }
+    text
+}
 
 /// Whether a character does something else than being seen: moves the cursor, begins a line, turns the direction of what follows.
 pub const fn is_unseen(letter: char) -> bool {
@@ -46,7 +61,17 @@ pub fn one_line(text: &str, most: usize) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use crate::port::{PortError, Trouble};
+
     use super::*;
+
+    #[test]
+    fn an_error_is_shown_with_its_causes_and_none_twice() {
+        let error = PortError::caused(Trouble::Unavailable, "Redis cannot be used", "WRONGPASS invalid password");
+        assert_eq!(with_causes(&error), "Redis cannot be used: WRONGPASS invalid password");
+        let again = PortError::caused(Trouble::Unavailable, "Redis cannot be used", error);
+        assert_eq!(with_causes(&again), "Redis cannot be used: WRONGPASS invalid password");
+    }
 
     #[test]
     fn what_cannot_be_seen_is_written_and_what_is_long_is_cut() {

@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-pub use services::{Seldom, watch_services, with_causes};
+pub use services::{Seldom, watch_services};
 
 /// The `traceparent` of `span`; nothing where nobody traces.
 pub fn parent_of(span: &Span) -> Option<String> {

@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use outflow_model::port::Result;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::Queue;
-use outflow_model::port::{PortError, Result};
+use outflow_model::text::with_causes;
 use tracing::{info, warn};
 
 /// Services are looked at this often.
@@ -39,20 +40,6 @@ impl Seldom {
     }
 }
 
-/// An error with its causes, as a log shows it.
-pub fn with_causes(error: &PortError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let further = error.to_string();
-        if !text.contains(&further) {
-            text = format!("{text}: {further}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// Looks at queue and limiter as long as this is awaited, and logs why one cannot be used and when it can again.
 pub async fn watch_services(queue: &dyn Queue, limiter: &dyn Limiter) -> Infallible {
     let (queues, limiters) = (Seldom::default(), Seldom::default());
@@ -77,8 +64,6 @@ fn tell(service: &str, seldom: &Seldom, checked: Result<()>) {
 
 #[cfg(test)]
 mod tests {
-    use outflow_model::port::Trouble;
-
     use super::*;
 
     #[test]
@@ -90,11 +75,5 @@ mod tests {
         assert!(seldom.is_due_at(now + AGAIN));
         assert!(seldom.is_over());
         assert!(seldom.is_due_at(now + AGAIN), "the next one is told at once");
-    }
-
-    #[test]
-    fn an_error_is_told_with_its_causes() {
-        let error = PortError::caused(Trouble::Unavailable, "Redis cannot be used", "WRONGPASS invalid password");
-        assert_eq!(with_causes(&error), "Redis cannot be used: WRONGPASS invalid password");
     }
 }

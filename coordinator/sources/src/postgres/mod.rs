@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
 use outflow_model::database_url::{mistake, verifies_certificate};
 use outflow_model::mapping::SourceColumn;
+use outflow_model::text::with_causes;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqlSafeStr, SqlStr};
 
@@ -63,7 +64,7 @@ impl Postgres {
         if let Some(mistake) = mistake(url) {
             return Err(unusable(mistake));
         }
-        let options = PgConnectOptions::from_str(url).map_err(|error| unusable(SourceError::reason(&error)))?;
+        let options = PgConnectOptions::from_str(url).map_err(|error| unusable(with_causes(&error)))?;
         let socket = options.get_socket().map(|socket| socket.display().to_string());
         let host = socket.unwrap_or_else(|| options.get_host().to_owned());
         let place = format!("source {} (PostgreSQL at {host}:{})", self.name, options.get_port());

@@ -3,6 +3,8 @@
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
+use outflow_model::text::with_causes;
+
 use crate::error::SourceError;
 use crate::message::{masked, one_line, words};
 use crate::sql::Statement;
@@ -33,7 +35,7 @@ const CONDITIONS: &[(&str, &str)] = &[
 /// The server's refusal of `sent`, which `statement` is a part of.
 pub(super) fn refused(error: &sqlx::Error, statement: &Statement<'_>, sent: &str) -> SourceError {
     let Some(found) = error.as_database_error() else {
-        return SourceError::Broken { rows: 0, reason: SourceError::reason(error) };
+        return SourceError::Broken { rows: 0, reason: with_causes(error) };
     };
     let reason = reason(found, sent);
     if is_transient(error) {
@@ -53,8 +55,7 @@ pub(super) fn refused(error: &sqlx::Error, statement: &Statement<'_>, sent: &str
 
 /// The read broke off after `rows`, while the server returned what `sent` asked for.
 pub(super) fn broken(error: &sqlx::Error, rows: u64, sent: &str) -> SourceError {
-    let reason =
-        error.as_database_error().map_or_else(|| SourceError::reason(error), |found| self::reason(found, sent));
+    let reason = error.as_database_error().map_or_else(|| with_causes(error), |found| self::reason(found, sent));
     if is_transient(error) { SourceError::Away(reason) } else { SourceError::Broken { rows, reason } }
 }
 
@@ -62,7 +63,7 @@ pub(super) fn broken(error: &sqlx::Error, rows: u64, sent: &str) -> SourceError 
 pub(super) fn connect(error: &sqlx::Error, source_name: &str, verifies: bool) -> SourceError {
     let mut reason = match error.as_database_error() {
         Some(found) => one_line(found.message()),
-        None => SourceError::reason(error),
+        None => with_causes(error),
     };
     // A certificate that is not trusted comes as an error of the connection, not of TLS.
     if verifies && (matches!(error, sqlx::Error::Tls(_)) || reason.contains("certificate")) {

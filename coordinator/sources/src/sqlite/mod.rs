@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use outflow_model::cell::Kind;
 use outflow_model::mapping::SourceColumn;
+use outflow_model::text::with_causes;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Executor, Row, SqlSafeStr, SqlStr, TypeInfo, ValueRef};
 
@@ -71,7 +72,7 @@ impl Sqlite {
         }
         let options = SqliteConnectOptions::new().filename(&self.path).read_only(true).row_buffer_size(AHEAD);
         let connected = SqliteConnection::connect_with(&options.disable_statement_logging()).await;
-        connected.map_err(|error| self.trouble(SourceError::reason(&error)))
+        connected.map_err(|error| self.trouble(with_causes(&error)))
     }
 
     async fn describe(
@@ -122,7 +123,7 @@ fn refused(error: &sqlx::Error, statement: &Statement<'_>, sent: &str) -> Source
 fn said(error: &sqlx::Error, sent: &str) -> String {
     match error.as_database_error() {
         Some(database) => masked(database.message(), sent),
-        None => SourceError::reason(error),
+        None => with_causes(error),
     }
 }
 
@@ -133,7 +134,7 @@ fn broken(error: &sqlx::Error, rows: u64) -> SourceError {
             let code = database.code().unwrap_or_default();
             format!("SQLite raised an error (code {code})")
         }),
-        None => SourceError::reason(error),
+        None => with_causes(error),
     };
     SourceError::Broken { rows, reason }
 }
@@ -169,7 +170,7 @@ impl Source for Sqlite {
         let kinds: Vec<Kind> = columns.iter().map(|column| column.kind).collect();
         let rows = Rows::new(kinds.iter().copied(), schema.clone());
         let interrupt = Interrupt::of(&mut connection).await;
-        let interrupt = interrupt.map_err(|error| self.trouble(SourceError::reason(&error)))?;
+        let interrupt = interrupt.map_err(|error| self.trouble(with_causes(&error)))?;
         let batches = Batches::read(|sink| async move {
             // Dropped with this task.
             let _interrupt = interrupt;

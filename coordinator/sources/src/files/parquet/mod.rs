@@ -16,6 +16,7 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::ArrowError;
 use outflow_model::cell::Cell;
 use outflow_model::mapping::SourceColumn;
+use outflow_model::text::with_causes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -46,7 +47,7 @@ impl<'a> Opened<'a> {
     fn new((found, file): (&'a Found, &'a File)) -> Result<Self, SourceError> {
         let path = &found.path;
         let metadata = ArrowReaderMetadata::load(file, ArrowReaderOptions::new())
-            .map_err(|error| trouble(path, SourceError::reason(&error)))?;
+            .map_err(|error| trouble(path, with_causes(&error)))?;
         Ok(Self { path, file, metadata })
     }
 
@@ -75,8 +76,7 @@ impl<'a> Opened<'a> {
         let schema = self.metadata.parquet_schema();
         let is_wanted = |leaf: &usize| shapes.get(schema.get_column_root_idx(*leaf)).is_some_and(Option::is_some);
         let leaves: Vec<usize> = (0..schema.num_columns()).filter(is_wanted).collect();
-        Part::all(self.file, self.metadata.metadata(), &leaves)
-            .map_err(|error| trouble(self.path, SourceError::reason(&error)))
+        Part::all(self.file, self.metadata.metadata(), &leaves).map_err(|error| trouble(self.path, with_causes(&error)))
     }
 
     /// Reads a part of the root columns whose shapes are known; of two halves the first or the second.
@@ -87,7 +87,7 @@ impl<'a> Opened<'a> {
         part: Part,
         is_second: bool,
     ) -> Result<ParquetRecordBatchReader, SourceError> {
-        let told = |error: &dyn std::error::Error| trouble(self.path, SourceError::reason(error));
+        let told = |error: &dyn std::error::Error| trouble(self.path, with_causes(error));
         let is_wanted = |shape: &Option<Shape>| shape.as_ref().is_some_and(|shape| !is_second || shape.is_half());
         let places = shapes.iter().enumerate().filter(|(_, shape)| is_wanted(shape)).map(|(at, _)| at);
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), places);
@@ -181,7 +181,7 @@ fn read_part(
     let first = opened.read(shapes, rows, part, false)?;
     let has_halves = shapes.iter().flatten().any(Shape::is_half);
     let mut second = has_halves.then(|| opened.read(shapes, rows, part, true)).transpose()?;
-    let told = |error: ArrowError| trouble(opened.path, masked(&SourceError::reason(&error), ""));
+    let told = |error: ArrowError| trouble(opened.path, masked(&with_causes(&error), ""));
     for batch in first {
         let batch = batch.map_err(told)?;
         let other = second.as_mut().and_then(Iterator::next).transpose().map_err(told)?;

@@ -12,10 +12,11 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Acker, BasicProperties, Channel, Consumer};
 use outflow_model::port::Result;
 use outflow_model::port::queue::{Delivery, Receipt};
+use outflow_model::text::with_causes;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
-use super::link::{Link, whole, within};
+use super::link::{Link, within};
 use super::topology::Topology;
 
 /// How long after a failure the queue is consumed anew; doubles up to the last.
@@ -103,7 +104,11 @@ impl Supply {
                     info!(queue = self.queue, "The broker has ended the delivery of messages; it is asked for anew");
                 }
                 Err(error) => {
-                    warn!(queue = self.queue, error = whole(&error), "Messages cannot be consumed; it is tried again");
+                    warn!(
+                        queue = self.queue,
+                        error = with_causes(&error),
+                        "Messages cannot be consumed; it is tried again"
+                    );
                 }
             }
             // What is held here can no longer be acknowledged: the broker delivers it again.

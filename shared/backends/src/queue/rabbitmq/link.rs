@@ -7,6 +7,7 @@ use lapin::types::LongString;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
 use outflow_model::port::{PortError, Result, Trouble};
+use outflow_model::text::with_causes;
 use tokio::sync::Mutex;
 
 use crate::count_trouble;
@@ -67,7 +68,7 @@ impl Link {
         }
         let properties = ConnectionProperties::default().with_connection_name(self.name.clone());
         let made = within(CONNECT, Connection::connect_uri(self.uri.clone(), properties)).await;
-        held.failed = made.as_ref().err().map(|error| (Instant::now(), whole(error)));
+        held.failed = made.as_ref().err().map(|error| (Instant::now(), with_causes(error)));
         Ok(held.connection.insert(Arc::new(made?)).clone())
     }
 
@@ -86,11 +87,6 @@ pub(super) async fn within<T>(patience: Duration, work: impl Future<Output = lap
         Ok(done) => done.map_err(unavailable),
         Err(_) => Err(unanswered()),
     }
-}
-
-/// An error with its cause, as one text.
-pub(super) fn whole(error: &PortError) -> String {
-    error.source.as_ref().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 pub(super) fn unanswered() -> PortError {
