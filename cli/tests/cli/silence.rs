@@ -49,7 +49,9 @@ fn templates_and_zones_are_checked_offline() {
         ("{ template: \"{{ first_name | upcase }}\" }", "mapping.greeting"),
         ("{ column: city, zone: Europe/Viena, type: timestamp_tz }", "There is no time zone"),
         ("{ column: city, template: \"x\" }", "mapping.greeting"),
-        ("{ constant: abc, type: bytes, normalize: email }", "checked, nothing wrong"),
+        ("{ constant: abc, type: bytes, normalize: email }", "mapping.greeting.constant: It can never be sent"),
+        ("{ constant: \"2026-02-30\", type: date }", "mapping.greeting.constant: It can never be sent"),
+        ("{ constant: \"2026-02-28\", type: date }", "checked, nothing wrong"),
     ] {
         let project = example();
         edit(project.path(), SYNC, "{ template: \"Hello {{ first_name }}!\" }", to);

@@ -124,6 +124,15 @@ impl Mapper {
         self.fields.get(field).map(|plan| refused(&plan.path, reason))
     }
 
+    /// Why its constants cannot be sent, each with its field.
+    pub(super) fn unfit_constants(&self) -> Vec<(String, String)> {
+        let mut unfit = Vec::new();
+        for plan in self.fields.iter().filter(|plan| matches!(plan.source, Source::Constant(_))) {
+            plan.fit(&[], 0..1, &mut |_, reason| unfit.push((plan.path.clone(), reason.to_owned())));
+        }
+        unfit
+    }
+
     fn map(&self, plans: &[Plan], input: &[Column], rows: Range<usize>) -> (Table, Vec<Invalid>) {
         let mut invalid = BTreeMap::new();
         let count = rows.len();
@@ -132,18 +141,12 @@ impl Mapper {
             let mut refuse = |row: usize, reason: &str| {
                 invalid.entry(row as u32).or_insert_with(|| refused(&plan.path, reason));
             };
-            let column = plan.column(input, rows.clone(), &mut refuse);
+            let column = plan.fit(input, rows.clone(), &mut refuse);
             if table.fields.len() < self.identity as usize {
                 for row in 0..count {
                     if let Some(reason) = unaddressable(column.cell(row)) {
                         refuse(row, reason);
                     }
-                }
-            }
-            let unfit_kinds = [Kind::Float, Kind::Decimal, Kind::Date, Kind::Time, Kind::Timestamp, Kind::TimestampTz];
-            for row in (0..count).filter(|_| unfit_kinds.contains(&column.kind())) {
-                if let Some(reason) = unfit(column.cell(row)) {
-                    refuse(row, reason);
                 }
             }
             table.fields.push(Field {
@@ -192,6 +195,18 @@ fn unaddressable(cell: Cell<'_>) -> Option<&'static str> {
 }
 
 impl Plan {
+    /// The field's values in `rows`, of which those without a form on the wire are refused.
+    fn fit(&self, input: &[Column], rows: Range<usize>, refuse: &mut impl FnMut(usize, &str)) -> Column {
+        let column = self.column(input, rows.clone(), refuse);
+        let unfit_kinds = [Kind::Float, Kind::Decimal, Kind::Date, Kind::Time, Kind::Timestamp, Kind::TimestampTz];
+        for row in (0..rows.len()).filter(|_| unfit_kinds.contains(&column.kind())) {
+            if let Some(reason) = unfit(column.cell(row)) {
+                refuse(row, reason);
+            }
+        }
+        column
+    }
+
     /// The field's values in `rows`; `refuse` is called with places in the column.
     fn column(&self, input: &[Column], rows: Range<usize>, refuse: &mut impl FnMut(usize, &str)) -> Column {
         let empty = Column::new(Kind::Text);
