@@ -2,6 +2,7 @@
 
 use anyhow::anyhow;
 use outflow_coordinator::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -26,15 +27,23 @@ pub(crate) fn signals(ui: Ui) -> watch::Receiver<Signal> {
 
 /// Waits for one of them.
 pub(crate) async fn interrupted() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            warn!(%error, "Signals cannot be watched");
-            return std::future::pending().await;
+    interruption().await;
+}
+
+/// Waits for one of them, be it that it comes from now on or when this is awaited.
+pub(crate) fn interruption() -> impl Future<Output = ()> {
+    let watched = signal(SignalKind::interrupt()).and_then(|ctrl_c| Ok((ctrl_c, signal(SignalKind::terminate())?)));
+    async {
+        let (mut ctrl_c, mut terminate) = match watched {
+            Ok(watched) => watched,
+            Err(error) => {
+                warn!(%error, "Signals cannot be watched");
+                return std::future::pending().await;
+            }
+        };
+        tokio::select! {
+            _ = ctrl_c.recv() => {}
+            _ = terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
     }
 }

@@ -10,7 +10,8 @@ use outflow_model::port::lease::Leases;
 use outflow_model::port::ledger::Runs;
 use outflow_model::run::RunState;
 use outflow_simulators::{Answer, Call, Fault, Faults, HubSpot, Options, Simulator};
-use outflow_tests::{Cluster, Plan, block, until};
+use outflow_testkit::services::signal;
+use outflow_tests::{Cluster, Plan, Weather, block, until};
 
 use super::{cluster, plan, started};
 
@@ -19,6 +20,60 @@ pub(super) fn ids(document: &[u8]) -> Result<Vec<RunId>> {
     let runs: Vec<serde_json::Value> = serde_json::from_slice(document)?;
     let id = |run: &serde_json::Value| run["id"].as_str().and_then(RunId::parse);
     Ok(runs.iter().filter_map(id).collect())
+}
+
+/// Two syncs wait for a coordinator when the ledger falls silent, and the command is stopped.
+pub(super) fn left_unheard() -> Result<()> {
+    block(async {
+        let cluster = Cluster::new(HubSpot::new(Options::default()), &plan(10, "")).await?;
+        std::fs::copy(cluster.path().join("syncs/people.yml"), cluster.path().join("syncs/second.yml"))?;
+        let command = cluster.begin(&["--output", "json", "run"])?;
+        until("both are asked for", async || Ok(cluster.ledger.unended().await?.len() == 2)).await?;
+        cluster.links.ledger.set(Weather { silent: true, ..Weather::default() });
+        signal(command.id(), "TERM")?;
+        let output = tokio::task::spawn_blocking(|| command.wait_with_output()).await??;
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
+        ensure!(output.status.code() == Some(5), "{output:?}");
+        for (at, sync) in ["people", "second"].into_iter().enumerate() {
+            let error = told[at]["error"].as_str().unwrap_or_default();
+            ensure!(told[at]["sync"] == sync && error.contains("outflow runs"), "{told}");
+        }
+        let asked = cluster.ledger.unended().await?;
+        ensure!(ids(&output.stdout)?.iter().all(|id| asked.iter().any(|run| run.id == *id)), "{told}");
+        Ok(())
+    })
+}
+
+/// A sync's name stands for what it sends, and for the run that would begin when that has ended.
+pub(super) fn cancelled_by_name() -> Result<()> {
+    block(async {
+        let cluster = started(12_000, "", Duration::from_millis(200)).await?;
+        let sends = cluster.request().await?;
+        cluster.under_way(&sends, 2).await?;
+        let queued = cluster.request().await?;
+        let asked = cluster.command(&["cancel", "people"])?;
+        let said = String::from_utf8_lossy(&asked.stdout).into_owned();
+        ensure!(asked.status.success() && said.contains(&format!("{queued} is cancelled.")), "{asked:?}");
+        for run in [&sends, &queued] {
+            let run = cluster.ledger.run(run).await?.context("a run")?;
+            ensure!(run.state == RunState::Cancelled, "{run:?}");
+        }
+        ensure!(cluster.portal.written() < 12_000, "it went on sending");
+        Ok(())
+    })
+}
+
+/// What is queued ends with its withdrawal, and is told so.
+pub(super) fn withdrawal_told() -> Result<()> {
+    block(async {
+        let cluster = Cluster::new(HubSpot::new(Options::default()), &plan(10, "")).await?;
+        let id = cluster.request().await?;
+        let asked = cluster.command(&["--output", "json", "cancel", "people", "--detach"])?;
+        let told: serde_json::Value = serde_json::from_slice(&asked.stdout).with_context(|| format!("{asked:?}"))?;
+        ensure!(asked.status.success() && told["id"] == id.as_str() && told["state"] == "cancelled", "{asked:?}");
+        ensure!(String::from_utf8_lossy(&asked.stderr).contains(&format!("{id} is cancelled.")), "{asked:?}");
+        Ok(())
+    })
 }
 
 /// One sync of the project cannot be read: programs find it beside the others.

@@ -1,7 +1,7 @@
 //! Coordinators and workers as processes of their own, over real services, each link through a proxy.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -248,6 +248,11 @@ impl<S: Simulator> Cluster<S> {
     /// Has the command line do something, to its end.
     pub fn command(&self, words: &[&str]) -> Result<Output> {
         Ok(self.in_the_project()?.args(words).output()?)
+    }
+
+    /// Has the command line begin something; what it says goes to its pipes.
+    pub fn begin(&self, words: &[&str]) -> Result<Child> {
+        Ok(self.in_the_project()?.args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
     }
 
     /// As [`Self::command`], where a person watches: what a terminal shows meanwhile.

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::Result;
-use outflow_coordinator::project::Project;
-use outflow_coordinator::{Finished, withdraw};
-use outflow_model::port::ledger::Run;
+use outflow_coordinator::{EngineError, Finished, withdraw};
+use outflow_model::id::RunId;
+use outflow_model::port::ledger::{Ledger, Run};
+use outflow_model::run::RunState;
 
-use super::inspect::{report, run_json};
+use super::inspect::{known, report, run_json};
 use super::run::{lock, watched};
 use super::{follow, named};
 use crate::compose;
@@ -15,8 +16,9 @@ use crate::exit::Exit;
 use crate::signals::signals;
 use crate::ui::Ui;
 
-pub(super) async fn approve(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
-    let (project, run) = find(root, run).await?;
+pub(super) async fn approve(ui: &Ui, root: &Path, name: &str, detach: bool) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let run = named::to_approve(&project, compose::ledger(&project).await?.as_ref(), name).await?;
     if project.config.state.shared.is_some() {
         return follow::approve(ui, &project, &run, detach).await;
     }
@@ -31,18 +33,22 @@ pub(super) async fn approve(ui: &Ui, root: &Path, run: &str, detach: bool) -> Re
     Ok(Exit::of_state(finished.run.state))
 }
 
-pub(super) async fn cancel(ui: &Ui, root: &Path, run: &str, detach: bool) -> Result<Exit> {
-    let (project, run) = find(root, run).await?;
+pub(super) async fn cancel(ui: &Ui, root: &Path, name: &str, detach: bool) -> Result<Exit> {
+    let project = compose::project(root)?;
+    let ledger = compose::ledger(&project).await?;
+    let (run, follow_up) = named::to_cancel(&project, ledger.as_ref(), name).await?;
+    if run.state.is_end() {
+        return Err(EngineError::State { run: run.id, state: run.state, wanted: "under way" }.into());
+    }
+    if let Some(follow_up) = follow_up {
+        // First: it would begin as soon as the other ends.
+        stopped(ui, ledger.as_ref(), &follow_up.id).await?;
+    }
     if project.config.state.shared.is_some() {
-        return follow::cancel(ui, &project, &run, detach).await;
+        return follow::cancel(ui, ledger.as_ref(), &run.id, detach).await;
     }
     let Some(_lock) = compose::try_lock(&project)? else {
-        let ledger = compose::ledger(&project).await?;
-        withdraw(ledger.as_ref(), &run.id, ledger.clock().await?.as_ref()).await?;
-        ui.line(format!("{} is being cancelled by the process that runs it.", run.id));
-        if ui.is_json() {
-            ui.json(&run_json(&Run { cancel: true, ..run }));
-        }
+        left(ui, &stopped(ui, ledger.as_ref(), &run.id).await?);
         return Ok(Exit::Succeeded);
     };
     let start = compose::start(&project, &run.sync, run.options);
@@ -58,17 +64,27 @@ pub(super) async fn cancel(ui: &Ui, root: &Path, run: &str, detach: bool) -> Res
     Ok(Exit::Succeeded)
 }
 
-/// Tells how the run has ended, or where it stands.
-pub(super) fn tell(ui: &Ui, finished: &Finished) {
-    report(ui, finished);
+/// Withdraws a run that others may execute, and says where it stands then.
+pub(super) async fn stopped(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
+    withdraw(ledger, id, ledger.clock().await?.as_ref()).await?;
+    let run = known(ledger, id).await?;
+    ui.line(match run.state {
+        RunState::Cancelled => format!("{id} is cancelled."),
+        state if state.is_end() => format!("{id} had ended before: it is {}.", state.name()),
+        _ => format!("{id} is being cancelled by the process that runs it."),
+    });
+    Ok(run)
+}
+
+/// Gives programs a run that is left to others, as it stands.
+pub(super) fn left(ui: &Ui, run: &Run) {
     if ui.is_json() {
-        ui.json(&run_json(&finished.run));
+        ui.json(&run_json(run));
     }
 }
 
-/// A run as it is named.
-async fn find(root: &Path, name: &str) -> Result<(Project, Run)> {
-    let project = compose::project(root)?;
-    let run = named::run(&project, compose::ledger(&project).await?.as_ref(), Some(name)).await?;
-    Ok((project, run))
+/// Tells how the run has ended, or where it stands.
+pub(super) fn tell(ui: &Ui, finished: &Finished) {
+    report(ui, finished);
+    left(ui, &finished.run);
 }

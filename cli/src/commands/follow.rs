@@ -1,6 +1,7 @@
 //! `outflow run`, `approve` and `cancel` where coordinators execute: what is wanted is written to the ledger, and followed.
 
 use std::convert::Infallible;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,13 +14,13 @@ use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use tokio::sync::watch;
 
-use super::decide::tell;
-use super::inspect::{known, run_json};
+use super::decide::{left, stopped, tell};
+use super::inspect::known;
 use super::outcomes::Outcomes;
 use crate::compose;
 use crate::exit::Exit;
 use crate::progress;
-use crate::signals::interrupted;
+use crate::signals::interruption;
 use crate::ui::Ui;
 
 /// The ledger is asked this often.
@@ -33,34 +34,59 @@ const AWAY: Duration = Duration::from_secs(1);
 /// A run that nobody begins for so long is wondered about.
 const WONDER: u32 = 100;
 
+/// What is said of a run that was asked for where nothing more is known.
+const UNHEARD: &str = "The command was stopped before it heard of the run; `outflow runs` tells where it stands";
+
 /// Asks for a run of each sync, and follows them to their ends. Ctrl-C leaves them to the coordinators.
 pub(super) async fn run(project: &Project, starts: &[Start], detach: bool, outcomes: &mut Outcomes<'_>) -> Result<()> {
     let ledger = compose::ledger(project).await?;
     let clock = ledger.clock().await?;
-    let mut runs = Vec::new();
+    let mut stop = pin!(interruption());
+    let mut asked = Vec::new();
     for start in starts {
-        let run = ledger.request(&new_run(start, clock.as_ref())).await?.run;
+        let (sync, wanted) = (&start.sync.name, new_run(start, clock.as_ref()));
+        let run = tokio::select! {
+            requested = ledger.request(&wanted) => requested?.run,
+            () = &mut stop => {
+                leave(ledger.as_ref(), outcomes).await;
+                return Ok(());
+            }
+        };
         if detach {
-            outcomes.queued(&start.sync.name, &run);
+            outcomes.queued(sync, &run);
         } else {
-            runs.push((&start.sync.name, run));
+            outcomes.asked(sync, &run);
+            asked.push((sync, run));
         }
     }
-    let mut runs = runs.into_iter();
-    while let Some((sync, run)) = runs.next() {
-        if let Some(ended) = followed(outcomes.ui, ledger.as_ref(), &run).await? {
-            let exit = Exit::of_state(ended.state);
-            outcomes.finished(&Finished { run: ended, warnings: Vec::new() }, exit);
-            continue;
-        }
-        for (sync, run) in std::iter::once((sync, run)).chain(runs.by_ref()) {
-            match ledger.run(&run).await {
-                Ok(Some(run)) => outcomes.left(&run, Exit::Stopped),
-                _ => outcomes.queued(sync, &run),
+    for (sync, run) in asked {
+        match followed(outcomes.ui, ledger.as_ref(), &run, stop.as_mut()).await {
+            Ok(Some(ended)) => {
+                let exit = Exit::of_state(ended.state);
+                outcomes.finished(&Finished { run: ended, warnings: Vec::new() }, exit);
+            }
+            Ok(None) => {
+                leave(ledger.as_ref(), outcomes).await;
+                break;
+            }
+            Err(error) => {
+                let exit = Exit::of(&error);
+                outcomes.failed(sync, None, error, exit);
             }
         }
     }
     Ok(())
+}
+
+/// Leaves the runs that have not ended to the coordinators, and tells where they stand as far as the ledger answers.
+async fn leave(ledger: &dyn Ledger, outcomes: &mut Outcomes<'_>) {
+    for run in outcomes.open_runs() {
+        match tokio::time::timeout(AWAY, ledger.run(&run)).await {
+            Ok(Ok(Some(run))) => outcomes.left(&run, Exit::Stopped),
+            _ => break,
+        }
+    }
+    outcomes.stopped(UNHEARD);
 }
 
 /// Lets a held run go on.
@@ -73,44 +99,31 @@ pub(super) async fn approve(ui: &Ui, project: &Project, run: &Run, detach: bool)
     let ledger = compose::ledger(project).await?;
     ledger.patch(&run.id, run.state, RunPatch { approved: true, ..RunPatch::default() }).await?;
     if detach {
-        left(ui, &Run { approved: true, ..run.clone() }, "approved");
+        ui.line(format!("{} is approved.", run.id));
+        left(ui, &known(ledger.as_ref(), &run.id).await?);
         return Ok(Exit::Succeeded);
     }
     Ok(end(ui, ledger.as_ref(), &run.id).await?.map_or(Exit::Stopped, Exit::of_state))
 }
 
 /// Stops a run.
-pub(super) async fn cancel(ui: &Ui, project: &Project, run: &Run, detach: bool) -> Result<Exit> {
-    if run.state.is_end() {
-        return Err(EngineError::State { run: run.id.clone(), state: run.state, wanted: "under way" }.into());
-    }
-    let ledger = compose::ledger(project).await?;
-    withdraw(ledger.as_ref(), &run.id, ledger.clock().await?.as_ref()).await?;
+pub(super) async fn cancel(ui: &Ui, ledger: &dyn Ledger, id: &RunId, detach: bool) -> Result<Exit> {
     if detach {
-        left(ui, &Run { cancel: true, ..run.clone() }, "being cancelled");
+        left(ui, &stopped(ui, ledger, id).await?);
         return Ok(Exit::Succeeded);
     }
-    Ok(match end(ui, ledger.as_ref(), &run.id).await? {
+    withdraw(ledger, id, ledger.clock().await?.as_ref()).await?;
+    Ok(match end(ui, ledger, id).await? {
         // That it was cancelled is what was asked for.
         Some(RunState::Cancelled) => Exit::Succeeded,
         ended => ended.map_or(Exit::Stopped, Exit::of_state),
     })
 }
 
-/// Tells what is left to the coordinators.
-fn left(ui: &Ui, run: &Run, what: &str) {
-    ui.line(format!("{} is {what}.", run.id));
-    if ui.is_json() {
-        ui.json(&run_json(run));
-    }
-}
-
 /// Follows a run, and tells how it has ended; nothing if it was left before.
 async fn end(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Option<RunState>> {
-    let Some(run) = followed(ui, ledger, id).await? else {
-        if ui.is_json() {
-            ui.json(&run_json(&known(ledger, id).await?));
-        }
+    let Some(run) = followed(ui, ledger, id, pin!(interruption())).await? else {
+        left(ui, &known(ledger, id).await?);
         return Ok(None);
     };
     let state = run.state;
@@ -118,11 +131,16 @@ async fn end(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Option<RunState
     Ok(Some(state))
 }
 
-/// Follows a run until it has ended or waits for a decision; nothing if Ctrl-C came first.
-async fn followed(ui: &Ui, ledger: &dyn Ledger, run: &RunId) -> Result<Option<Run>> {
+/// Follows a run until it has ended or waits for a decision; nothing if `stop` came first.
+async fn followed(
+    ui: &Ui,
+    ledger: &dyn Ledger,
+    run: &RunId,
+    stop: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Option<Run>> {
     tokio::select! {
         ended = follow(ui, ledger, run) => ended.map(Some),
-        () = interrupted() => {
+        () = stop => {
             ui.note(format!("{run} goes on; `outflow show {run}` tells how it ends, `outflow cancel {run}` stops it."));
             Ok(None)
         }

@@ -5,6 +5,7 @@ use outflow_coordinator::EngineError;
 use outflow_coordinator::project::Project;
 use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Ledger, Run};
+use outflow_model::run::RunState;
 use outflow_model::suggest::did_you_mean;
 
 use crate::mistakes::Usage;
@@ -38,6 +39,40 @@ pub(super) async fn run(project: &Project, ledger: &dyn Ledger, name: Option<&st
             Err(Usage(reason).into())
         }
     }
+}
+
+/// Finds the run that `name` wants approved: a run by its ID, or the one of a sync that is held.
+pub(super) async fn to_approve(project: &Project, ledger: &dyn Ledger, name: &str) -> Result<Run> {
+    let Some(runs) = open(project, ledger, name).await? else { return run(project, ledger, Some(name)).await };
+    let stands: Vec<_> = runs.iter().map(|run| format!("; {} is {}", run.id, run.state.name())).collect();
+    let held = runs.into_iter().find(|run| run.state == RunState::Held);
+    held.ok_or_else(|| Usage(format!("The sync \"{name}\" has no held run{}", stands.concat())).into())
+}
+
+/// Finds what `name` wants cancelled: a run by its ID; or what a sync has not ended, which may be a run under way and the one that
+/// is queued to follow it.
+pub(super) async fn to_cancel(project: &Project, ledger: &dyn Ledger, name: &str) -> Result<(Run, Option<Run>)> {
+    let Some(runs) = open(project, ledger, name).await? else {
+        return Ok((run(project, ledger, Some(name)).await?, None));
+    };
+    let mut runs = runs.into_iter();
+    let Some(run) = runs.next() else {
+        let reason =
+            format!("The sync \"{name}\" has no run to cancel; `outflow runs {name}` lists those that have ended");
+        return Err(Usage(reason).into());
+    };
+    Ok((run, runs.next()))
+}
+
+/// The runs of the sync `name` that have not ended, a queued one last; nothing where `name` is not a sync's.
+async fn open(project: &Project, ledger: &dyn Ledger, name: &str) -> Result<Option<Vec<Run>>> {
+    if RunId::parse(name).is_some() {
+        return Ok(None);
+    }
+    let mut runs = ledger.unended().await?;
+    runs.retain(|run| run.sync == name);
+    runs.sort_by_key(|run| run.state == RunState::Queued);
+    Ok((!runs.is_empty() || project.names().contains(name)).then_some(runs))
 }
 
 /// Refuses the name of a sync that the project does not have, and of which the ledger knows no run either.

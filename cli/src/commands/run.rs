@@ -24,7 +24,7 @@ use crate::ui::Ui;
 pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOptions, no_wait: bool) -> Result<Exit> {
     let project = compose::project(root)?;
     let (starts, wrong) = prepared(&project, syncs, options)?;
-    let mut outcomes = Outcomes::new(ui);
+    let mut outcomes = Outcomes::new(ui, starts.iter().map(|start| start.sync.name.clone()));
     for (name, error) in wrong {
         outcomes.failed(&name, None, error, Exit::Configuration);
     }
@@ -43,6 +43,9 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
 /// What to say where there is nothing to run.
 const NO_SYNC: &str = "There is no sync to run: syncs/ has no file that ends in .yml or .yaml";
 
+/// What is said of a sync that is not reached.
+const NOT_REACHED: &str = "It did not run: the command was stopped before its turn";
+
 /// A sync that cannot be executed, and why.
 type Wrong = (String, anyhow::Error);
 
@@ -59,7 +62,8 @@ fn prepared(project: &Project, syncs: &[String], options: RunOptions) -> Result<
         }
     }
     if names.is_empty() {
-        return Err(wrong.pop().map_or_else(|| Usage(NO_SYNC.to_owned()).into(), |(_, error)| error));
+        let unread: Vec<_> = project.unread_syncs().cloned().collect();
+        return Err(if unread.is_empty() { Usage(NO_SYNC.to_owned()).into() } else { Mistakes(unread).into() });
     }
     for name in &names {
         let start = compose::start(project, name, options).and_then(|start| {
@@ -92,6 +96,9 @@ async fn here(project: &Project, starts: &[Start], no_wait: bool, outcomes: &mut
     let pauses = embedded.engine.ledger.pauses().await?;
     let signal = signals(outcomes.ui.clone());
     for start in starts {
+        if *signal.borrow() == Signal::Interrupt {
+            break;
+        }
         let name = &start.sync.name;
         if let Some(pause) = pauses.iter().find(|pause| pause.account == start.sync.account.name) {
             // It may be for long that nothing resumes it: a run that waits would wait for ever. The others go on.
@@ -103,11 +110,9 @@ async fn here(project: &Project, starts: &[Start], no_wait: bool, outcomes: &mut
             outcomes.failed(name, None, error, Exit::Trouble);
             continue;
         }
-        execute(&embedded, start, &signal, outcomes).await?;
-        if *signal.borrow() == Signal::Interrupt {
-            break;
-        }
+        execute(&embedded, start, &signal, outcomes).await;
     }
+    outcomes.stopped(NOT_REACHED);
     if let Err(error) = embedded.engine.expire(project.config.state.keep_days).await {
         warn!(%error, "Old runs could not be forgotten");
     }
@@ -115,12 +120,7 @@ async fn here(project: &Project, starts: &[Start], no_wait: bool, outcomes: &mut
 }
 
 /// Executes a sync, and again where another process has asked for that meanwhile.
-async fn execute(
-    embedded: &Embedded,
-    start: &Start,
-    signal: &watch::Receiver<Signal>,
-    outcomes: &mut Outcomes<'_>,
-) -> Result<()> {
+async fn execute(embedded: &Embedded, start: &Start, signal: &watch::Receiver<Signal>, outcomes: &mut Outcomes<'_>) {
     let name = &start.sync.name;
     loop {
         let work = embedded.engine.execute(start, signal.clone());
@@ -128,8 +128,7 @@ async fn execute(
             Ok(finished) => finished,
             Err(error) => {
                 let exit = Exit::of(&error);
-                outcomes.failed(name, failed(embedded, name).await.as_ref(), error, exit);
-                return Ok(());
+                return outcomes.failed(name, failed(embedded, name).await.as_ref(), error, exit);
             }
         };
         let is_interrupted = *signal.borrow() == Signal::Interrupt;
@@ -138,17 +137,26 @@ async fn execute(
             state => Exit::of_state(state),
         };
         outcomes.finished(&finished, exit);
-        let is_asked_for = finished.run.state.is_end() && embedded.engine.queued(name).await?.is_some();
-        if !is_asked_for || is_interrupted {
-            return Ok(());
+        if is_interrupted || !finished.run.state.is_end() {
+            return;
+        }
+        match embedded.engine.queued(name).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(error) => {
+                let error = anyhow::Error::from(error).context("Whether another run was asked for could not be read");
+                let exit = Exit::of(&error);
+                return outcomes.failed(name, None, error, exit);
+            }
         }
     }
 }
 
-/// The sync's newest run, where that has failed.
+/// The newest run of the sync that has begun, where that has failed.
 async fn failed(embedded: &Embedded, sync: &str) -> Option<Run> {
-    let newest = embedded.engine.ledger.runs(Some(sync), 1).await.ok()?;
-    newest.into_iter().next().filter(|run| run.state == RunState::Failed)
+    // A follow-up may be queued behind it.
+    let newest = embedded.engine.ledger.runs(Some(sync), 2).await.ok()?;
+    newest.into_iter().find(|run| run.state != RunState::Queued).filter(|run| run.state == RunState::Failed)
 }
 
 /// Queues follow-ups for the process that holds the state directory.

@@ -9,20 +9,20 @@ use super::errors::project as example;
 use super::{SYNC, edit, outflow, run, text};
 
 /// The one document that a command prints.
-fn document(words: &[&str], output: &Output) -> Value {
+pub(super) fn document(words: &[&str], output: &Output) -> Value {
     let documents: Result<Vec<Value>, _> = Deserializer::from_slice(&output.stdout).into_iter().collect();
     let mut documents = documents.unwrap_or_default();
     assert_eq!(documents.len(), 1, "{words:?} prints not one document: {}", text(output));
     documents.remove(0)
 }
 
-fn ask(project: &Path, words: &[&str]) -> (Value, Option<i32>) {
+pub(super) fn ask(project: &Path, words: &[&str]) -> (Value, Option<i32>) {
     let output = run(project, &[&["--output", "json"], words].concat());
     (document(words, &output), output.status.code())
 }
 
 /// Holds the state directory as another process would.
-fn held(project: &Path) -> std::fs::File {
+pub(super) fn held(project: &Path) -> std::fs::File {
     let lock = std::fs::File::create(project.join(".outflow/lock")).expect("a lock");
     lock.lock().expect("it is free");
     lock

@@ -5,6 +5,7 @@ mod broken;
 mod canary;
 mod codes;
 mod credentials;
+mod decisions;
 mod disk;
 mod documents;
 mod errors;

@@ -35,6 +35,9 @@ fn a_run_of_nothing_is_a_mistake() {
     std::fs::rename(path(SYNC), path("syncs/people.yml.bak")).expect("it can be renamed");
     let alone = run(project.path(), &["run"]);
     assert!(alone.status.code() == Some(2) && text(&alone).contains("Move it to syncs/"), "{}", text(&alone));
+    std::fs::copy(path("syncs/team/people.yml"), path("syncs/team/other.yml")).expect("a copy");
+    let both = text(&run(project.path(), &["run"]));
+    assert!(both.contains("syncs/team/people.yml") && both.contains("syncs/team/other.yml"), "{both}");
     std::fs::remove_dir_all(path("syncs/team")).expect("it can be removed");
     let none = run(project.path(), &["run"]);
     assert!(none.status.code() == Some(2) && text(&none).contains("There is no sync to run"), "{}", text(&none));

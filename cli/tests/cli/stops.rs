@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::documents::document;
 use super::errors::project;
-use super::{MODEL, outflow, run, text};
+use super::{MODEL, SYNC, outflow, run, text, with_simulator};
 
 /// Nobody lives to see its row.
 pub(super) const ENDLESS: &str = "---\nsource: shop\nkey: email\n---\nWITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) \
                        SELECT 'a@x.io' AS email, max(i) AS city FROM n\n";
 
 /// Waits until `is_so`, for a minute at most.
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < Duration::from_mins(1), "{what}: not within a minute");
@@ -70,4 +71,18 @@ fn a_plan_that_waits_for_its_source_ends_at_once() {
     let said = text(&output);
     assert_eq!(status.code(), Some(5), "{said}");
     assert!(said.contains("nothing was kept"), "{said}");
+}
+
+#[test]
+fn a_sync_that_is_not_reached_is_named_beside_the_one_that_was_interrupted() {
+    let (project, simulator) = with_simulator(1_000);
+    std::fs::copy(project.path().join(SYNC), project.path().join("syncs/second.yml")).expect("a copy");
+    let mut command = outflow(project.path(), &["--output", "json", "run"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    wait_for("it sends", || simulator.get("/_simulator/stats")["records"].as_u64() > Some(0));
+    let (status, output) = terminate(child);
+    let told = document(&["run"], &output);
+    assert_eq!((status.code(), &told[0]["state"]), (Some(5), &"interrupted".into()), "{}", text(&output));
+    let why = told[1]["error"].as_str().unwrap_or_default();
+    assert!(told[1]["sync"] == "second" && why.contains("the command was stopped before"), "{told}");
 }
