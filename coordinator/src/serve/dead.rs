@@ -53,8 +53,8 @@ impl Coordinator {
         delivery.put_aside().await
     }
 
-    /// Has nobody deliver an attempt, unless somebody does; nothing where no coordinator has published it, whatever a message
-    /// says.
+    /// Revokes an attempt, so that no worker begins it from now on, and answers whether one has. Answers with nothing where no
+    /// coordinator has published the attempt: the message may be forged.
     async fn revoke(&self, id: &AttemptId) -> port::Result<Option<Revoked>> {
         let Some(run) = self.in_time(self.engine.ledger.run(&id.run)).await? else { return Ok(None) };
         let chunks = self.in_time(self.engine.ledger.some_chunks(&id.run, &[id.chunk])).await?;
