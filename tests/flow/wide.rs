@@ -48,7 +48,7 @@ pub(crate) fn mapped() -> Result<()> {
         ensure!(problem.refusal.message.ends_with("the record has more than 128 MiB"), "{problem:?}");
         let chunks = ledger.chunks(&run.id).await?;
         let most = chunks.iter().map(|chunk| chunk.rows).max();
-        ensure!(chunks.len() >= 18 && most <= Some(60), "{} chunks, of {most:?} rows at most", chunks.len());
+        ensure!(chunks.len() >= 36 && most <= Some(30), "{} chunks, of {most:?} rows at most", chunks.len());
         Ok(())
     })
 }

@@ -23,8 +23,10 @@ use super::mapped::{Mapped, Pace};
 use super::plan_file::{Index, PlanWriter};
 use crate::project::ResolvedSync;
 
-/// A chunk is full with so many bytes of columns, whatever its rows: a worker holds it in memory.
-const CHUNK_BYTES: usize = 16 * 1024 * 1024;
+/// A chunk is full with so many bytes of values, whatever its rows: a worker holds several in memory, each four times over.
+const CHUNK_BYTES: usize = 8 * 1024 * 1024;
+/// The same for a chunk that is a job.
+const JOB_BYTES: usize = 32 * 1024 * 1024;
 /// Samples of a plan that are kept for showing.
 const SAMPLES: usize = 5;
 /// A key is named with so many characters at most.
@@ -45,9 +47,16 @@ struct Pending {
     index: Index,
 }
 
+/// What a chunk holds at most.
+#[derive(Clone, Copy)]
+struct Room {
+    rows: usize,
+    bytes: usize,
+}
+
 impl Pending {
-    fn is_full(&self, room: usize) -> bool {
-        self.index.len() >= room || self.columns.iter().map(Column::bytes).sum::<usize>() >= CHUNK_BYTES
+    fn is_full(&self, room: Room) -> bool {
+        self.index.len() >= room.rows || self.columns.iter().map(Column::bytes).sum::<usize>() >= room.bytes
     }
 }
 
@@ -106,8 +115,11 @@ impl<'a> Partition<'a> {
         self.bulk_rows.push((operation, (rows as usize).max(1)));
     }
 
-    fn room(&self, operation: Operation) -> usize {
-        self.bulk_rows.iter().find(|(bulk, _)| *bulk == operation).map_or(self.chunk_rows, |(_, rows)| *rows)
+    fn room(&self, operation: Operation) -> Room {
+        match self.bulk_rows.iter().find(|(bulk, _)| *bulk == operation) {
+            Some((_, rows)) => Room { rows: *rows, bytes: JOB_BYTES },
+            None => Room { rows: self.chunk_rows, bytes: CHUNK_BYTES },
+        }
     }
 
     fn position(&self, change: Change, is_skipped: bool) -> Option<usize> {
@@ -144,7 +156,7 @@ impl<'a> Partition<'a> {
             let (room, keeps_keys) = (self.room(operation), self.keeps_keys);
             let key_columns: Vec<(usize, Kind)> = self.key.iter().map(|key| key.kind).enumerate().collect();
             let pending = self.pending(change, operation, false);
-            let (now, later) = rest.split_at(rest.len().min(room - pending.index.len()));
+            let (now, later) = rest.split_at(rest.len().min(room.rows - pending.index.len()));
             for (array, column) in batch.columns().iter().zip(&mut pending.columns) {
                 append(array, now, column);
             }
@@ -209,13 +221,14 @@ impl<'a> Partition<'a> {
         let Some(at) = self.position(change, is_skipped) else { return Ok(()) };
         let pending = self.pending.swap_remove(at);
         let (rows, operation) = (pending.index.len(), pending.operation);
+        let most = self.room(operation).bytes;
         let (mut gathered, mut next): (Option<Mapped>, _) = (None, 0);
         while next < rows {
             let piece = self.pace[change as usize].piece(self.mapper, &pending.columns, next..rows);
             next = piece.end;
-            for part in self.map(&pending, piece).cut(CHUNK_BYTES) {
+            for part in self.map(&pending, piece).cut(most) {
                 gathered = match gathered.take() {
-                    Some(mut before) if before.bytes() + part.bytes() <= CHUNK_BYTES => {
+                    Some(mut before) if before.bytes() + part.bytes() <= most => {
                         before.append(&part);
                         Some(before)
                     }
