@@ -21,6 +21,14 @@ async fn sent(settings: &str) -> Result<Lab> {
     Ok(lab)
 }
 
+/// A lab whose plan to remove the four rows is held.
+async fn held() -> Result<(Lab, Run)> {
+    let lab = sent(MIRROR).await?;
+    lab.rows(&[])?;
+    let held = lab.run("people").await?.run;
+    Ok((lab, held))
+}
+
 /// What was written says nothing of what was deleted.
 pub(crate) fn family() -> Result<()> {
     block(async {
@@ -92,9 +100,7 @@ pub(crate) fn replaced() -> Result<()> {
 /// The newer plan cannot be made, or its guard refuses it.
 pub(crate) fn kept() -> Result<()> {
     block(async {
-        let lab = sent(MIRROR).await?;
-        lab.rows(&[])?;
-        let held = lab.run("people").await?.run;
+        let (lab, held) = held().await?;
         let state = async |run: &Run| anyhow::Ok(lab.ledger().await?.run(&run.id).await?.map(|run| run.state));
         std::fs::remove_file(lab.path().join("data/people.csv"))?;
         ensure!(lab.run("people").await.is_err(), "there is nothing to read");
@@ -132,9 +138,7 @@ pub(crate) fn samples() -> Result<()> {
 /// Approved by a person who does not know that the rows are back.
 pub(crate) fn returned() -> Result<()> {
     block(async {
-        let lab = sent(MIRROR).await?;
-        lab.rows(&[])?;
-        let held = lab.run("people").await?.run;
+        let (lab, held) = held().await?;
         lab.rows(&ROWS)?;
         let start = lab.start("people", RunOptions::default())?;
         let engines = lab.engines(&start, None).await?;
@@ -154,9 +158,7 @@ pub(crate) fn returned() -> Result<()> {
 /// Left while the model is read again.
 pub(crate) fn left() -> Result<()> {
     block(async {
-        let lab = sent(MIRROR).await?;
-        lab.rows(&[])?;
-        let held = lab.run("people").await?.run;
+        let (lab, held) = held().await?;
         let start = lab.start("people", RunOptions::default())?;
         let engines = lab.engines(&start, None).await?;
         for _ in 0..4 {
@@ -174,9 +176,7 @@ pub(crate) fn left() -> Result<()> {
 
 pub(crate) fn too_old() -> Result<()> {
     block(async {
-        let lab = sent(MIRROR).await?;
-        lab.rows(&[])?;
-        let held = lab.run("people").await?.run;
+        let (lab, held) = held().await?;
         let start = lab.start("people", RunOptions::default())?;
         let engines = lab.engines(&start, None).await?;
         let planned = held.planned.map(|planned| planned - 25 * 3_600_000_000);
@@ -229,9 +229,7 @@ pub(crate) fn deadly_planning() -> Result<()> {
 /// The model that an approved plan is compared with cannot be read any more.
 pub(crate) fn unreadable() -> Result<()> {
     block(async {
-        let lab = sent(MIRROR).await?;
-        lab.rows(&[])?;
-        let held = lab.run("people").await?.run;
+        let (lab, held) = held().await?;
         std::fs::remove_file(lab.path().join("data/people.csv"))?;
         let start = lab.start("people", RunOptions::default())?;
         let engines = lab.engines(&start, None).await?;
@@ -249,9 +247,7 @@ pub(crate) fn unreadable() -> Result<()> {
 /// Each process ends that reads the model again for an approved plan.
 pub(crate) fn deadly_approval() -> Result<()> {
     block(async {
-        let lab = sent(MIRROR).await?;
-        lab.rows(&[])?;
-        let held = lab.run("people").await?.run;
+        let (lab, held) = held().await?;
         let start = lab.start("people", RunOptions::default())?;
         for died in 1..=3 {
             let fate = Fate::at(0, true);

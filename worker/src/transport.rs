@@ -219,7 +219,7 @@ impl Transport {
 
     /// Why no connection to `url` could be made; a proxy on the way is easily overlooked.
     fn unconnected(&self, url: &Url, error: &(dyn Error + 'static)) -> String {
-        let reason = told("connection failed", Some(error));
+        let reason = explained("connection failed", Some(error));
         match self.proxied(url) {
             Some((proxy, _)) => format!("by the proxy {proxy}, {reason}"),
             None => reason,
@@ -393,10 +393,10 @@ fn reason(error: &reqwest::Error) -> String {
     } else {
         "connection failed"
     };
-    told(what, error.source())
+    explained(what, error.source())
 }
 
-fn told(what: &str, cause: Option<&(dyn Error + 'static)>) -> String {
+fn explained(what: &str, cause: Option<&(dyn Error + 'static)>) -> String {
     let mut out = what.to_owned();
     if let Some(cause) = cause {
         out = format!("{out}: {}", with_causes(cause));

@@ -41,7 +41,7 @@ pub(super) async fn run(ui: &Ui, root: &Path, syncs: &[String], options: RunOpti
 }
 
 /// What to say where there is nothing to run.
-const NO_SYNC: &str = "There is no sync to run: syncs/ has no file that ends in .yml or .yaml";
+const NO_SYNC: &str = "Nothing to run: syncs/ has no file that ends in .yml or .yaml";
 
 /// What is said of a sync that is not reached.
 const NOT_REACHED: &str = "It did not run: the command was stopped before its turn";

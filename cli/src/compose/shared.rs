@@ -65,8 +65,8 @@ fn mistaken(project: &Project, name: &str, reason: String) -> anyhow::Error {
     Mistakes(vec![project.problem(&format!("state.shared.{name}"), reason)]).into()
 }
 
-/// What a service says: a mistake of the project at `name` where only another setting helps.
-fn told(project: &Project, name: &str, error: PortError) -> anyhow::Error {
+/// Makes an error of a service a mistake of the project at `name`, where only another setting helps.
+fn as_mistake(project: &Project, name: &str, error: PortError) -> anyhow::Error {
     match error.trouble {
         Trouble::Refused => mistaken(project, name, format!("{:#}.", anyhow::Error::new(error))),
         _ => error.into(),
@@ -128,9 +128,9 @@ pub(super) fn vault(project: &Project, places: &SharedState, folder: &Path) -> R
 
 pub(super) async fn ledger(project: &Project, places: &SharedState) -> Result<Arc<PostgresLedger>> {
     let opened = PostgresLedger::open(&resolved(project, "ledger", &places.ledger)?).await;
-    let ledger = opened.map_err(|error| told(project, "ledger", error))?;
+    let ledger = opened.map_err(|error| as_mistake(project, "ledger", error))?;
     let owned = ledger.belong_to(places.project.as_deref()).await;
-    owned.map_err(|error| told(project, if places.project.is_some() { "project" } else { "ledger" }, error))?;
+    owned.map_err(|error| as_mistake(project, if places.project.is_some() { "project" } else { "ledger" }, error))?;
     Ok(Arc::new(ledger))
 }
 
@@ -162,12 +162,12 @@ fn redis(project: &Project, places: &SharedState, ledger: Option<Arc<PostgresLed
         Some(ledger) => RedisLimiter::new(&url, &places.prefix, Some(ledger)),
         None => RedisLimiter::new(&url, &places.prefix, None),
     };
-    limiter.map_err(|error| told(project, "limiter", error))
+    limiter.map_err(|error| as_mistake(project, "limiter", error))
 }
 
 fn broker(project: &Project, places: &SharedState, name: &str) -> Result<RabbitQueue> {
     let queue = RabbitQueue::new(&resolved(project, "queue", &places.queue)?, &places.prefix, name);
-    queue.map_err(|error| told(project, "queue", error))
+    queue.map_err(|error| as_mistake(project, "queue", error))
 }
 
 /// The messages that were given up, for people.
@@ -185,7 +185,7 @@ async fn engine_of(
 ) -> Result<(Engine, Arc<PostgresLedger>)> {
     let keys = ring_of(project, places)?;
     let store = store(project, places, &folder).await?;
-    // What is written wrongly is told before anything that is away is waited for.
+    // A mistake is shown before anything that is away is waited for.
     let queue = broker(project, places, name)?;
     redis(project, places, None)?;
     let ledger = ledger(project, places).await?;
@@ -324,7 +324,7 @@ pub(crate) fn worker(root: &Path, given: Messaging) -> Result<Worker> {
     };
     let has_own = [given.queue.is_some(), given.limiter.is_some()];
     let placed = |name, has_own: bool, error: PortError| match &read {
-        Some(read) if !has_own => told(read, name, error),
+        Some(read) if !has_own => as_mistake(read, name, error),
         _ => error.into(),
     };
     let queue = or(given.queue, "queue", |places| &places.queue)?;

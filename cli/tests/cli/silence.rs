@@ -40,7 +40,7 @@ fn a_run_of_nothing_is_a_mistake() {
     assert!(both.contains("syncs/team/people.yml") && both.contains("syncs/team/other.yml"), "{both}");
     std::fs::remove_dir_all(path("syncs/team")).expect("it can be removed");
     let none = run(project.path(), &["run"]);
-    assert!(none.status.code() == Some(2) && text(&none).contains("There is no sync to run"), "{}", text(&none));
+    assert!(none.status.code() == Some(2) && text(&none).contains("Nothing to run"), "{}", text(&none));
     let told = run(project.path(), &["check"]);
     assert!(text(&told).contains("There is no sync yet"), "{}", text(&told));
 }

@@ -87,26 +87,26 @@ impl<'a> Opened<'a> {
         part: Part,
         is_second: bool,
     ) -> Result<ParquetRecordBatchReader, SourceError> {
-        let told = |error: &dyn std::error::Error| trouble(self.path, with_causes(error));
+        let failed = |error: &dyn std::error::Error| trouble(self.path, with_causes(error));
         let is_wanted = |shape: &Option<Shape>| shape.as_ref().is_some_and(|shape| !is_second || shape.is_half());
         let places = shapes.iter().enumerate().filter(|(_, shape)| is_wanted(shape)).map(|(at, _)| at);
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), places);
         let schema = Arc::new(shape::read_as(self.metadata.schema(), shapes, is_second));
         let options = ArrowReaderOptions::new().with_schema(schema);
-        let file = self.file.try_clone().map_err(|error| told(&error))?;
+        let file = self.file.try_clone().map_err(|error| failed(&error))?;
         let metadata = self.metadata.metadata();
         let (file, metadata) = match part.streamed {
-            Some(leaf) => Unpacked::new(file, metadata, part.group, leaf).map_err(|error| told(&error))?,
+            Some(leaf) => Unpacked::new(file, metadata, part.group, leaf).map_err(|error| failed(&error))?,
             None => (Unpacked::plain(file), metadata.clone()),
         };
-        let metadata = ArrowReaderMetadata::try_new(metadata, options).map_err(|error| told(&error))?;
+        let metadata = ArrowReaderMetadata::try_new(metadata, options).map_err(|error| failed(&error))?;
         ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_batch_size(rows)
             .with_projection(mask)
             .with_row_groups(vec![part.group])
             .with_row_selection(part.selection())
             .build()
-            .map_err(|error| told(&error))
+            .map_err(|error| failed(&error))
     }
 
     /// How many rows to decode at a time, so that they take a few megabytes.
@@ -181,10 +181,10 @@ fn read_part(
     let first = opened.read(shapes, rows, part, false)?;
     let has_halves = shapes.iter().flatten().any(Shape::is_half);
     let mut second = has_halves.then(|| opened.read(shapes, rows, part, true)).transpose()?;
-    let told = |error: ArrowError| trouble(opened.path, masked(&with_causes(&error), ""));
+    let failed = |error: ArrowError| trouble(opened.path, masked(&with_causes(&error), ""));
     for batch in first {
-        let batch = batch.map_err(told)?;
-        let other = second.as_mut().and_then(Iterator::next).transpose().map_err(told)?;
+        let batch = batch.map_err(failed)?;
+        let other = second.as_mut().and_then(Iterator::next).transpose().map_err(failed)?;
         let mut columns: Vec<Option<Values<'_>>> = Vec::with_capacity(wanted.len());
         for column in wanted {
             let shape = shapes.iter().zip(opened.metadata.schema().fields());
