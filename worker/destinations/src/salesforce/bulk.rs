@@ -4,10 +4,11 @@
 //! The job's id is durable before anything is uploaded. Whatever dies after that, the job is asked how far it came: one
 //! that is still open is closed, which runs what was uploaded, and rows that no result names are sent again.
 
+use outflow_model::cell::Cell;
 use outflow_model::limit::Micros;
 use outflow_model::outcome::{Again, Outcome, Refusal};
 use outflow_model::policy::ErrorClass;
-use outflow_model::table::NullPolicy;
+use outflow_model::table::{Field, NullPolicy};
 use serde::{Deserialize, Serialize};
 
 use super::State as Whole;
@@ -20,7 +21,7 @@ use crate::text::readable;
 
 /// The longest wait, in first waits.
 const LONGEST: Micros = 12;
-/// What a cell must say to set a field to null; an empty one leaves it alone.
+/// What a cell must say to empty a field; an empty cell leaves it alone.
 const NULL: &str = "#N/A";
 
 /// Where a job stands.
@@ -191,7 +192,7 @@ fn looked(batch: &Batch<'_>, job: String, pause: Micros, refused: bool, found: J
                 let (class, code) = (ErrorClass::FatalConfig, "INVALID_JOB".to_owned());
                 return Err(Failure::Config(Refusal { class, code, message }));
             }
-            let told = vec![None; batch.rows.len()];
+            let told = batch.rows.iter().map(|row| misread(batch, *row).map(Told::Refused)).collect();
             Ok(ask(batch, Results { job, failed, part: Part::Successful, told }))
         }
         other => Err(Failure::broken(format!("A job cannot be in state \"{other}\""))),
@@ -265,6 +266,16 @@ fn nothing_told(batch: &Batch<'_>, code: &str) -> Step {
     Step::Done(vec![Outcome::retry(refusal); batch.rows.len()])
 }
 
+/// Why a job would take a value of this record for another, as one of its results says it. Such a record is not uploaded.
+fn misread(batch: &Batch<'_>, row: u32) -> Option<String> {
+    let is_misread = |field: &&Field| field.column.cell(row as usize).resolved(|cell| cell == Cell::Text(NULL));
+    let field = batch.table.fields.iter().find(is_misread)?;
+    Some(format!(
+        "UNSENDABLE_VALUE:{} is the text {NULL}, which empties a field in a job; `delivery: {{ bulk: never }}` sends it as it is",
+        field.path
+    ))
+}
+
 /// The records as the job takes them: names of fields first, then one line per record.
 fn table(batch: &Batch<'_>) -> csv::Result<Vec<u8>> {
     let fields = &batch.table.fields;
@@ -273,11 +284,14 @@ fn table(batch: &Batch<'_>) -> csv::Result<Vec<u8>> {
         .from_writer(Vec::with_capacity(batch.rows.len() * fields.len() * 16));
     writer.write_record(fields.iter().map(|field| field.path.as_str()))?;
     let mut text = String::new();
-    for row in batch.rows {
+    for row in batch.rows.iter().filter(|row| misread(batch, **row).is_none()) {
         for field in fields {
             text.clear();
-            field.column.cell(*row as usize).write_text(&mut text);
-            if text.is_empty() && field.null != NullPolicy::Skip {
+            let cell = field.column.cell(*row as usize);
+            cell.write_text(&mut text);
+            // Without null an empty text is a value: it empties the field, as it does in a request for a few records.
+            let is_left_alone = cell.is_null() && field.null == NullPolicy::Skip;
+            if text.is_empty() && !is_left_alone {
                 text.push_str(NULL);
             }
             writer.write_field(&text)?;
@@ -289,6 +303,9 @@ fn table(batch: &Batch<'_>) -> csv::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use outflow_model::cell::Kind;
+    use outflow_model::column::Column;
+
     use super::*;
     use crate::salesforce::MANIFEST;
     use crate::tests::{batch, response, table};
@@ -310,5 +327,20 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(matches!(told(b"sf__Id,email\n003C,key-c\n"), Err(Failure::Broken(_))));
+    }
+
+    #[test]
+    fn an_empty_text_empties_its_field_and_only_null_can_leave_it_alone() {
+        let mut records = table(&["a", "b", "c"]);
+        let mut column = Column::new(Kind::Text);
+        [Cell::Text(""), Cell::Null, Cell::Text("#N/A")].into_iter().for_each(|cell| column.push(cell));
+        records.fields[1].column = column;
+        for (null, of_null) in [(NullPolicy::Skip, ""), (NullPolicy::Send, NULL)] {
+            records.fields[1].null = null;
+            let batch = batch(&records, &[0, 1, 2]);
+            let lines = String::from_utf8(super::table(&batch).unwrap()).unwrap();
+            assert_eq!(lines, format!("email,name\na,{NULL}\nb,{of_null}\n"));
+            assert!(misread(&batch, 1).is_none() && misread(&batch, 2).is_some_and(|why| why.contains("name is")));
+        }
     }
 }
