@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use arrow_array::{RecordBatch, UInt32Array};
+use arrow_select::take::take_record_batch;
 use outflow_model::cell::Kind;
 use outflow_model::change::Change;
 use outflow_model::mapping::{Mapper, SourceColumn};
@@ -236,30 +238,36 @@ fn second_pass(
 ) -> Result<(), EngineError> {
     let mut reader = SpoolReader::open(spool)?;
     let mut start = 0;
-    let mut rows: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
     while let Some(batch) = reader.next()? {
-        rows.iter_mut().for_each(Vec::clear);
-        let end = start + batch.num_rows() as u64;
-        for ordinal in start..end {
-            let row = (ordinal - start) as u32;
-            match detected.selection.of(ordinal) {
-                Some(Change::Add) => rows[0].push(row),
-                Some(_) => rows[1].push(row),
-                None => {}
-            }
-        }
         named.name(&batch, start);
-        if rows.iter().any(|rows| !rows.is_empty()) {
-            let hashes = hasher.hash(&batch)?;
-            for (change, rows) in [Change::Add, Change::Change].into_iter().zip(&rows) {
-                if let Some(operation) = sync.operation(change) {
-                    partition.push(&batch, rows, hashes, change, operation)?;
-                }
+        let mut chosen = Vec::new();
+        // Places in what is chosen, not in the batch.
+        let mut rows: [Vec<u32>; 2] = [Vec::new(), Vec::new()];
+        for row in 0..batch.num_rows() as u32 {
+            let Some(change) = detected.selection.of(start + u64::from(row)) else { continue };
+            rows[usize::from(change != Change::Add)].push(chosen.len() as u32);
+            chosen.push(row);
+        }
+        start += batch.num_rows() as u64;
+        if chosen.is_empty() {
+            continue;
+        }
+        // Few of many: the others are not hashed again.
+        let batch = if chosen.len() == batch.num_rows() { batch } else { only(&batch, chosen)? };
+        let hashes = hasher.hash(&batch)?;
+        for (change, rows) in [Change::Add, Change::Change].into_iter().zip(&rows) {
+            if let Some(operation) = sync.operation(change) {
+                partition.push(&batch, rows, hashes, change, operation)?;
             }
         }
-        start = end;
     }
     Ok(())
+}
+
+/// The rows of a batch at these places.
+fn only(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch, EngineError> {
+    take_record_batch(batch, &UInt32Array::from(rows))
+        .map_err(|source| SnapshotError::Arrow { action: "take rows of", source }.into())
 }
 
 fn tally(found: &Detected, planned: &Planned) -> Tally {

@@ -4,7 +4,7 @@ use arrow_schema::SchemaRef;
 use outflow_model::cell::Cell;
 
 use super::types::Form;
-use super::value::{Trouble, cell, write_array};
+use super::value::{Trouble, read, write_array};
 use crate::error::SourceError;
 use crate::port::Batch;
 use crate::rows::Rows;
@@ -132,16 +132,17 @@ impl Decoder {
             };
             let (value, after) = after.split_at_checked(length).ok_or(Stop::Short)?;
             rest = after;
-            let value = if form.is_array {
+            let pushed = if form.is_array {
                 self.scratch.clear();
-                write_array(form.wire, value, &mut self.scratch).map(|()| Cell::Json(&self.scratch))
+                write_array(form.wire, value, &mut self.scratch)
+                    .map(|()| self.rows.push(column, Cell::Json(&self.scratch)))
             } else {
-                cell(form.wire, value, &mut self.scratch)
+                read(form.wire, value, &mut self.scratch, |cell| self.rows.push(column, cell))
             };
-            match value {
+            match pushed {
                 Err(Trouble::Odd) => return Err(Stop::Odd),
                 Err(Trouble::Fault(reason)) => self.rows.fault(column, reason.into()),
-                Ok(cell) => self.rows.push(column, cell),
+                Ok(()) => {}
             }
         }
         self.rows.end_row();

@@ -31,43 +31,51 @@ pub(super) enum Trouble {
     Odd,
 }
 
-/// The value that `bytes` are, of a type that is fetched as `wire`. What must be written first goes to `scratch`.
+/// Hands on the value that `bytes` are, of a type that is fetched as `wire`. What must be written first goes to `scratch`.
 #[inline]
-pub(super) fn cell<'a>(wire: Wire, bytes: &'a [u8], scratch: &'a mut String) -> Result<Cell<'a>, Trouble> {
-    scratch.clear();
+pub(super) fn read<T>(
+    wire: Wire,
+    bytes: &[u8],
+    scratch: &mut String,
+    take: impl FnOnce(Cell<'_>) -> T,
+) -> Result<T, Trouble> {
+    // Handed on kind by kind and not as one result, so that whoever takes it need not ask for its kind again.
     Ok(match wire {
-        Wire::Bool => Cell::Bool(fixed::<1>(bytes)? != [0]),
-        Wire::Int2 => Cell::Int(i16::from_be_bytes(fixed(bytes)?).into()),
-        Wire::Int4 => Cell::Int(i32::from_be_bytes(fixed(bytes)?).into()),
-        Wire::Int8 => Cell::Int(i64::from_be_bytes(fixed(bytes)?)),
-        Wire::Oid => Cell::Int(u32::from_be_bytes(fixed(bytes)?).into()),
-        Wire::Float4 => Cell::Float(widened(f32::from_be_bytes(fixed(bytes)?))?),
-        Wire::Float8 => Cell::Float(finite(f64::from_be_bytes(fixed(bytes)?))?),
+        Wire::Bool => take(Cell::Bool(fixed::<1>(bytes)? != [0])),
+        Wire::Int2 => take(Cell::Int(i16::from_be_bytes(fixed(bytes)?).into())),
+        Wire::Int4 => take(Cell::Int(i32::from_be_bytes(fixed(bytes)?).into())),
+        Wire::Int8 => take(Cell::Int(i64::from_be_bytes(fixed(bytes)?))),
+        Wire::Oid => take(Cell::Int(u32::from_be_bytes(fixed(bytes)?).into())),
+        Wire::Float4 => take(Cell::Float(widened(f32::from_be_bytes(fixed(bytes)?))?)),
+        Wire::Float8 => take(Cell::Float(finite(f64::from_be_bytes(fixed(bytes)?))?)),
         Wire::Numeric => {
+            scratch.clear();
             write_numeric(bytes, scratch)?;
-            Cell::Decimal(scratch)
+            take(Cell::Decimal(scratch))
         }
-        Wire::Text => Cell::Text(utf8(bytes)?),
-        Wire::Span => Cell::Text(span(utf8(bytes)?)?),
+        Wire::Text => take(Cell::Text(utf8(bytes)?)),
+        Wire::Span => take(Cell::Text(span(utf8(bytes)?)?)),
         Wire::Uuid => {
+            scratch.clear();
             write_uuid(&fixed::<16>(bytes)?, scratch);
-            Cell::Text(scratch)
+            take(Cell::Text(scratch))
         }
-        Wire::Date => Cell::Date(match i32::from_be_bytes(fixed(bytes)?) {
+        Wire::Date => take(Cell::Date(match i32::from_be_bytes(fixed(bytes)?) {
             i32::MIN | i32::MAX => return Err(Trouble::Fault(INFINITE)),
             days => near(i64::from(days) + EPOCH_DAYS, 1)?,
-        }),
+        })),
         Wire::Time => match i64::from_be_bytes(fixed(bytes)?) {
             DAY.. => return Err(Trouble::Fault(MIDNIGHT)),
-            micros => Cell::Time(micros),
+            micros => take(Cell::Time(micros)),
         },
-        Wire::Timestamp => Cell::Timestamp(instant(fixed(bytes)?)?),
-        Wire::TimestampTz => Cell::TimestampTz(instant(fixed(bytes)?)?),
-        Wire::Json => Cell::Json(whole_characters(utf8(bytes)?)?),
-        Wire::Jsonb => Cell::Json(utf8(bytes.get(1..).ok_or(Trouble::Odd)?)?),
+        Wire::Timestamp => take(Cell::Timestamp(instant(fixed(bytes)?)?)),
+        Wire::TimestampTz => take(Cell::TimestampTz(instant(fixed(bytes)?)?)),
+        Wire::Json => take(Cell::Json(whole_characters(utf8(bytes)?)?)),
+        Wire::Jsonb => take(Cell::Json(utf8(bytes.get(1..).ok_or(Trouble::Odd)?)?)),
         Wire::Bytea => {
+            scratch.clear();
             write_base64(bytes, scratch);
-            Cell::Text(scratch)
+            take(Cell::Text(scratch))
         }
     })
 }
@@ -105,7 +113,7 @@ fn write_level(
         };
         let (value, after) = rest.split_at_checked(length).ok_or(Trouble::Odd)?;
         *rest = after;
-        cell(wire, value, scratch)?.write_json(out);
+        read(wire, value, scratch, |cell| cell.write_json(out))?;
         return Ok(());
     };
     out.push('[');
@@ -240,7 +248,7 @@ mod tests {
     use super::*;
 
     fn text(wire: Wire, bytes: &[u8]) -> Result<String, Trouble> {
-        cell(wire, bytes, &mut String::new()).map(|cell| cell.to_text())
+        read(wire, bytes, &mut String::new(), |cell| cell.to_text())
     }
 
     fn numeric(weight: i16, sign: u16, scale: u16, groups: &[u16]) -> Result<String, Trouble> {
@@ -270,7 +278,8 @@ mod tests {
             assert_eq!(text(Wire::Float4, &value.to_be_bytes()), Ok(digits.to_owned()));
         }
         let (largest, mut scratch) = (f32::MAX.to_be_bytes(), String::new());
-        assert_eq!(cell(Wire::Float4, &largest, &mut scratch), Ok(Cell::Float(3.402_823_5e38)));
+        let is_exact = |cell: Cell<'_>| cell == Cell::Float(3.402_823_5e38);
+        assert_eq!(read(Wire::Float4, &largest, &mut scratch, is_exact), Ok(true));
         for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(matches!(text(Wire::Float4, &odd.to_be_bytes()), Err(Trouble::Fault(_))));
         }
