@@ -15,6 +15,8 @@ mod mask;
 mod probe;
 mod read;
 mod room;
+#[cfg(test)]
+mod samples;
 mod slot;
 mod told;
 mod transport;

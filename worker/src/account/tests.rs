@@ -1,54 +1,9 @@
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use outflow_destinations::Request;
-use outflow_model::port;
-use outflow_model::port::vault::Exchange;
 use outflow_model::secret::Secret;
 
 use super::*;
-
-struct NoVault;
-
-#[async_trait]
-impl Vault for NoVault {
-    async fn kept(&self, _: &str, _: &str) -> port::Result<Option<Secret>> {
-        Ok(None)
-    }
-
-    async fn keep(&self, _: &str, _: &str, _: &Secret) -> port::Result<()> {
-        Ok(())
-    }
-
-    async fn exchange(&self, _: &str, _: &str, _: Option<&Secret>) -> port::Result<Exchange> {
-        Err(port::PortError::new(port::Trouble::Unavailable, "no vault"))
-    }
-}
-
-/// A place of secrets with one in it, which can be changed.
-fn keys(secret: &str) -> (Keyring, Arc<Mutex<Result<String, String>>>) {
-    _ = rustls::crypto::ring::default_provider().install_default();
-    let place = Arc::new(Mutex::new(Ok(secret.to_owned())));
-    let shown = place.clone();
-    let secrets: Secrets = Arc::new(move |_| shown.lock().unwrap_or_else(PoisonError::into_inner).clone());
-    (Keyring { secrets, vault: Arc::new(NoVault), proxies: Proxies::default() }, place)
-}
-
-fn hubspot() -> AccountV1 {
-    AccountV1 {
-        name: "crm".to_owned(),
-        kind: "hubspot".to_owned(),
-        manifest: None,
-        base_url: None,
-        settings: BTreeMap::from([("token".to_owned(), "${env:TOKEN}".to_owned())]),
-        allow_private_addresses: false,
-        allow_plain_http: false,
-        proxy: None,
-        ca: None,
-        timeout_ms: 1_000,
-        limits: Limits::default(),
-    }
-}
+use crate::samples::{hubspot, keys};
 
 #[test]
 fn a_secret_that_cannot_be_sent_is_told_by_its_setting_and_never_by_its_value() {
@@ -215,4 +170,15 @@ fn credentials_are_not_sent_over_http_unless_that_is_meant() {
     let told = Account::open(&open, &keys("s3cret").0).err().map(|error| error.reason).unwrap_or_default();
     assert!(told.contains("allow_plain_http"), "{told}");
     assert!(Account::open(&AccountV1 { allow_plain_http: true, ..open }, &keys("s3cret").0).is_ok());
+}
+
+#[test]
+fn each_token_that_was_shown_of_late_is_masked() -> Result<(), AccountError> {
+    let account = Account::open(&hubspot(), &keys("s3cret").0)?;
+    for token in ["first-token", "second-token", "third-token"] {
+        account.credentials.remember(&Secret::new(token.to_owned()));
+    }
+    let told = account.credentials.conceal("Of first-token, second-token, third-token and s3cret nothing is known");
+    assert!(!told.contains("token") && !told.contains("s3cret") && told.ends_with("nothing is known"), "{told}");
+    Ok(())
 }

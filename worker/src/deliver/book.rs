@@ -147,3 +147,28 @@ impl<'a> Book<'a> {
         self.account.make_discreet(refusals, sensitive(self.table, rows));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{chunk, hubspot, keys};
+
+    #[test]
+    fn one_more_try_is_given_once_and_a_job_has_had_it_before() {
+        let account = Account::open(&hubspot(), &keys("s3cret").0).unwrap();
+        let table = Table { rows: 2, ..Table::default() };
+        let once = || Outcome::Retry { refusal: Refusal::transient("TAKEN", "it is taken"), again: Again::Once };
+        for (bulk, tries, first) in [(false, 5, true), (true, 0, true), (true, 1, false)] {
+            let chunk = ChunkV1 { bulk, tries, ..chunk(1) };
+            let mut book = Book::new(&account, &chunk, &table);
+            book.done(&[1], vec![once()]);
+            assert_eq!(book.again == [1], first, "bulk {bulk}, {tries} tries");
+            book.again.clear();
+            book.done(&[1], vec![once()]);
+            assert!(book.again.is_empty());
+            assert_eq!(book.report.statuses, [Status::Remaining as u8, Status::Rejected as u8]);
+            let class = book.report.reasons.of(1).map(|refusal| refusal.class);
+            assert_eq!(class, Some(ErrorClass::RejectRecord));
+        }
+    }
+}

@@ -314,14 +314,8 @@ impl Delivery<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use outflow_model::change::Operation;
-    use outflow_model::id::{AttemptId, RunId};
-    use outflow_model::limit::Limits;
-    use outflow_model::wire::AccountV1;
-
     use super::*;
+    use crate::samples::chunk;
 
     #[test]
     fn outcomes_that_are_not_one_per_record_conclude_nothing() {
@@ -333,39 +327,6 @@ mod tests {
 
     #[test]
     fn a_request_that_is_sent_again_has_the_token_that_it_had() {
-        let chunk = |attempt| ChunkV1 {
-            version: VERSION,
-            id: AttemptId { run: RunId::new(1, 1), chunk: 3, attempt },
-            sync: "s".to_owned(),
-            weight: 1,
-            urgent: false,
-            account: AccountV1 {
-                name: "crm".to_owned(),
-                kind: "http".to_owned(),
-                manifest: None,
-                base_url: None,
-                settings: BTreeMap::new(),
-                allow_private_addresses: false,
-                timeout_ms: 1,
-                allow_plain_http: false,
-                proxy: None,
-                ca: None,
-                limits: Limits::default(),
-            },
-            object: "events".to_owned(),
-            operation: Operation::Append,
-            repeatable: false,
-            wants_ids: false,
-            bulk: false,
-            rows: 2,
-            only: None,
-            tries: attempt,
-            waited: 0,
-            max_wait: 0,
-            parked: None,
-            traceparent: None,
-            payload: Vec::new(),
-        };
         assert_eq!(token(&chunk(1), &[0, 1]), token(&chunk(2), &[0, 1]));
         assert_ne!(token(&chunk(1), &[0, 1]), token(&chunk(1), &[0]));
         assert_ne!(token(&chunk(1), &[0]), token(&ChunkV1 { object: String::new(), ..chunk(1) }, &[1]));

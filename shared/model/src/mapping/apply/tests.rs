@@ -109,3 +109,16 @@ fn pair_that_makes_no_sense_is_refused_before_a_row() -> Result<(), Box<dyn std:
     assert_eq!(wrong, [("g", Some("zone")), ("h", Some("zone")), ("i", Some("zone"))]);
     Ok(())
 }
+
+#[test]
+fn a_record_beyond_the_cap_is_refused_and_the_others_are_whole() -> Result<(), Box<dyn std::error::Error>> {
+    let rule = r#"{"a": "v", "b": "v", "c": "v"}"#;
+    let (below, above) = ("x".repeat(RECORD_CAP / 3 - 1024), "x".repeat(RECORD_CAP / 2 + 1));
+    let (table, invalid) = one(Kind::Text, rule, &[Cell::Text(&below), Cell::Text(&above), Cell::Text("y")])?;
+    assert_eq!(invalid.iter().map(|invalid| invalid.row).collect::<Vec<_>>(), [1]);
+    assert_eq!(invalid[0].message, "Field \"b\": with it, the record has more than 128 MiB");
+    assert!(table.fields.len() == 3 && table.fields[2].column.cell(2) == Cell::Text("y"));
+    let (table, invalid) = one(Kind::Text, rule, &[Cell::Text(&above)])?;
+    assert_eq!((table.fields.len(), invalid.len()), (2, 1), "nothing is made of what is not sent");
+    Ok(())
+}
