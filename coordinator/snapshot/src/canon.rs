@@ -4,13 +4,12 @@
 //! trailing zeros, one NaN, one zero, instants in UTC microseconds, JSON scalars as what they are, JSON objects with
 //! sorted members. NULL differs from "".
 
-use std::borrow::Cow;
-
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Float64Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use outflow_model::cell::{Cell, Kind};
 use outflow_model::number::parts;
+use outflow_model::text::folded;
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 use crate::error::SnapshotError;
@@ -140,13 +139,6 @@ fn numbers(values: impl Iterator<Item = Option<i64>>, tag: u64, put: &mut impl F
 
 fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>, tag: u64, put: &mut impl FnMut([u8; 16])) {
     values.for_each(|value| put(value.map_or(NULL, |value| text(value, tag))));
-}
-
-/// A text without surrounding blanks and in lower case.
-fn folded(value: &str) -> Cow<'_, str> {
-    let value = value.trim();
-    let is_folded = value.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
-    if is_folded { Cow::Borrowed(value) } else { Cow::Owned(value.to_lowercase()) }
 }
 
 pub(crate) fn number(value: i64, tag: u64) -> [u8; 16] {

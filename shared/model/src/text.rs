@@ -18,6 +18,16 @@ pub fn with_causes(error: &dyn Error) -> String {
     text
 }
 
+/// A text as it is compared where letter case and surrounding blanks make no difference. A Greek sigma at the end of a word has
+/// a small letter of its own, but no capital one: it is compared as every other.
+pub fn folded(text: &str) -> Cow<'_, str> {
+    let text = text.trim();
+    if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.to_lowercase().replace('ς', "σ"))
+}
+
 /// Whether a character does something else than being seen: moves the cursor, begins a line, turns the direction of what follows.
 pub const fn is_unseen(letter: char) -> bool {
     matches!(
@@ -71,6 +81,15 @@ mod tests {
         assert_eq!(with_causes(&error), "Redis cannot be used: WRONGPASS invalid password");
         let again = PortError::caused(Trouble::Unavailable, "Redis cannot be used", error);
         assert_eq!(with_causes(&again), "Redis cannot be used: WRONGPASS invalid password");
+    }
+
+    #[test]
+    fn texts_that_differ_in_case_and_blanks_alone_are_compared_as_one() {
+        for (one, other) in [("Ada@X.io", " ada@x.io\t"), ("ZOË", "zoë"), ("ΟΔΟΣ", "οδος"), ("ΟΔΟΣ", "οδοσ"), ("", " ")]
+        {
+            assert_eq!(folded(one), folded(other));
+        }
+        assert_ne!(folded("zoe"), folded("zoë"));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use outflow_model::text::folded;
+
 use crate::protocol::Batch;
 
 /// The batch's records by key.
@@ -15,11 +17,6 @@ pub(crate) struct Keys {
 }
 
 type Places = HashMap<String, Option<usize>>;
-
-/// A key as it is compared where letter case and surrounding blanks make no difference.
-fn folded(key: &str) -> String {
-    key.trim().to_lowercase()
-}
 
 impl Keys {
     /// The records of `batch`; `fold` where its object takes keys for the same whatever their letter case.
@@ -35,7 +32,7 @@ impl Keys {
     pub(crate) fn find(&self, key: &str) -> Option<usize> {
         match self.exact.get(key) {
             Some(place) => *place,
-            None => *self.folded.as_ref()?.get_or_init(|| fold_all(&self.exact)).get(&folded(key))?,
+            None => *self.folded.as_ref()?.get_or_init(|| fold_all(&self.exact)).get(&*folded(key))?,
         }
     }
 }
@@ -43,7 +40,7 @@ impl Keys {
 fn fold_all(exact: &Places) -> Places {
     let mut by_folded = HashMap::with_capacity(exact.len());
     for (key, place) in exact {
-        put(&mut by_folded, folded(key), *place);
+        put(&mut by_folded, folded(key).into_owned(), *place);
     }
     by_folded
 }
