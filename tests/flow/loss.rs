@@ -200,6 +200,39 @@ pub(crate) fn creates() -> Result<()> {
     })
 }
 
+/// A ledger that is new beside a store that is not: what was sent is not known, until a plan is approved or nothing is sent twice.
+pub(crate) fn ledger() -> Result<()> {
+    block(async {
+        for (mode, may_repeat) in [("create", false), ("upsert", true)] {
+            let lab = Lab::new(Options::default()).await?;
+            lab.people(&format!("mode: {mode}"), NAME)?;
+            lab.rows(&ROWS)?;
+            lab.run("people").await?;
+            lab.lose_ledger().await?;
+            for again in 0..2 {
+                let run = lab.run("people").await?.run;
+                let expected = if may_repeat { RunState::Succeeded } else { RunState::Held };
+                ensure!(run.state == expected, "{mode}, {again}: {run:?}");
+            }
+            let written = if may_repeat { 8 } else { 4 };
+            ensure!(lab.portal.written() == written, "{mode}: {} were written", lab.portal.written());
+            if may_repeat {
+                continue;
+            }
+            // What was forgotten on purpose is sent again.
+            let held = lab.newest("people").await?;
+            let start = lab.start("people", RunOptions::default())?;
+            let engines = lab.engines(&start, None).await?;
+            engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?;
+            engines.engine.forget("people").await?;
+            drop(engines);
+            let run = lab.run("people").await?.run;
+            ensure!(run.state != RunState::Held && run.tally.add.planned == 4, "{run:?}");
+        }
+        Ok(())
+    })
+}
+
 /// A member that the lost run may have taken from its list is in the model again.
 pub(crate) fn members() -> Result<()> {
     block(async {

@@ -93,6 +93,24 @@ impl House {
         })
     }
 
+    /// Takes all that the ledger knows.
+    pub(crate) async fn lose_ledger(&self) -> Result<()> {
+        match self {
+            Self::Embedded(state) => {
+                for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"].map(|name| state.join(name)) {
+                    if file.exists() {
+                        std::fs::remove_file(file)?;
+                    }
+                }
+            }
+            Self::Distributed { database, .. } => {
+                let mut connection = PgConnection::connect(database).await?;
+                sqlx::raw_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public").execute(&mut connection).await?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn queue(&self, process: &str) -> Result<Arc<dyn Queue>> {
         Ok(match self {
             Self::Embedded(_) => Arc::new(MemoryQueue::default()),

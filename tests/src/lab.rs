@@ -148,6 +148,11 @@ impl<S: Simulator> Lab<S> {
         self.house.ledger().await
     }
 
+    /// Takes all that the ledger knows, as if it were a new one.
+    pub async fn lose_ledger(&self) -> Result<()> {
+        self.house.lose_ledger().await
+    }
+
     /// Where the project's credentials come from, in a process of its own.
     pub fn keys(&self) -> Result<Keyring> {
         let root: PathBuf = self.path().to_owned();

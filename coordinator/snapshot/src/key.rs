@@ -5,6 +5,7 @@ use arrow_array::types::{Date32Type, Float64Type, Int64Type, Time64MicrosecondTy
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use outflow_model::cell::{Cell, Kind};
 use outflow_model::column::Column;
+use outflow_model::number::by_value;
 use outflow_model::table::join;
 
 /// The value of `row` in `array`, which carries `kind`.
@@ -57,7 +58,8 @@ pub fn encode_key(batch: &RecordBatch, columns: &[(usize, Kind)], row: usize, ou
     }
 }
 
-/// Adds a key's values to `columns`, one each. Where a column holds JSON by now, or did then, its values are the same texts.
+/// Adds a key's values to `columns`, one each: null where the column's kind has no such value. Where a column holds JSON by now, or did
+/// then, its values are the same texts.
 pub fn decode_key(mut key: &[u8], columns: &mut [Column]) {
     for column in columns {
         let (text, is_json) = split(&mut key);
@@ -66,9 +68,11 @@ pub fn decode_key(mut key: &[u8], columns: &mut [Column]) {
             Kind::Text if is_json => column.push_text(&Cell::Json(text).to_text()),
             Kind::Bool => column.push_int(i64::from(text == "true")),
             Kind::Int | Kind::Date | Kind::Time | Kind::Timestamp | Kind::TimestampTz => {
-                column.push_int(text.parse().unwrap_or_default());
+                // A number that is whole may have been kept as the source wrote it then, such as 1.0.
+                let whole = text.parse().ok().or_else(|| by_value(text)?.parse().ok());
+                column.push(whole.map_or(Cell::Null, Cell::Int));
             }
-            Kind::Float => column.push_float(text.parse().unwrap_or(f64::NAN)),
+            Kind::Float => column.push(text.parse().map_or(Cell::Null, Cell::Float)),
             Kind::Decimal | Kind::Text | Kind::Bytes | Kind::Json => column.push_text(text),
         }
     }
@@ -100,7 +104,7 @@ fn split<'a>(key: &mut &'a [u8]) -> (&'a str, bool) {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{Int64Array, StringArray};
+    use arrow_array::{Float64Array, Int64Array, StringArray};
 
     use super::*;
 
@@ -141,6 +145,19 @@ mod tests {
             let mut read = [Column::new(is)];
             decode_key(&key, &mut read);
             assert_eq!(read[0].cell(0).to_text(), "say \"a\"");
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_another_kind_of_number_is_the_same_number_or_none() {
+        let floats =
+            RecordBatch::try_from_iter([("v", Arc::new(Float64Array::from(vec![7.0, 7.5])) as ArrayRef)]).unwrap();
+        for (row, whole) in [(0, Cell::Int(7)), (1, Cell::Null)] {
+            let mut key = Vec::new();
+            encode_key(&floats, &[(0, Kind::Float)], row, &mut key);
+            let mut column = [Column::new(Kind::Int)];
+            decode_key(&key, &mut column);
+            assert_eq!(column[0].cell(0), whole);
         }
     }
 }

@@ -156,8 +156,14 @@ pub(super) fn names(sync: &ResolvedSync, columns: &[SourceColumn]) -> Vec<(Strin
         ];
         let form: Vec<String> = form.into_iter().flatten().collect();
         let form = if form.is_empty() { String::new() } else { format!(" as {}", form.join(" ")) };
-        // JSON is compared as the text that it is.
-        let kind = if column.kind == Kind::Json { Kind::Text } else { column.kind };
+        let becomes_number = matches!(rule.and_then(|rule| rule.r#type), Some(Kind::Int | Kind::Decimal));
+        let kind = match column.kind {
+            // JSON is compared as the text that it is.
+            Kind::Json => Kind::Text,
+            // One number, whichever way the source writes it today.
+            Kind::Int | Kind::Float if becomes_number => Kind::Decimal,
+            kind => kind,
+        };
         (format!("{}{form}", column.name), kind)
     };
     columns.iter().take(sync.key.len()).map(name).collect()

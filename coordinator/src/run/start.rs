@@ -28,6 +28,8 @@ const PLAN: &str = "plan";
 const REBASED: &str = "rebased";
 /// Before a source that refused for now is read again.
 const READ_PAUSES: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(10), Duration::from_secs(30)];
+/// So many runs are looked at for one that has sent something.
+const RECENT: u32 = 100;
 /// Bytes of a value that are shown of a held plan.
 const SHOWN: usize = 200;
 
@@ -156,9 +158,10 @@ impl Engine {
     /// Drafts the plan of a sync. Where what was sent before is not known it holds every row that may be sent again.
     pub(super) async fn draft(&self, start: &Start, options: RunOptions, name: &str) -> Result<Draft, EngineError> {
         let sync = &start.sync;
-        let due = self.ledger.is_resend_due(&sync.name).await?;
-        let options = RunOptions { full: options.full || (due && sync.is_repeatable()), ..options };
         let mut base = self.ledger.snapshot(&sync.name).await?;
+        let due =
+            self.ledger.is_resend_due(&sync.name).await? || (base.is_none() && self.has_forgotten(&sync.name).await?);
+        let options = RunOptions { full: options.full || (due && sync.is_repeatable()), ..options };
         let mut header = Self::header(start, name);
         let mut drafted = self.draft_over(start, options, &mut header, base.as_deref()).await;
         if due && matches!(drafted, Err(EngineError::BaseLost(_))) {
@@ -167,6 +170,15 @@ impl Engine {
         }
         let (drafted, folder) = drafted?;
         Ok(Draft { drafted, folder, base, header, due })
+    }
+
+    /// Whether the ledger knows of nothing that was sent, but the store has what an earlier run has left of it: the ledger is new.
+    async fn has_forgotten(&self, sync: &str) -> Result<bool, EngineError> {
+        let has_sent = |run: &Run| run.requests > 0 || matches!(run.state, RunState::Succeeded | RunState::Partial);
+        if self.ledger.runs(Some(sync), RECENT).await?.iter().any(has_sent) {
+            return Ok(false);
+        }
+        Ok(!self.store.list(&format!("snapshots/{sync}")).await?.is_empty())
     }
 
     /// Drafts the plan over a base; a source that refuses for now is read again as a whole, a few times.
