@@ -102,10 +102,11 @@ async fn life<P: Place>(lab: &Lab<P>, dice: &mut Dice) -> Result<bool> {
         lab.portal.wait_for(before + trouble.1).await;
         match trouble.0 {
             0 => {
-                let run = lab.newest("people").await?;
-                let cancel = RunPatch { cancel: true, ..RunPatch::default() };
-                // It may have moved on meanwhile; then there is nothing to cancel.
-                _ = lab.ledger().await?.patch(&run.id, run.state, cancel).await;
+                let (ledger, cancel) = (lab.ledger().await?, RunPatch { cancel: true, ..RunPatch::default() });
+                // It may not be there yet, or have moved on meanwhile; then there is nothing to cancel.
+                if let Some(run) = ledger.runs(Some("people"), 1).await?.pop() {
+                    _ = ledger.patch(&run.id, run.state, cancel).await;
+                }
             }
             1 => _ = engines.signal.send(Signal::Interrupt),
             _ => {}
