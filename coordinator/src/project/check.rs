@@ -223,7 +223,9 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
     }
     let mut columns = key.clone();
     columns.extend(Mapper::columns(&config.mapping).into_iter().filter(|column| !key.contains(column)));
-    let folds = config.fold_case.unwrap_or(object.fold_case);
+    // A record id is what the destination has made of it: two that differ in case alone are two.
+    let is_record_id = identity.iter().any(|field| object.update_only.contains(field));
+    let folds = config.fold_case.unwrap_or(object.fold_case && !is_record_id);
     let fold = key.iter().map(|column| folds && is_identity(&config.mapping, &identity, column)).collect();
     Ok(ResolvedSync {
         name: name.to_owned(),

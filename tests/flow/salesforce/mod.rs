@@ -157,6 +157,11 @@ pub(crate) fn folded() -> Result<()> {
         let error = lab.run("people").await.err().map(|error| error.to_string()).unwrap_or_default();
         ensure!(error.contains("another key (id text in any case, now id text)"), "{error}");
         ensure!(lab.portal.writes().len() == 1);
+        // A record id is what it is: those of 15 characters may differ in case alone.
+        lab.write("syncs/only.yml", &text.replace("Ext__c", "Id").replace("mode: mirror", "mode: update"))?;
+        rows(&lab, ["003A0000001aBcD", "003A0000001AbCd"].map(|id| (id.to_owned(), "B".to_owned())))?;
+        let tally = lab.run("only").await?.run.tally;
+        ensure!((tally.invalid, tally.add.planned) == (0, 2), "{tally:?}");
         Ok(())
     })
 }
