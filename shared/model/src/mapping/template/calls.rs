@@ -15,8 +15,14 @@ use crate::cell::Cell;
 use crate::mapping::parse;
 
 /// Operators that a compiled template calls as functions; no column can have their place in a template.
-pub(super) const OPERATORS: [&str; 19] =
-    ["+", "-", "*", "/", "//", "%", "**", "neg", "~", "==", "!=", "<", "<=", ">", ">=", "in", ".", "|", "is"];
+pub(super) const OPERATORS: [&str; 21] = [
+    "+", "-", "*", "/", "//", "%", "**", "neg", "~", "==", "!=", "<", "<=", ">", ">=", "in", ".", "|", "is", MEMBER,
+    ITEM,
+];
+/// Reads a member that must be there.
+pub(super) const MEMBER: &str = ".!";
+/// Takes an item that must be there.
+pub(super) const ITEM: &str = "[]!";
 
 /// What went wrong in a template, in words that hold no value.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +133,17 @@ impl Object for Operator {
         match (self.0, args) {
             ("|", [args @ .., name]) => filter(state, name.as_str().unwrap_or_default(), args),
             ("is", [args @ .., name]) => test(state, name.as_str().unwrap_or_default(), args).map(Value::from),
+            (MEMBER, [left, right]) => match binary(".", left, right)? {
+                value if value.is_undefined() => {
+                    let name = right.as_str().unwrap_or_default();
+                    Err(fail(format!("`.{name}` finds nothing in {}; `| default` gives it a value", kind(left))))
+                }
+                value => Ok(value),
+            },
+            (ITEM, [value]) if value.is_undefined() => {
+                Err(fail("`[…]` finds nothing; `| default` gives it a value".to_owned()))
+            }
+            (ITEM, [value]) => Ok(value.clone()),
             ("neg", [value]) => binary("-", &Value::from(0), value),
             (operator, [left, right]) => binary(operator, left, right),
             _ => Err(Error::from(ErrorKind::MissingArgument)),

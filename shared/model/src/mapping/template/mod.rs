@@ -13,6 +13,8 @@ use minijinja::machinery::{CodeGenerator, Instruction, Instructions, eval, make_
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, UndefinedBehavior, Value};
 
+use self::calls::{ITEM, MEMBER};
+use self::value::UNDEFINED;
 use crate::cell::Cell;
 use crate::suggest::did_you_mean;
 
@@ -222,7 +224,13 @@ fn exact<'s>(instructions: &Instructions<'s>, source: &'s str) -> Result<Instruc
             Instruction::PerformTest(name, Some(count), _) => {
                 out.extend(named("is", name, *count).map(|new| (new, line)));
             }
-            Instruction::GetAttr(name) => out.extend(named(".", name, 1).map(|new| (new, line))),
+            Instruction::GetAttr(name) => {
+                let operator = if is_used_at_once(instructions, place) { MEMBER } else { "." };
+                out.extend(named(operator, name, 1).map(|new| (new, line)));
+            }
+            Instruction::GetItem if is_used_at_once(instructions, place) => {
+                out.extend([(Instruction::GetItem, line), (call(ITEM, 1), line)]);
+            }
             other => out.push((
                 operator(other).map_or_else(|| other.clone(), |name| call(name, if name == "neg" { 1 } else { 2 })),
                 line,
@@ -243,6 +251,26 @@ fn exact<'s>(instructions: &Instructions<'s>, source: &'s str) -> Result<Instruc
         exact.add_with_line(instruction, line);
     }
     Ok(exact)
+}
+
+/// Whether what an instruction finds is printed, walked or tested next, and so must be there: nothing gives it a default.
+fn is_used_at_once(instructions: &Instructions<'_>, place: u32) -> bool {
+    let mut next = instructions.get(place + 1);
+    // `a.b if c else d` jumps to what uses either.
+    if let Some(Instruction::Jump(target)) = next {
+        next = instructions.get(*target);
+    }
+    matches!(
+        next,
+        Some(
+            Instruction::Emit
+                | Instruction::Not
+                | Instruction::PushLoop(_)
+                | Instruction::JumpIfFalse(_)
+                | Instruction::JumpIfFalseOrPop(_)
+                | Instruction::JumpIfTrueOrPop(_)
+        )
+    )
 }
 
 /// The operator that is called in place of an instruction.
@@ -291,11 +319,18 @@ impl Renderer<'_> {
         let ended = eval(environment, &self.instructions, Value::from_pairs(row), &blocks, &mut out, AutoEscape::None);
         let has_null = match ended {
             Ok((_, state)) => state.get_temp(NULL).is_some(),
-            Err(error) => {
-                return Err(calls::failure(&error).map_or_else(|| error.kind().to_string(), ToString::to_string));
-            }
+            Err(error) => return Err(reason(&error)),
         };
         Ok(if has_null && text.trim().is_empty() { None } else { Some(text) })
+    }
+}
+
+/// Why a row cannot be rendered, without a value.
+fn reason(error: &minijinja::Error) -> String {
+    match (calls::failure(error), error.kind()) {
+        (Some(failure), _) => failure.to_string(),
+        (None, ErrorKind::UndefinedError) => UNDEFINED.to_owned(),
+        (None, kind) => kind.to_string(),
     }
 }
 

@@ -171,6 +171,34 @@ fn errors_of_a_row_name_operation_and_kinds_but_no_value() {
     assert_eq!(reason("{{ a | round }}"), "`round` does not take text");
     assert_eq!(reason("{{ 1 / 0 }}{{ a }}"), "`/` divides by zero");
     for source in [
+        "{{ a.foo }}",
+        "{% if a.foo %}x{% endif %}",
+        "{% if not a.foo %}x{% endif %}",
+        "{% for x in a.foo %}{{ x }}{% endfor %}",
+        "{{ a.foo or 'x' }}",
+        "{{ a.foo if a else 'x' }}",
+        "{{ a.foo.b }}",
+        "{{ a.foo ~ 'x' }}",
+        "{{ a['foo'] }}",
+        "{{ a['b' ~ a] }}",
+    ] {
+        let reason = reason(source);
+        assert!(reason.contains("`| default` gives it"), "{source}: {reason}");
+        assert!(!reason.contains("secret"), "{source}: {reason}");
+    }
+    assert_eq!(reason("{{ a.foo }}"), "`.foo` finds nothing in text; `| default` gives it a value");
+    assert_eq!(reason("{{ a['foo'] }}"), "`[…]` finds nothing; `| default` gives it a value");
+    let json = ("j", Cell::Json(r#"{"a":{"b":1}}"#));
+    assert_eq!(
+        render("{{ j.a.c }}", &[json]).err().unwrap_or_default(),
+        "`.c` finds nothing in object; `| default` gives it a value"
+    );
+    renders(
+        "{{ j.c | default(2) }}{{ j['c'] | default(3) }}{{ j.a.b }}{{ j['a']['b'] }}{{ j.c is defined }}{{ j.c.d if j.c is defined else 4 }}",
+        &[json],
+        "2311false4",
+    );
+    for source in [
         "{{ a | int }}",
         "{{ a | date }}",
         "{{ a.b }}",

@@ -14,6 +14,9 @@ use crate::number::write_float;
 /// Levels of JSON that a template can take: the template engine works level by level on the stack.
 const DEPTH: usize = 128;
 
+/// What is said of a value that is not there, where nothing more is known.
+pub(super) const UNDEFINED: &str = "a value is undefined; `| default` gives it one";
+
 /// A cell as a value; the reason where a template cannot take it.
 pub(super) fn value(cell: Cell<'_>) -> Result<Value, &'static str> {
     Ok(match cell {
@@ -87,7 +90,7 @@ fn document(json: &str) -> Result<Value, &'static str> {
 pub(super) fn write_text(value: &Value, out: &mut String) -> Result<(), Error> {
     match value.kind() {
         ValueKind::None => {}
-        ValueKind::Undefined => return Err(fail("a value is undefined; `| default` gives it one".to_owned())),
+        ValueKind::Undefined => return Err(fail(UNDEFINED.to_owned())),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
         ValueKind::Number if !value.is_integer() => write_number(value, out)?,
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => write_json(value, DEPTH, out)?,
