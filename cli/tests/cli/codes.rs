@@ -13,6 +13,10 @@ const CODES: &[(&str, &str, &str, i32)] = &[
     (PROJECT, "http://127.0.0.1:18091", "127.0.0.1:18091", 2),
     (PROJECT, "path: shop.db", "path: none.db", 2),
     (PROJECT, "path: shop.db", "path: outflow.yml", 6),
+    (PROJECT, "type: sqlite\n    path: shop.db", "type: postgres\n    url: mysql://u@127.0.0.1:1/x", 2),
+    (PROJECT, "type: sqlite\n    path: shop.db", "type: postgres\n    url: host=127.0.0.1 dbname=x", 2),
+    (PROJECT, "type: sqlite\n    path: shop.db", "type: postgres\n    url: postgres://u@127.0.0.1:99999/x", 2),
+    (PROJECT, "type: sqlite\n    path: shop.db", "type: postgres\n    url: postgres://u@127.0.0.1:1/x", 6),
 ];
 
 #[test]

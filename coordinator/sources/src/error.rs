@@ -13,6 +13,14 @@ pub enum SourceError {
         /// What it said.
         reason: String,
     },
+    /// It cannot be asked where its settings say that it is.
+    #[error("Cannot connect to {source_name}: {reason}")]
+    Settings {
+        /// Which source.
+        source_name: String,
+        /// What is wrong with them.
+        reason: String,
+    },
     /// The query is wrong: where and why.
     #[error("{0}")]
     Query(String),
@@ -62,7 +70,7 @@ impl SourceError {
 
     /// True if the project must be corrected, not the source.
     pub const fn is_mistake(&self) -> bool {
-        matches!(self, Self::Query(_) | Self::Column { .. } | Self::Absent { .. })
+        matches!(self, Self::Settings { .. } | Self::Query(_) | Self::Column { .. } | Self::Absent { .. })
     }
 
     /// An error that says that nothing is at `path`.

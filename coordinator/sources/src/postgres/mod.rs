@@ -59,7 +59,7 @@ impl Postgres {
     }
 
     async fn connect(&self) -> Result<PgConnection, SourceError> {
-        let unusable = |reason: String| SourceError::Connect { source_name: format!("source {}", self.name), reason };
+        let unusable = |reason: String| SourceError::Settings { source_name: format!("source {}", self.name), reason };
         let url = &self.config.url;
         if let Some(mistake) = mistake(url) {
             return Err(unusable(mistake));
