@@ -185,6 +185,33 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
     ),
     (PROJECT, "type: hubspot", "type: hubspot\n    concurrency: 0", &["destinations.crm.concurrency", "at least 1"]),
     (PROJECT, "type: hubspot", "type: hubspot\n    timeout_seconds: 0", &["destinations.crm.timeout_seconds"]),
+    (
+        PROJECT,
+        "type: hubspot",
+        "type: hubspot\n    limits: { windows: [{ limit: 5, per_ms: 10000 }, { limit: 0, per_ms: 0 }] }",
+        &[
+            "outflow.yml:11:56: destinations.crm.limits.windows.1.limit: It must be at least 1.",
+            "destinations.crm.limits.windows.1.per_ms: It must be at least 1.",
+        ],
+    ),
+    (
+        PROJECT,
+        "type: hubspot",
+        "type: hubspot\n    limits: { daily: 0 }",
+        &["crm.limits.daily: It must be at least 1."],
+    ),
+    (
+        SYNC,
+        "object: contacts",
+        "object: contacts\nschedule:\n  cron: \"0 0 31 2 *\"",
+        &["customers_to_hubspot.yml:5:9: \"0 0 31 2 *\": no day is as its fields say together"],
+    ),
+    (
+        SYNC,
+        "object: contacts",
+        "object: contacts\nschedule: { every: 5m, jitter: 1m }",
+        &["customers_to_hubspot.yml:4", "`jitter` goes with `cron`"],
+    ),
     (SYNC, "mode: mirror", "mode: upsert", &["remove", "has an effect in mode mirror only"]),
     (SYNC, "mode: mirror", "mode: mirror\nappend: on_change", &["append", "has an effect in mode append only"]),
     (SYNC, "object: contacts", "object: contacts\non_unknown: resent", &["customers_to_hubspot.yml:4", "resend"]),

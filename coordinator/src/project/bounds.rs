@@ -1,6 +1,7 @@
 //! Settings that cannot mean what they say: zeros, and words that have no effect where they stand.
 
 use outflow_destinations::catalog;
+use outflow_model::limit::Limits;
 use outflow_model::mapping::MappingProblem;
 use outflow_model::mode::Mode;
 use outflow_model::suggest::did_you_mean;
@@ -67,7 +68,11 @@ pub(super) fn check_type(project: &Project, name: &str, config: &DestinationConf
 pub(super) fn check_destination(project: &Project, name: &str, config: &DestinationConfig) -> Vec<Problem> {
     let zero = [("timeout_seconds", config.timeout_seconds), ("concurrency", config.concurrency)];
     let zero = zero.into_iter().filter(|(_, value)| *value == 0);
-    zero.map(|(field, _)| project.document.problem(&format!("destinations.{name}.{field}"), AT_LEAST_ONE)).collect()
+    let zero = zero.map(|(field, _)| (field.to_owned(), AT_LEAST_ONE.to_owned()));
+    let limits = config.limits.iter().flat_map(Limits::mistakes);
+    let limits = limits.map(|(path, reason)| (format!("limits.{}", path.join(".")), reason));
+    let mistakes = zero.chain(limits);
+    mistakes.map(|(field, reason)| project.document.problem(&format!("destinations.{name}.{field}"), reason)).collect()
 }
 
 const AT_LEAST_ONE: &str = "It must be at least 1.";

@@ -51,7 +51,13 @@ impl TryFrom<Written> for Schedule {
             Written { every: None, cron: Some(cron), timezone, jitter } => {
                 Ok(Self::Cron { cron, timezone: timezone.unwrap_or_default(), jitter: jitter.unwrap_or_default() })
             }
-            Written { every: Some(_), .. } => Err("`every` stands alone; use either `every` or `cron`".to_owned()),
+            Written { every: Some(_), cron: Some(_), .. } => {
+                Err("`every` stands alone; use either `every` or `cron`".to_owned())
+            }
+            Written { every: Some(_), cron: None, timezone, .. } => {
+                let beside = if timezone.is_some() { "timezone" } else { "jitter" };
+                Err(format!("`{beside}` goes with `cron` and cannot stand beside `every`; leave it out"))
+            }
             Written { every: None, cron: None, .. } => Err("say `every` or `cron`".to_owned()),
         }
     }
@@ -92,7 +98,10 @@ impl TryFrom<String> for Times {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Cron::from_str(&text).map(|times| Self(Box::new(times))).map_err(|_| misread(&text))
+        let times = Cron::from_str(&text).map_err(|_| misread(&text))?;
+        // The fields may each be right and name a day that no month has.
+        times.find_next_occurrence(&DateTime::<Utc>::UNIX_EPOCH, true).map_err(|_| misread(&text))?;
+        Ok(Self(Box::new(times)))
     }
 }
 
@@ -220,9 +229,21 @@ mod tests {
             ("0 25 * * *", "\"25\" cannot be the hour of a cron schedule; write 0 to 23"),
             ("* * * 13 *", "write 1 to 12"),
             ("* * *", "write five fields"),
+            ("0 0 31 2 *", "\"0 0 31 2 *\": no day is as its fields say together"),
+            ("0 0 30,31 2 *", "no day is as its fields say together"),
+            ("0 0 31 4,6,9,11 *", "no day is as its fields say together"),
         ] {
             let told = schedule(&format!(r#"{{ "cron": "{wrong}" }}"#)).map_err(|error| error.to_string());
             assert!(told.as_ref().is_err_and(|told| told.contains(said)), "{wrong}: {told:?}");
+        }
+        for rare in ["0 0 29 2 *", "0 0 31 2 1", "0 0 31 12 *"] {
+            assert!(schedule(&format!(r#"{{ "cron": "{rare}" }}"#)).is_ok(), "{rare}");
+        }
+        for beside in ["jitter", "timezone"] {
+            let value = if beside == "jitter" { "5m" } else { "UTC" };
+            let told = schedule(&format!(r#"{{ "every": "5m", "{beside}": "{value}" }}"#));
+            let told = told.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(told.contains(&format!("`{beside}` goes with `cron`")), "{told}");
         }
     }
 }

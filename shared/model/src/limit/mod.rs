@@ -7,6 +7,7 @@
 //! lately. A permit that is older than that is asked for again. Where a window counts something else than requests, what left in it
 //! is remembered, too: the last request might be larger than what is left.
 
+mod check;
 mod kept;
 mod log;
 mod stated;
@@ -57,10 +58,10 @@ pub struct Window {
     #[serde(default)]
     pub unit: Unit,
     /// Units allowed in the window.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = check::MOST))]
     pub limit: u64,
     /// Length of the window in milliseconds.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = check::MOST))]
     pub per_ms: u64,
 }
 
@@ -71,8 +72,10 @@ pub struct Limits {
     /// Sliding windows, all of which hold at once.
     pub windows: Vec<Window>,
     /// Requests under way at one time.
+    #[schemars(range(min = 1))]
     pub in_flight: Option<u32>,
     /// Requests per day of the account.
+    #[schemars(range(min = 1))]
     pub daily: Option<u64>,
     /// Percent of every window and of the daily quota kept back for other users of the account.
     #[schemars(range(max = 99))]

@@ -53,6 +53,10 @@ pub(super) fn lint(manifest: &Manifest, text: &str) -> Vec<Mistake> {
             mistakes.add(&["auth"], format!("There is no [config.{setting}]."));
         }
     }
+    for (path, reason) in manifest.limits.mistakes() {
+        let path: Vec<&str> = std::iter::once("limits").chain(path.iter().map(String::as_str)).collect();
+        mistakes.add(&path, reason);
+    }
     throttle(manifest, &mut mistakes);
     objects(manifest, &mut mistakes);
     let is_code = catalog::makes_requests(&manifest.name);
@@ -200,6 +204,21 @@ records = 1
             ),
             ("x-space = \"{space}\"", "x-space = \"{key}\"", "headers.x-space: The setting `key` is secret"),
             ("x-space = \"{space}\"", "\"x space\" = \"1\"", "is no name of a header"),
+            (
+                "[[classify]]",
+                "[limits]\nwindows = [\n{ limit = 5, per_ms = 1000 },\n{ limit = 9, per_ms = 0 },\n]\n[[classify]]",
+                "line 14: limits.windows.1.per_ms: It must be at least 1.",
+            ),
+            (
+                "[[classify]]",
+                "[limits]\nwindows = [{ limit = 0, per_ms = 1 }]\n[[classify]]",
+                "limits.windows.0.limit: It",
+            ),
+            (
+                "[[classify]]",
+                "[limits]\nreserve_percent = 100\n[[classify]]",
+                "reserve_percent: It must be at most 99.",
+            ),
             ("[operations.delete]", "[operations.delte]", "There is no operation \"delte\". Did you mean \"delete\"?"),
             (answer, "answer = { by = \"identity\", errors = \"/errors\" }", "by = \"identity\" needs `error_key`"),
             (answer, "answer = { by = \"index\" }", "by = \"index\" needs `results`, `errors` or `refusals`"),
