@@ -11,7 +11,9 @@ use outflow_destinations::manifest::Auth;
 use outflow_destinations::{Request, Settings};
 use outflow_model::limit::Micros;
 use outflow_model::port::vault::{Access, Vault};
+use outflow_model::port::{PortError, Trouble};
 use outflow_model::secret::Secret;
+use outflow_model::text::with_causes;
 use tokio::sync::Mutex;
 
 use crate::local::Logins;
@@ -82,6 +84,15 @@ impl NoToken {
     /// Time may cure it.
     pub(crate) fn later(reason: impl ToString) -> Self {
         Self::Later { reason: reason.to_string(), after: None }
+    }
+
+    /// What a vault that fails means: time cures one that is away, and none whose content cannot be read.
+    pub(crate) fn of(error: &PortError) -> Self {
+        let reason = with_causes(error);
+        match error.trouble {
+            Trouble::Unavailable | Trouble::Conflict | Trouble::Full => Self::later(reason),
+            Trouble::Missing | Trouble::Corrupt | Trouble::Newer | Trouble::Refused => Self::Refused(reason),
+        }
     }
 }
 
@@ -251,6 +262,15 @@ mod tests {
         current.generation = 2;
         current.refuse(1);
         assert!(current.token.is_some(), "a newer one stays");
+    }
+
+    #[test]
+    fn vault_that_is_away_is_waited_for_and_one_that_cannot_be_read_is_told_with_its_cause() {
+        let of = |trouble| NoToken::of(&PortError::caused(trouble, "a token", "its cause"));
+        assert_eq!(of(Trouble::Unavailable), NoToken::later("a token: its cause"));
+        for lasting in [Trouble::Corrupt, Trouble::Refused] {
+            assert_eq!(of(lasting), NoToken::Refused("a token: its cause".to_owned()));
+        }
     }
 
     #[test]

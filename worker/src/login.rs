@@ -8,6 +8,7 @@ use outflow_destinations::{Request, Response};
 use outflow_model::limit::Micros;
 use outflow_model::port::vault::{Access, Exchange};
 use outflow_model::secret::Secret;
+use outflow_model::text::with_causes;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tracing::warn;
@@ -74,7 +75,7 @@ impl Credentials {
     ) -> Result<Access, NoToken> {
         self.keep(current).await?;
         let asked = self.vault.exchange(&self.account, &self.origin(transport), current.refused.as_ref()).await;
-        let turn = match asked.map_err(NoToken::later)? {
+        let turn = match asked.map_err(|error| NoToken::of(&error))? {
             Exchange::Shared(access) => return Ok(access),
             Exchange::Mine(turn) => turn,
         };
@@ -142,7 +143,8 @@ impl Credentials {
         let Some((origin, token)) = &current.unkept else { return Ok(()) };
         let mut pause = KEEP[0];
         while let Err(error) = self.vault.keep(&self.account, origin, token).await {
-            warn!(account = self.account, %error, "A new refresh token is not kept yet");
+            let error = with_causes(&error);
+            warn!(account = self.account, error, "A new refresh token is not kept yet");
             if pause > KEEP[1] {
                 return Err(NoToken::later(error));
             }
@@ -159,7 +161,7 @@ impl Credentials {
         let configured = self.value(refresh_token);
         let origin = hex(&Sha256::digest(configured.as_bytes()));
         let kept = self.vault.kept(&self.account, &origin).await;
-        let kept = kept.map_err(NoToken::later)?;
+        let kept = kept.map_err(|error| NoToken::of(&error))?;
         let token = kept.unwrap_or_else(|| Secret::new(configured.to_owned()));
         Ok(Some(Refresh { origin, token }))
     }

@@ -5,7 +5,59 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::figures::shown;
-use super::{PROJECT, example, outflow, run, said_until, text};
+use super::{PROJECT, SYNC, edit, example, outflow, run, said_until, text};
+
+/// A destination whose login gives a new refresh token each time.
+const ROTATES: &str = r#"name = "own"
+title = "Our own"
+[auth]
+kind = "refresh_token"
+token_url = "url"
+client_id = "id"
+client_secret = "token"
+refresh_token = "token"
+[config.url]
+label = "Token endpoint"
+default = "http://127.0.0.1:1/token"
+[config.id]
+label = "Client"
+default = "x"
+[config.token]
+label = "Token"
+secret = true
+[probe]
+path = "/me"
+[objects.contacts]
+identity = ["email"]
+modes = ["upsert"]
+[operations.upsert]
+method = "POST"
+path = "/people"
+records = 1
+body = "$record"
+"#;
+
+#[test]
+fn a_kept_token_that_cannot_be_read_ends_a_run_at_once_and_is_told_with_the_remedy() {
+    let project = example();
+    std::fs::write(project.path().join("own.toml"), ROTATES).expect("the manifest is written");
+    edit(project.path(), PROJECT, "type: hubspot", "type: http\n    manifest: own.toml");
+    edit(project.path(), SYNC, "mode: mirror", "mode: upsert\ndelivery: { max_wait_seconds: 5 }");
+    edit(project.path(), SYNC, "remove: archive\n", "");
+    let tokens = project.path().join(".outflow/tokens");
+    std::fs::create_dir_all(&tokens).expect("a folder");
+    std::fs::write(tokens.join("crm.json"), "").expect("a file");
+    for (command, code) in [("run", 1), ("errors", 0), ("check", 6)] {
+        let output = run(project.path(), &[command]);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(code), "{command}: {said}");
+        for part in ["tokens/crm.json is damaged (the file is empty)", "delete the file, and give a new refresh token"]
+        {
+            assert!(said.contains(part), "{command} should say {part:?}: {said}");
+        }
+        assert!(!said.contains("status page"), "{command}: {said}");
+    }
+}
 
 #[test]
 fn a_ledger_that_cannot_be_used_is_told_without_its_password() {

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,47 +67,84 @@ impl FileVault {
         if !self.folder.exists() {
             std::fs::create_dir_all(&self.folder)?;
             if let Some(parent) = self.folder.parent() {
-                std::fs::File::open(parent)?.sync_all()?;
+                File::open(parent)?.sync_all()?;
             }
         }
-        // Two processes write beside each other, and one of them is last.
-        let partial = path.with_extension(format!("{}.partial", std::process::id()));
-        _ = std::fs::remove_file(&partial);
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&partial)?;
+        let (mut file, partial) = beside(&path)?;
         file.write_all(&serde_json::to_vec(kept)?)?;
         file.sync_all()?;
         std::fs::rename(&partial, &path)?;
         // The new name is durable once its folder is.
-        std::fs::File::open(&self.folder)?.sync_all()
+        File::open(&self.folder)?.sync_all()
     }
+
+    /// Sees to it that a token which takes the place of another can be kept: the login that gives it uses the other one up.
+    fn can_keep(&self, account: &str) -> std::io::Result<()> {
+        if !self.folder.exists() {
+            return Ok(());
+        }
+        let (_, partial) = beside(&self.path(account))?;
+        std::fs::remove_file(partial)
+    }
+
+    /// What is kept of an account.
+    fn read(&self, account: &str) -> Result<Option<Kept>> {
+        let path = self.path(account);
+        let damaged = |how: &str| {
+            let path = path.display();
+            let remedy = "delete the file, and give a new refresh token in the settings";
+            PortError::new(Trouble::Corrupt, format!("The refresh token in {path} is damaged ({how}): {remedy}"))
+        };
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::IsADirectory => return Err(damaged("it is a folder")),
+            Err(error) => return Err(failed("read the refresh token in", &path, error)),
+        };
+        if bytes.is_empty() {
+            return Err(damaged("the file is empty"));
+        }
+        // What the parser says of it could show the token.
+        serde_json::from_slice(&bytes).map(Some).map_err(|_| damaged("it is not what Outflow writes"))
+    }
+
+    /// The token that took the place of the one named `origin`, where no other will take its own place here.
+    pub(super) fn before(&self, account: &str, origin: &str) -> Result<Option<Secret>> {
+        let kept = self.read(account)?.filter(|kept| kept.origin == origin);
+        Ok(kept.map(|kept| Secret::new(kept.token)))
+    }
+}
+
+/// A new file that takes the place of `path` later. Two processes write beside each other, and one of them is last.
+fn beside(path: &Path) -> std::io::Result<(File, PathBuf)> {
+    let partial = path.with_extension(format!("{}.partial", std::process::id()));
+    _ = std::fs::remove_file(&partial);
+    let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&partial)?;
+    Ok((file, partial))
+}
+
+/// The error of an access to `path`: time does not cure what the user who runs Outflow may not do.
+fn failed(doing: &str, path: &Path, error: std::io::Error) -> PortError {
+    let doing = format!("Cannot {doing} {}", path.display());
+    if error.kind() == ErrorKind::PermissionDenied {
+        let reason = format!("{doing}: permission denied. Give it to the user that Outflow runs as");
+        return PortError::new(Trouble::Refused, reason);
+    }
+    PortError::caused(Trouble::Unavailable, doing, error)
 }
 
 #[async_trait]
 impl Vault for FileVault {
     async fn kept(&self, account: &str, origin: &str) -> Result<Option<Secret>> {
-        let path = self.path(account);
-        let failed = |trouble, error: std::io::Error| {
-            PortError::caused(trouble, format!("Cannot read the refresh token in {}", path.display()), error)
-        };
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(Trouble::Unavailable, error)),
-        };
-        let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| failed(Trouble::Corrupt, error.into()))?;
-        Ok((kept.origin == origin).then(|| Secret::new(kept.token)))
+        let kept = self.before(account, origin)?;
+        self.can_keep(account).map_err(|error| failed("keep a refresh token in", &self.folder, error))?;
+        Ok(kept)
     }
 
     async fn keep(&self, account: &str, origin: &str, token: &Secret) -> Result<()> {
         let kept = Kept { origin: origin.to_owned(), token: token.expose().to_owned() };
-        self.write(account, &kept).map_err(|error| {
-            let path = self.path(account);
-            PortError::caused(
-                Trouble::Unavailable,
-                format!("Cannot keep the new refresh token in {}", path.display()),
-                error,
-            )
-        })
+        let written = self.write(account, &kept);
+        written.map_err(|error| failed("keep the new refresh token in", &self.path(account), error))
     }
 
     async fn exchange(&self, account: &str, origin: &str, refused: Option<&Secret>) -> Result<Exchange> {
@@ -140,6 +177,8 @@ impl Turn for Held {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use outflow_model::text::with_causes;
+
     use super::*;
 
     #[tokio::test]
@@ -149,6 +188,48 @@ mod tests {
         vault.keep("crm", "o", &Secret::new("t".to_owned())).await?;
         let mode = std::fs::metadata(vault.path("crm"))?.permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn damaged_file_is_told_with_the_remedy_and_without_what_it_holds() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let vault = FileVault::new(folder.path());
+        for (content, how) in
+            [("", "the file is empty"), ("\0{", "not what Outflow writes"), ("\"secret\"", "not what")]
+        {
+            std::fs::write(vault.path("crm"), content)?;
+            let error = vault.kept("crm", "o").await.expect_err("it is damaged");
+            let told = with_causes(&error);
+            assert_eq!(error.trouble, Trouble::Corrupt, "{told}");
+            assert!(told.contains("crm.json") && told.contains(how) && told.contains("delete the file"), "{told}");
+            assert!(!told.contains("secret"), "{told}");
+        }
+        std::fs::remove_file(vault.path("crm"))?;
+        std::fs::create_dir(vault.path("crm"))?;
+        let error = vault.kept("crm", "o").await.expect_err("it is a folder");
+        assert_eq!(error.trouble, Trouble::Corrupt, "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_the_user_may_not_do_is_no_matter_of_time() {
+        let of = |kind: ErrorKind| failed("read", Path::new("tokens/crm.json"), kind.into());
+        let told = with_causes(&of(ErrorKind::PermissionDenied));
+        assert_eq!(of(ErrorKind::PermissionDenied).trouble, Trouble::Refused);
+        assert!(told.contains("tokens/crm.json: permission denied. Give it to the user"), "{told}");
+        assert_eq!(of(ErrorKind::StorageFull).trouble, Trouble::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn token_is_not_used_up_where_the_next_cannot_be_kept() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let vault = FileVault::new(folder.path());
+        assert!(vault.kept("crm", "o").await?.is_none());
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
+        // Something stands where it would be written.
+        std::fs::create_dir(folder.path().join(format!("crm.{}.partial", std::process::id())))?;
+        assert!(vault.kept("crm", "o").await.is_err_and(|error| error.to_string().contains("Cannot keep a refresh")));
         Ok(())
     }
 }

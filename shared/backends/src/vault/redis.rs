@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::FileVault;
 use crate::redis_link::{self, unavailable};
-use crate::seal::KeyRing;
+use crate::seal::{KeyRing, OpenError};
 
 /// A turn whose holder is silent for so long is the next one's, in milliseconds.
 const TURN: u64 = 5_000;
@@ -118,11 +118,21 @@ impl Link {
     }
 
     fn open<T: DeserializeOwned>(&self, account: &str, what: &str, sealed: &[u8]) -> Result<T> {
-        let failed = || format!("The {what} token of {account} in Redis cannot be read");
-        let text = self.keys.open(&context(account, what), sealed);
-        let text =
-            text.map_err(|error| PortError::caused(Trouble::Corrupt, format!("{}: {error}", failed()), error))?;
-        serde_json::from_slice(&text).map_err(|error| PortError::caused(Trouble::Corrupt, failed(), error))
+        let failed = |reason: String| {
+            let context = format!("The {what} token of {account} in Redis cannot be read: {reason}");
+            PortError::new(Trouble::Corrupt, context)
+        };
+        let key = self.key(account, what);
+        let damaged = |reason: String| {
+            failed(format!("{reason}. Delete {key} in Redis, and give a new refresh token in the settings"))
+        };
+        let text = self.keys.open(&context(account, what), sealed).map_err(|error| match error {
+            // The token is sound, and another process can read it.
+            OpenError::UnknownKey(_) | OpenError::Newer(_) => failed(error.to_string()),
+            OpenError::NotSealed | OpenError::Damaged(_) => damaged(error.to_string()),
+        })?;
+        // What the parser says of it could show the token.
+        serde_json::from_slice(&text).map_err(|_| damaged("It is not what Outflow writes".to_owned()))
     }
 
     /// The refresh token of an account. It is sealed anew once there is a newer key, so that the old one can go.
@@ -243,7 +253,7 @@ impl Vault for RedisVault {
     async fn kept(&self, account: &str, origin: &str) -> Result<Option<Secret>> {
         match (self.link.refresh(account).await?, &self.before) {
             (Some(kept), _) if kept.origin == origin => Ok(Some(Secret::new(kept.token))),
-            (_, Some(before)) => before.kept(account, origin).await,
+            (_, Some(before)) => before.before(account, origin),
             _ => Ok(None),
         }
     }

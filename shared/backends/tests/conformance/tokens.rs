@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::Trial;
 use outflow_backends::{FileVault, KeyRing, RedisVault};
 use outflow_model::port::Trouble;
@@ -25,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         of("who_dies_with_the_turn_holds_up_nobody_for_long", || Box::pin(died())),
         of("nothing_of_a_token_is_seen_in_redis", || Box::pin(sealed())),
         of("a_token_outlives_the_key_that_sealed_it", || Box::pin(rotated())),
+        of("a_damaged_token_is_told_with_the_remedy", || Box::pin(damaged())),
         of("what_was_kept_before_is_taken_over", || Box::pin(before())),
     ]
 }
@@ -123,6 +124,25 @@ async fn rotated() -> Result<()> {
     // Whoever starts with both, the new one first, seals it anew, though all it does is log in.
     drop(turn(&open(&prefix, &format!("{B},{A}"))?).await?);
     ensure!(open(&prefix, B)?.kept("crm", "o").await? == Some(token("refresh")));
+    Ok(())
+}
+
+async fn damaged() -> Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let prefix = fresh("vault");
+    open(&prefix, A)?.keep("crm", "o", &token("refresh")).await?;
+    let url = Redis::shared()?.url.clone();
+    let mut stream = tokio::net::TcpStream::connect(url.trim_start_matches("redis://")).await?;
+    let key = format!("{prefix}:{{crm}}:refresh");
+    stream.write_all(format!("*3\r\n$6\r\nAPPEND\r\n${}\r\n{key}\r\n$1\r\nx\r\n", key.len()).as_bytes()).await?;
+    stream.read_u8().await?;
+    let vault = open(&prefix, A)?;
+    for error in [vault.kept("crm", "o").await.err(), vault.exchange("crm", "o", None).await.err()] {
+        let error = error.context("it is damaged, and was read")?;
+        let told = error.to_string();
+        ensure!(error.trouble == Trouble::Corrupt && told.contains("damaged"), "{told}");
+        ensure!(told.contains(&format!("Delete {key} in Redis")) && !told.contains("\"refresh\""), "{told}");
+    }
     Ok(())
 }
 

@@ -49,9 +49,11 @@ pub trait Turn: Send {
 /// 3. Of those who `exchange` at once one has the turn. The others wait for what it shares; where it shares nothing, or has
 ///    been gone for some seconds, one of them has the next turn.
 /// 4. What is shared is given to nobody whom it does not help, and never under another origin.
+///
+/// What is kept and cannot be read is `Corrupt`, or `Refused` where the user who runs the program may not: no wait cures it.
 #[async_trait]
 pub trait Vault: Send + Sync {
-    /// The token of an account that took the place of the one named `origin`.
+    /// The token of an account that took the place of the one named `origin`. Fails where another could not be kept after it.
     async fn kept(&self, account: &str, origin: &str) -> Result<Option<Secret>>;
     /// Keeps a token in the place of the one named `origin`.
     async fn keep(&self, account: &str, origin: &str, token: &Secret) -> Result<()>;
