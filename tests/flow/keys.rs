@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use outflow_model::outcome::Status;
+use outflow_model::port::ledger::Problem;
 use outflow_model::run::RunState;
 use outflow_simulators::{Answer, Options};
 use outflow_tests::{Lab, Postgres, Recorder, Service, block};
@@ -304,6 +305,45 @@ pub(crate) fn shared_record() -> Result<()> {
 
         let tally = lab.run("people").await?.run.tally;
         ensure!((tally.unchanged, tally.missing) == (2, 0), "it is forgotten: {tally:?}");
+        Ok(())
+    })
+}
+
+/// Two keys whose values would be one text if they were put together with a blank between.
+pub(crate) fn composite() -> Result<()> {
+    block(async {
+        let lab = Lab::with(Recorder::default()).await?;
+        lab.write(
+            "outflow.yml",
+            "version: 1\nsources:\n  files: { type: files, path: data }\ndestinations:\n  own:\n    type: http\n    \
+             manifest: own.toml\n    base_url: PORTAL\n    allow_private_addresses: true\n",
+        )?;
+        lab.write(
+            "own.toml",
+            "name = \"own\"\ntitle = \"Our own\"\n[objects.people]\nidentity = [\"a\", \"b\"]\nmodes = [\"upsert\"]\n[error]\ncode = \
+             \"/code\"\n[operations.upsert]\nmethod = \"POST\"\npath = \"/in\"\nrecords = 1\nbody = \"$record\"\n",
+        )?;
+        lab.write("models/people.yml", "source: files\nkey: [a, b]\nfiles: people.csv\n")?;
+        lab.write(
+            "syncs/people.yml",
+            "model: people\ndestination: own\nobject: people\nmode: upsert\nmapping: { a: a, b: b, name: name }\n",
+        )?;
+        lab.write("data/people.csv", "a,b,name\na b,c,1\na,b c,2\n")?;
+        let shown = ["\"a b\" c", "a \"b c\""];
+        let refused = |code: &str| Answer::plain(422, format!("{{\"code\":\"{code}\"}}"));
+        lab.portal.answer([refused("BAD"), refused("BAD")]);
+        let keys = |problems: &[Problem]| {
+            let mut keys: Vec<String> = problems.iter().map(|problem| problem.key.clone()).collect();
+            keys.sort();
+            keys
+        };
+        for turn in ["are refused", "are withheld"] {
+            let run = lab.run("people").await?.run;
+            let problems = lab.ledger().await?.problems(&run.id, 9).await?;
+            ensure!(keys(&problems) == shown, "{turn}: {problems:?}");
+            ensure!(problems.iter().all(|problem| problem.refusal.code == "BAD"), "{turn}: {problems:?}");
+        }
+        ensure!(lab.portal.seen().len() == 2, "what was refused is not sent again");
         Ok(())
     })
 }

@@ -117,6 +117,7 @@ const CASES: &[Case] = &[
     ("a_key_that_is_a_number_is_one_however_it_is_written", Need::Nothing, keys::spelled),
     ("a_key_that_is_a_number_is_one_whatever_its_column_is", Need::Nothing, keys::retyped),
     ("a_file_without_the_key_is_named", Need::Nothing, keys::absent),
+    ("keys_of_several_values_are_shown_apart_and_keep_their_refusals", Need::Nothing, keys::composite),
     ("a_record_that_another_row_has_is_not_removed", Need::Nothing, keys::shared_record),
     ("identity_is_compared_as_it_is_sent", Need::Nothing, values::identity),
     ("json_is_checked_and_stays_on_one_line", Need::Nothing, values::json),

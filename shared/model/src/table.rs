@@ -143,16 +143,20 @@ impl Table {
     /// The text that addresses record `row`: the value of its identity field, or the values of several as [`join`] writes
     /// them.
     pub fn identity_text(&self, row: usize) -> String {
-        match self.identity_fields() {
-            [field] => field.column.cell(row).to_text(),
-            fields => join(&fields.iter().map(|field| field.column.cell(row).to_text()).collect::<Vec<_>>()),
-        }
+        self.joined_identity(|field| field.column.cell(row).to_text())
     }
 
     /// As [`Self::identity_text`], for people: sensitive values masked.
     pub fn shown_identity(&self, row: usize) -> String {
         let shown = |field: &Field| if field.sensitive { MASKED.to_owned() } else { field.column.cell(row).to_text() };
-        self.identity_fields().iter().map(shown).collect::<Vec<_>>().join(" ")
+        self.joined_identity(shown)
+    }
+
+    fn joined_identity(&self, text: impl Fn(&Field) -> String) -> String {
+        match self.identity_fields() {
+            [field] => text(field),
+            fields => join(&fields.iter().map(text).collect::<Vec<_>>()),
+        }
     }
 
     /// The destination's id of record `row`, where known.
@@ -316,5 +320,9 @@ mod tests {
             record_ids: None,
         };
         assert_eq!(table.identity_text(0), "\"x y\" z");
+        assert_eq!(table.shown_identity(0), table.identity_text(0));
+        let mut masked = table;
+        masked.fields[0].sensitive = true;
+        assert_eq!(masked.shown_identity(0), "*** z");
     }
 }
