@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Result;
-use outflow_coordinator::project::{Fields, Problem, Project, SharedState, check_catalog, check_secrets};
+use outflow_coordinator::project::{Fields, Problem, Project, SharedState, check_catalog, check_models, check_secrets};
 use outflow_model::port::ledger::RunOptions;
 use outflow_worker::{Asker, Catalog, probe};
 use serde_json::json;
@@ -91,7 +91,7 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
     };
     let names: Vec<String> = if syncs.is_empty() { project.names().into_iter().collect() } else { syncs.to_vec() };
     if syncs.is_empty() {
-        found.problems.extend(project.mistakes().iter().cloned());
+        found.problems.extend(project.mistakes().iter().cloned().chain(check_models(&project)));
     }
     let shared = project.config.state.shared.is_some();
     if project.config.state.shared.as_ref().is_some_and(|shared| shared.project.is_none()) {

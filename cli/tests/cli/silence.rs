@@ -114,3 +114,17 @@ fn sources_that_no_sync_uses_are_warned_of() {
     let used = run(project.path(), &["check"]);
     assert!(used.status.code() == Some(2) && text(&used).contains("old.db: it does not exist"), "{}", text(&used));
 }
+
+#[test]
+fn models_that_no_sync_uses_are_checked() {
+    let project = nowhere();
+    std::fs::write(project.path().join("models/other.yml"), "key: id\nsource: shp\nfiles: x.csv\n").expect("a file");
+    for words in [&["check"][..], &["check", "--offline"]] {
+        let checked = run(project.path(), words);
+        let said = text(&checked);
+        assert_eq!(checked.status.code(), Some(2), "{said}");
+        assert!(said.contains("models/other.yml:2:") && said.contains("There is no source \"shp\""), "{said}");
+    }
+    let used = run(project.path(), &["check", "--offline", "customers_to_hubspot"]);
+    assert!(used.status.success(), "a sync that is named does not use it: {}", text(&used));
+}

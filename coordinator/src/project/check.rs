@@ -188,6 +188,21 @@ fn model_of<'p>(project: &'p Project, sync: &Sync) -> Result<&'p Model, Vec<Prob
     })
 }
 
+/// Finds what is wrong with models by themselves, whether or not a sync uses them.
+pub fn check_models(project: &Project) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for model in project.models.values() {
+        problems.extend(source_of(project, model).err().into_iter().flatten());
+        problems.extend(keyless(model));
+    }
+    problems
+}
+
+/// The mistake of a model without a key.
+fn keyless(model: &Model) -> Option<Problem> {
+    model.config.key.0.is_empty().then(|| model.document.problem("key", "Name at least one column."))
+}
+
 /// Resolves a sync by its name.
 pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Problem>> {
     let sync = sync_of(project, name)?;
@@ -206,9 +221,7 @@ pub fn resolve(project: &Project, name: &str) -> Result<ResolvedSync, Vec<Proble
     check_mode(sync, &manifest, object, &mut problems);
     let removal = removal(sync, &manifest, object, &mut problems);
     check_object(sync, &manifest, object, &identity, &mut problems);
-    if key.is_empty() {
-        problems.push(model.document.problem("key", "Name at least one column."));
-    }
+    problems.extend(keyless(model));
     problems.extend(bounds::check_sync(sync));
     problems.extend(check_identity(sync, &identity, &key));
     if manifest.style.nest {

@@ -10,7 +10,7 @@ mod schedule;
 mod secrets;
 mod yaml;
 
-pub use check::{Fields, ResolvedSync, check_catalog, resolve};
+pub use check::{Fields, ResolvedSync, check_catalog, check_models, resolve};
 pub use config::{
     Bulk, DeliveryConfig, DestinationConfig, Guard, ModelConfig, OnBreach, OnMappingChange, Percent, ProjectConfig,
     RetryRejected, SharedState, StateConfig, SyncConfig,
