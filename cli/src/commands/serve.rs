@@ -14,7 +14,7 @@ use crate::compose::{self, Messaging};
 use crate::exit::Exit;
 use crate::figures::Figures;
 use crate::monitor::{self, Ready};
-use crate::signals::interrupted;
+use crate::signals::{insisted, interrupted};
 use crate::ui::Ui;
 
 /// Whether a process is ready by now is looked at this often.
@@ -112,7 +112,7 @@ pub(super) async fn worker(ui: &Ui, root: &Path, flags: &WorkerFlags) -> Result<
     worker.drain();
     let exit = tokio::select! {
         served = serving => served.map(|()| Exit::Succeeded)?,
-        () = interrupted() => Exit::Stopped,
+        () = insisted() => Exit::Stopped,
         () = tokio::time::sleep(Duration::from_secs(*grace)) => {
             ui.note("Some requests have no answer yet; other workers go on with their chunks.");
             Exit::Stopped

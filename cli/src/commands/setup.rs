@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::args::{Args, SchemaFile, Simulate, Simulator};
 use crate::example;
 use crate::exit::Exit;
+use crate::signals::interrupted;
 use crate::ui::Ui;
 
 pub(super) async fn init(ui: &Ui, folder: &Path, example: bool, next_day: bool) -> Result<Exit> {
@@ -64,7 +65,7 @@ pub(super) async fn simulate(ui: &Ui, asked: &Simulate) -> Result<Exit> {
     ui.line(format!("Ask it: GET /_simulator/stats, /_simulator/records/{object}, /_simulator/writes"));
     tokio::select! {
         () = running.wait() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        () = interrupted() => {}
     }
     Ok(Exit::Succeeded)
 }

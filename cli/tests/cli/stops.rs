@@ -1,7 +1,8 @@
-//! SIGTERM while a source keeps a plan waiting.
+//! SIGTERM while a source keeps a plan waiting, and terminals that are closed.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,8 +30,14 @@ pub(super) fn until_it_plans(project: &Path) {
     wait_for("it plans", || std::fs::read_dir(&folder).is_ok_and(|entries| entries.count() > 0));
 }
 
-pub(super) fn terminate(mut child: Child) -> (ExitStatus, Output) {
-    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+pub(super) fn terminate(child: Child) -> (ExitStatus, Output) {
+    end_by(&[Signal::TERM], child)
+}
+
+fn end_by(signals: &[Signal], mut child: Child) -> (ExitStatus, Output) {
+    for signal in signals {
+        kill_process(Pid::from_child(&child), *signal).expect("it runs");
+    }
     wait_for("it ends", || child.try_wait().expect("it can be asked").is_some());
     let output = child.wait_with_output().expect("it has ended");
     (output.status, output)
@@ -85,4 +92,36 @@ fn a_sync_that_is_not_reached_is_named_beside_the_one_that_was_interrupted() {
     assert_eq!((status.code(), &told[0]["state"]), (Some(5), &"interrupted".into()), "{}", text(&output));
     let why = told[1]["error"].as_str().unwrap_or_default();
     assert!(told[1]["sync"] == "second" && why.contains("the command was stopped before"), "{told}");
+}
+
+/// What is under way when a terminal is closed, which shells and the system tell one after the other.
+#[test]
+fn a_closed_terminal_stops_a_run_as_sigterm_does() {
+    let (project, simulator) = with_simulator(1_000);
+    let mut command = outflow(project.path(), &["--output", "json", "run"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    wait_for("it sends", || simulator.get("/_simulator/stats")["records"].as_u64() > Some(0));
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    kill_process(Pid::from_child(&child), Signal::HUP).expect("it runs");
+    let mut said = String::new();
+    while !said.contains("Stopping") {
+        assert!(stderr.read_line(&mut said).expect("it can be read") > 0, "it ended without a word: {said}");
+    }
+    let (status, output) = end_by(&[Signal::HUP, Signal::HUP], child);
+    let told = document(&["run"], &output);
+    assert_eq!((status.code(), &told[0]["state"]), (Some(5), &"interrupted".into()), "{said}{}", text(&output));
+    let next = run(project.path(), &["run"]);
+    assert!(next.status.success(), "{}", text(&next));
+}
+
+#[test]
+fn a_run_that_was_started_to_outlive_its_terminal_goes_on() {
+    let (project, simulator) = with_simulator(1_000);
+    let outflow = outflow(project.path(), &["run"]);
+    let mut command = Command::new("nohup");
+    command.arg(outflow.get_program()).args(outflow.get_args()).env("HUBSPOT_TOKEN", "t");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    wait_for("it sends", || simulator.get("/_simulator/stats")["records"].as_u64() > Some(0));
+    let (status, output) = end_by(&[Signal::HUP], child);
+    assert!(status.success(), "{}", text(&output));
 }
