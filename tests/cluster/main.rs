@@ -66,6 +66,7 @@ const CASES: &[Case] = &[
     ("an_announcement_that_is_held_unread_is_waited_for", Need::Nothing, unread::waited_for),
     ("another_coordinator_takes_over_though_nobody_says_how_soon", Need::Nothing, takeover::soon),
     ("a_coordinator_that_stops_gives_the_schedules_back", Need::Nothing, takeover::schedules),
+    ("a_coordinator_is_not_ready_while_its_ledger_can_only_be_read", Need::Nothing, ready::read_only),
     ("a_coordinator_that_waits_for_its_ledger_is_alive_and_says_why_it_is_not_ready", Need::Nothing, ready::waiting),
     ("no_log_of_a_coordinator_has_credentials", Need::Nothing, credentials::kept),
     ("values_and_secrets_are_nowhere_but_at_the_destination", Need::Nothing, canary::nowhere_else),

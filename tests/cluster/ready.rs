@@ -7,6 +7,7 @@ use outflow_model::run::RunState;
 use outflow_simulators::{HubSpot, Options, Simulator};
 use outflow_testkit::services::free_port;
 use outflow_tests::{Cluster, Links, Weather, block, until};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -92,6 +93,29 @@ pub(super) fn waiting() -> Result<()> {
         ensure!(alive.0 == 200, "{alive:?}");
         cluster.links.ledger.set(Weather::default());
         answers(address, 200).await
+    })
+}
+
+/// The ledger was set up before, and takes nothing since.
+pub(super) fn read_only() -> Result<()> {
+    block(async {
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan(10, "")).await?;
+        let mut database = PgConnection::connect(&cluster.database).await?;
+        let sql = format!("ALTER DATABASE {} SET default_transaction_read_only = on", cluster.prefix);
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut database).await?;
+        let address = monitor(&mut cluster)?;
+        cluster.start_coordinator()?;
+        until("it says what it waits for", async || {
+            let told = ask(address, "/health/ready").await;
+            ensure!(told.as_ref().is_none_or(|(status, _)| *status == 503), "{told:?}");
+            Ok(told.is_some_and(|(_, text)| text.contains("ledger: ") && text.contains("read-only")))
+        })
+        .await?;
+        shows(address, "outflow_ready 0\n").await?;
+        until("its log has the cause", async || {
+            Ok(cluster.logs().lines().any(|line| line.contains("a lease") && line.contains("read-only")))
+        })
+        .await
     })
 }
 

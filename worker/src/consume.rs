@@ -137,7 +137,7 @@ impl Worker {
             }
             // Where it is not marked, a copy of the message is delivered again, which is less than losing this one's end.
             if let Err(error) = self.tools.limiter.finish(&chunk.account.name, &chunk.id).await {
-                warn!(%error, "A delivery could not be marked as finished");
+                warn!(error = with_causes(&error), "A delivery could not be marked as finished");
             }
             Ok::<_, PortError>(true)
         };

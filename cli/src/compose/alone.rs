@@ -8,6 +8,7 @@ use outflow_backends::StateLock;
 use outflow_coordinator::project::Project;
 use outflow_coordinator::{Engine, lease_of};
 use outflow_model::port::lease::Leases;
+use outflow_model::text::with_causes;
 use tracing::warn;
 
 use super::{embedded, shared};
@@ -59,7 +60,10 @@ impl Alone {
         if let Held::Lease { leases, name, holder } = self.held
             && let Err(error) = leases.release(&name, &holder).await
         {
-            warn!(%error, "Coordinators wait five minutes for the sync, for they cannot be told that it is free");
+            warn!(
+                error = with_causes(&error),
+                "Coordinators wait five minutes for the sync, for they cannot be told that it is free"
+            );
         }
     }
 }

@@ -8,6 +8,7 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::{Chunk, Run, RunPatch};
 use outflow_model::port::queue::Take;
 use outflow_model::run::RunState;
+use outflow_model::text::with_causes;
 use outflow_model::wire::Next;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -98,7 +99,7 @@ impl Engine {
                 // What is under way goes on without this process, and the ledger knows it: as good as a new start. The gate stays
                 // as it is, so that what is published is delivered meanwhile.
                 Err(error) if error.is_away() && self.queue.outlives_processes() && *signal.borrow() == Signal::Run => {
-                    warn!(run = %run.id, %error, "A service is away; the run waits for it");
+                    warn!(run = %run.id, error = with_causes(&error), "A service is away; the run waits for it");
                     tokio::time::sleep(AWAY).await;
                 }
                 // It is another coordinator's run by now, and so is its gate.
@@ -106,7 +107,7 @@ impl Engine {
                 ended => {
                     // Nothing is under way any more: whatever comes yet is a copy, and finds nothing that lets it leave.
                     if let Err(error) = self.limiter.forget(&run.destination, &run.id).await {
-                        warn!(run = %run.id, %error, "The run's gate could not be closed; it closes by itself");
+                        warn!(run = %run.id, error = with_causes(&error), "The run's gate could not be closed; it closes by itself");
                     }
                     return ended;
                 }

@@ -8,6 +8,7 @@ use outflow_model::port::ledger::{Chunk, Run};
 use outflow_model::port::limiter::Revoked;
 use outflow_model::port::queue::Take;
 use outflow_model::run::RunState;
+use outflow_model::text::with_causes;
 use outflow_model::wire::{Next, ReportV1};
 use tracing::warn;
 
@@ -55,7 +56,7 @@ impl Engine {
         }
         // Whatever comes yet is a copy; it must not keep the run from its end.
         if let Err(error) = self.limiter.forget(&run.destination, &run.id).await {
-            warn!(run = %run.id, %error, "The run's gate could not be closed; it closes by itself");
+            warn!(run = %run.id, error = with_causes(&error), "The run's gate could not be closed; it closes by itself");
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use outflow_model::id::RunId;
 use outflow_model::port::Result;
 use outflow_model::port::ledger::{Run, RunPatch};
 use outflow_model::run::RunState;
+use outflow_model::text::with_causes;
 use tracing::warn;
 
 use super::{Engine, EngineError};
@@ -55,7 +56,7 @@ impl Engine {
     /// Takes back the count of a planning that has ended in order. Where the ledger is away it is taken back later.
     pub(super) async fn end_planning(&self, id: &RunId) {
         if let Err(error) = self.uncount(id).await {
-            warn!(run = %id, %error, "A planning that has ended in order counts until the ledger answers");
+            warn!(run = %id, error = with_causes(&error), "A planning that has ended in order counts until the ledger answers");
         }
     }
 

@@ -11,6 +11,7 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::port::ledger::{Chunk, Run};
 use outflow_model::port::queue::Outgoing;
 use outflow_model::port::{self, Trouble};
+use outflow_model::text::with_causes;
 use outflow_model::wire::{ChunkV1, VERSION};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span, warn};
@@ -93,7 +94,7 @@ impl Engine {
             match published {
                 // It may be there all the same: it is taken back once it is sure that nobody has it.
                 Err(error) if error.trouble == Trouble::Unavailable => {
-                    warn!(run = %run.id, chunk = number, %error, "A chunk could not be published");
+                    warn!(run = %run.id, chunk = number, error = with_causes(&error), "A chunk could not be published");
                 }
                 // It would be refused again.
                 Err(error) => {

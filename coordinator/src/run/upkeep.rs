@@ -5,6 +5,7 @@ use std::path::Path;
 use outflow_model::cell::DAY;
 use outflow_model::limit::Micros;
 use outflow_model::port::ledger::Run;
+use outflow_model::text::with_causes;
 use outflow_snapshot::{Entry, SnapshotError, SnapshotReader, SnapshotWriter, key_text};
 use serde::Serialize;
 use tracing::warn;
@@ -154,7 +155,11 @@ impl Engine {
     /// Deletes what nobody needs. What cannot be deleted keeps nothing else there, and is found again.
     pub(super) async fn discard(&self, key: &str) {
         if let Err(error) = self.store.delete(key).await {
-            warn!(key, %error, "What nobody needs any more could not be deleted; it is tried again");
+            warn!(
+                key,
+                error = with_causes(&error),
+                "What nobody needs any more could not be deleted; it is tried again"
+            );
         }
     }
 }

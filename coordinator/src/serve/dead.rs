@@ -7,6 +7,7 @@ use outflow_model::policy::ErrorClass;
 use outflow_model::port;
 use outflow_model::port::dead_letters::{Dead, Why};
 use outflow_model::port::limiter::Revoked;
+use outflow_model::text::with_causes;
 use outflow_model::wire::{Next, ReportV1};
 use tracing::warn;
 
@@ -19,7 +20,10 @@ impl Coordinator {
         given_up().increment(0);
         loop {
             if let Err(error) = self.settle_dead_letter().await {
-                warn!(%error, "A message that was given up could not be settled; it is tried again");
+                warn!(
+                    error = with_causes(&error),
+                    "A message that was given up could not be settled; it is tried again"
+                );
                 tokio::time::sleep(AGAIN).await;
             }
         }

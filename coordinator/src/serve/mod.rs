@@ -60,11 +60,11 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Whether ledger, limiter and queue can be used; an error names the one that cannot, and why.
+    /// Whether ledger, limiter and queue can be used, the ledger for writing too; an error names the one that cannot, and why.
     pub async fn readiness(&self) -> Result<(), String> {
-        let Engine { ledger, limiter, queue, .. } = &self.engine;
-        let (ledger, limiter, queue) = tokio::join!(ledger.runs(None, 1), limiter.check(), queue.check());
-        for (service, checked) in [("ledger", ledger.map(drop)), ("limiter", limiter), ("queue", queue)] {
+        let Engine { limiter, queue, .. } = &self.engine;
+        let (ledger, limiter, queue) = tokio::join!(self.leases.check(), limiter.check(), queue.check());
+        for (service, checked) in [("ledger", ledger), ("limiter", limiter), ("queue", queue)] {
             checked.map_err(|error| format!("{service}: {}", with_causes(&error)))?;
         }
         Ok(())
@@ -107,7 +107,7 @@ impl Coordinator {
                         }
                     }
                 }
-                Err(error) => warn!(%error, "The ledger cannot be asked for work"),
+                Err(error) => warn!(error = with_causes(&error), "The ledger cannot be asked for work"),
             }
             gauge!("outflow_runs_under_way").set(syncs.len() as f64);
             let look = tokio::time::sleep(LOOK);
@@ -140,7 +140,11 @@ impl Coordinator {
     /// Takes back what was counted of plannings that did not end this process, however long the ledger is away.
     async fn forgive(&self, sync: &str) {
         while let Err(error) = self.in_time(self.engine.forgive_plannings(sync)).await {
-            warn!(sync, %error, "A planning that did not end this process counts until the ledger answers");
+            warn!(
+                sync,
+                error = with_causes(&error),
+                "A planning that did not end this process counts until the ledger answers"
+            );
             tokio::time::sleep(AGAIN).await;
         }
     }
@@ -170,7 +174,11 @@ impl Coordinator {
             Ok(Some(epoch)) => epoch,
             Ok(None) => return false,
             Err(error) => {
-                warn!(sync, %error, "Whether another coordinator executes the sync cannot be told");
+                warn!(
+                    sync,
+                    error = with_causes(&error),
+                    "Whether another coordinator executes the sync cannot be told"
+                );
                 return false;
             }
         };
@@ -205,7 +213,7 @@ impl Coordinator {
                 }
                 warn!(sync = run.sync, run = %run.id, reason, "The sync cannot run");
                 return engine.refuse(&run, &reason).await.unwrap_or_else(|error| {
-                    warn!(run = %run.id, %error, "The run could not be ended");
+                    warn!(run = %run.id, error = with_causes(&error), "The run could not be ended");
                     false
                 });
             }
@@ -220,7 +228,7 @@ impl Coordinator {
             }
             Ok(None) => false,
             Err(error) => {
-                warn!(sync = run.sync, run = %run.id, error = %error, "An execution could not go on");
+                warn!(sync = run.sync, run = %run.id, error = with_causes(&error), "An execution could not go on");
                 false
             }
         }
@@ -252,7 +260,7 @@ impl Coordinator {
                 Ok(Some(held)) if held == epoch => renewed = Instant::now(),
                 Ok(_) => return Err(Lost),
                 Err(error) if renewed.elapsed() < self.lease => {
-                    warn!(sync, %error, "A lease could not be renewed");
+                    warn!(sync, error = with_causes(&error), "A lease could not be renewed");
                 }
                 // It may be another's by now. What is written under the old epoch is refused in any case.
                 Err(_) => return Err(Lost),
@@ -262,7 +270,7 @@ impl Coordinator {
 
     async fn release(&self, lease: &str) {
         if let Err(error) = self.in_time(self.leases.release(lease, &self.name)).await {
-            warn!(lease, %error, "A lease could not be given back; it lapses by itself");
+            warn!(lease, error = with_causes(&error), "A lease could not be given back; it lapses by itself");
         }
     }
 }

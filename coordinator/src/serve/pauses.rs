@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use outflow_model::port;
+use outflow_model::text::with_causes;
 use tracing::warn;
 
 use super::{AGAIN, Coordinator};
@@ -15,7 +16,10 @@ impl Coordinator {
         loop {
             let kept = self.keep_pauses_once(&mut closed).await;
             if let Err(error) = &kept {
-                warn!(%error, "The gates of a paused account could not be closed; it is tried again");
+                warn!(
+                    error = with_causes(error),
+                    "The gates of a paused account could not be closed; it is tried again"
+                );
             }
             tokio::time::sleep(if kept.is_ok() { LOOK } else { AGAIN }).await;
         }

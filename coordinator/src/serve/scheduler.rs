@@ -9,6 +9,7 @@ use outflow_model::port::lease::Epoch;
 use outflow_model::port::ledger::{Run, RunOptions};
 use outflow_model::port::{self, PortError};
 use outflow_model::run::RunState;
+use outflow_model::text::with_causes;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -37,7 +38,7 @@ impl Coordinator {
     async fn forget_old(&self, mut told: mpsc::Receiver<u32>) {
         while let Some(days) = told.recv().await {
             if let Err(error) = self.engine.expire(days).await {
-                warn!(%error, "Old runs could not be forgotten");
+                warn!(error = with_causes(&error), "Old runs could not be forgotten");
             }
         }
     }
@@ -49,7 +50,7 @@ impl Coordinator {
             match self.take_schedules().await {
                 Ok(Some(epoch)) => self.keep_once(began, epoch, &mut later, &forget).await,
                 Ok(None) => {}
-                Err(error) => warn!(%error, "Who keeps the schedules cannot be told"),
+                Err(error) => warn!(error = with_causes(&error), "Who keeps the schedules cannot be told"),
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -7,6 +7,7 @@ use outflow_model::outcome::{Outcome, Refusal, Status};
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::Trouble;
 use outflow_model::port::limiter::Claimed;
+use outflow_model::text::with_causes;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1, VERSION};
 use tracing::{debug, warn};
 
@@ -297,7 +298,10 @@ impl Delivery<'_> {
     async fn pause(&mut self, pause: Micros) -> Result<(), Stop> {
         match self.tools.limiter.pause(&self.account.name, pause).await {
             Err(error) if error.trouble == Trouble::Unavailable => {
-                warn!(%error, "The limiter cannot be told of a pause; what is left is handed back until its end");
+                warn!(
+                    error = with_causes(&error),
+                    "The limiter cannot be told of a pause; what is left is handed back until its end"
+                );
                 Err(self.wait_for(pause, false, ErrorClass::Throttled))
             }
             told => told.map_err(Stop::from),

@@ -18,6 +18,7 @@ use outflow_model::port::clock::Clock;
 use outflow_model::port::limiter::Limiter;
 use outflow_model::port::queue::{Outgoing, Queue};
 use outflow_model::table::Table;
+use outflow_model::text::with_causes;
 use outflow_model::wire::{ChunkV1, Next, ParkedV1, ReportV1};
 use outflow_trace::Seldom;
 use tokio::sync::watch;
@@ -66,7 +67,7 @@ impl Tools {
     /// Says that the limiter is away, and why; seldom, since each request that waits for it would.
     pub(crate) fn tell_away(&self, error: &port::PortError) {
         if self.told.is_due() {
-            warn!(%error, "The limiter cannot be asked; nothing is sent until it answers");
+            warn!(error = with_causes(error), "The limiter cannot be asked; nothing is sent until it answers");
         }
     }
 
@@ -158,7 +159,7 @@ impl<'a> Delivery<'a> {
             }
             Err(Stop::Next(next)) => next,
             Err(Stop::Port(error)) => {
-                warn!(error = %error, "A delivery stops half-way; what is known of it is reported");
+                warn!(error = with_causes(&error), "A delivery stops half-way; what is known of it is reported");
                 let (parked, class) = (self.held.take(), ErrorClass::Backoff);
                 Next::Again { after: HAND_BACK, counted: true, parked, class }
             }

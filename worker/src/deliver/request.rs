@@ -9,6 +9,7 @@ use outflow_model::limit::{Cause, Micros};
 use outflow_model::policy::ErrorClass;
 use outflow_model::port::Trouble;
 use outflow_model::port::limiter::{Claimed, Ended, Request as Permit, Verdict};
+use outflow_model::text::with_causes;
 use outflow_model::wire::Next;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span, warn};
@@ -210,7 +211,7 @@ impl<'a> Delivery<'a> {
         if let Some(slot) = slot
             && let Err(error) = slot.end(ended).await
         {
-            warn!(%error, "A request's place could not be given back");
+            warn!(error = with_causes(&error), "A request's place could not be given back");
         }
         self.book.report.requests += 1;
         let wrong = match &sent {
@@ -223,7 +224,7 @@ impl<'a> Delivery<'a> {
         if let Ok(response) = &sent {
             span.record("http.response.status_code", response.status);
             if let Err(error) = self.learn(response).await {
-                warn!(%error, "What an answer tells of the account's limits could not be learned");
+                warn!(error = with_causes(&error), "What an answer tells of the account's limits could not be learned");
             }
         }
         Ok(sent)

@@ -12,6 +12,7 @@ use outflow_model::port::lease::Leases;
 use outflow_model::port::ledger::{Ledger, Run, RunOptions, RunPatch, Runs};
 use outflow_model::port::{PortError, Trouble};
 use outflow_model::run::RunState;
+use outflow_model::text::with_causes;
 use outflow_testkit::services::{PgBouncer, Postgres, Service};
 use outflow_testkit::{LEASE, LEDGER};
 use sqlx::postgres::PgConnectOptions;
@@ -178,6 +179,9 @@ async fn read_only() -> Result<()> {
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
     let ledger = open(&database).await?;
     ensure!(ledger.unended().await?.is_empty());
+    let checked = ledger.check().await.err().map(|error| (error.trouble, with_causes(&error)));
+    let says = |(trouble, text): &(Trouble, String)| *trouble == Trouble::Unavailable && text.contains("read-only");
+    ensure!(checked.as_ref().is_some_and(says), "leases cannot be taken, and it says so: {checked:?}");
     Ok(())
 }
 
