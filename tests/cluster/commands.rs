@@ -289,3 +289,24 @@ pub(super) fn forgotten() -> Result<()> {
         Ok(())
     })
 }
+
+/// Files of one project beside services of another.
+pub(super) fn of_another_project() -> Result<()> {
+    block(async {
+        let cluster = Cluster::new(HubSpot::new(Options::default()), &plan(10, "")).await?;
+        cluster.ledger.belong_to(Some("alpha")).await?;
+        let file = cluster.path().join("outflow.yml");
+        let unnamed = std::fs::read_to_string(&file)?;
+        for (text, place) in [(format!("{unnamed}    project: beta\n"), "project"), (unnamed, "ledger")] {
+            std::fs::write(&file, text)?;
+            let run = cluster.command(&["run"])?;
+            let check = cluster.command(&["check"])?;
+            let refusal = String::from_utf8_lossy(&run.stderr).trim_start_matches("error: ").trim().to_owned();
+            ensure!(run.status.code() == Some(2) && refusal.contains("belongs to the project \"alpha\""), "{run:?}");
+            ensure!(refusal.contains(&format!("state.shared.{place}: ")), "{refusal}");
+            let told = String::from_utf8_lossy(&check.stdout);
+            ensure!(check.status.code() == Some(2) && told.contains(&refusal), "{check:?}");
+        }
+        Ok(())
+    })
+}

@@ -94,11 +94,14 @@ pub(super) fn kept(samples: &[Sample]) -> impl Iterator<Item = Compared> {
 
 async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Option<Values>> {
     let (Some(first), [identity]) = (changed.first(), start.sync.identity.as_slice()) else { return Vec::new() };
-    let tools = match compose::keys(project) {
-        Ok(credentials) => compose::limiter(project).await.map(|limiter| (credentials, limiter)),
-        Err(error) => Err(error),
+    let tools = async {
+        Ok::<_, anyhow::Error>((
+            compose::keys(project)?,
+            compose::limiter(project).await?,
+            compose::now(project).await?,
+        ))
     };
-    let (credentials, limiter) = match tools {
+    let (credentials, limiter, now) = match tools.await {
         Ok(tools) => tools,
         Err(error) => {
             warn!(error = format!("{error:#}"), "The plan is shown without what the destination has");
@@ -108,7 +111,7 @@ async fn ask(project: &Project, start: &Start, changed: &[&Sample]) -> Vec<Optio
     let keys: Vec<&str> = changed.iter().map(|sample| sample.address.as_str()).collect();
     let fields: Vec<&str> = first.fields.iter().map(|(name, _)| name.as_str()).collect();
     let wanted = Wanted { object: &start.sync.config.object, identity, keys: &keys, fields: &fields };
-    let asker = Asker { keys: &credentials, limiter: &limiter, now: compose::now(project).await };
+    let asker = Asker { keys: &credentials, limiter: &limiter, now };
     match read(&start.sync.account, asker, wanted).await {
         Ok(known) => known.unwrap_or_default(),
         Err(error) => {

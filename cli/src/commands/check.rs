@@ -109,16 +109,18 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
              cron or a timer"
         ));
     }
-    if offline {
+    // A project that may not use its ledger can do nothing: no service is asked for more.
+    let now = if offline { None } else { compose::now(&project).await.map_err(|error| found.add(error)).ok() };
+    let Some(now) = now else {
         for name in &names {
             if let Err(mistakes) = compose::resolved(&project, name) {
                 found.add(mistakes);
             }
         }
         return Ok(found.print(ui, &names));
-    }
+    };
     let (keys, limiter) = (compose::keys(&project)?, compose::limiter(&project).await?);
-    let asker = Asker { keys: &keys, limiter: &limiter, now: compose::now(&project).await };
+    let asker = Asker { keys: &keys, limiter: &limiter, now };
     for name in &names {
         check_sync(&project, name, asker, &mut found).await;
     }

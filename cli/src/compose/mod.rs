@@ -52,19 +52,22 @@ pub(crate) async fn ledger(project: &Project) -> Result<Arc<dyn Ledger>> {
     })
 }
 
-/// The time, in seconds, that everybody who shares the project's ledger goes by; this machine's where it cannot be asked.
-pub(crate) async fn now(project: &Project) -> i64 {
-    let machine: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let clock = if project.config.state.shared.is_some() {
-        let asked = async { Ok::<_, anyhow::Error>(ledger(project).await?.clock().await?) };
-        tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok).unwrap_or_else(|| {
+/// The time, in seconds, that everybody who shares the project's ledger goes by; this machine's while the ledger is away. An error
+/// where the project may not use its ledger.
+pub(crate) async fn now(project: &Project) -> Result<i64> {
+    let machine = || SystemClock::default().now() / 1_000_000;
+    if project.config.state.shared.is_none() {
+        return Ok(machine());
+    }
+    let asked = async { Ok(ledger(project).await?.clock().await?.now() / 1_000_000) };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Err(error)) if !shared::is_away(&error) => Err(error),
+        Ok(Ok(now)) => Ok(now),
+        Ok(Err(_)) | Err(_) => {
             warn!("The ledger cannot be asked what time it is; requests are signed by this machine's clock");
-            machine
-        })
-    } else {
-        machine
-    };
-    clock.now() / 1_000_000
+            Ok(machine())
+        }
+    }
 }
 
 /// Opens the store.

@@ -213,7 +213,7 @@ pub(super) async fn engine(project: &Project, places: &SharedState) -> Result<En
 }
 
 /// Whether a service is away, read-only or recovering, which may pass.
-fn is_away(error: &anyhow::Error) -> bool {
+pub(super) fn is_away(error: &anyhow::Error) -> bool {
     error.downcast_ref::<PortError>().is_some_and(|error| error.trouble == Trouble::Unavailable)
 }
 
