@@ -1,5 +1,6 @@
 //! Commands that write into a ledger that several share: what need not be waited for, and what needs the sync for itself.
 
+use std::io::{BufRead, BufReader};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -307,6 +308,31 @@ pub(super) fn of_another_project() -> Result<()> {
             let told = String::from_utf8_lossy(&check.stdout);
             ensure!(check.status.code() == Some(2) && told.contains(&refusal), "{check:?}");
         }
+        Ok(())
+    })
+}
+
+/// A coordinator plans, and no worker is there; then one comes.
+pub(super) fn without_a_worker() -> Result<()> {
+    block(async {
+        let mut cluster = Cluster::new(HubSpot::new(Options::default()), &plan(300, "")).await?;
+        cluster.start_coordinator()?;
+        let mut command = cluster.begin(&["--output", "json", "run"])?;
+        let stderr = BufReader::new(command.stderr.take().context("a pipe")?);
+        let said = tokio::task::spawn_blocking(move || {
+            let mut lines = stderr.lines();
+            let line = lines.find(|line| line.as_ref().map_or(true, |line| line.contains("is still")));
+            (line, lines)
+        });
+        let (line, _lines) = said.await?;
+        let line = line.context("it ended without a word")??;
+        for part in ["delivering", "0 of 300 records are settled", "3 chunk(s) wait for a worker"] {
+            ensure!(line.contains(part), "{line}");
+        }
+        cluster.start_worker()?;
+        let output = tokio::task::spawn_blocking(|| command.wait_with_output()).await??;
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
+        ensure!(output.status.success() && told[0]["state"] == "succeeded", "{told}");
         Ok(())
     })
 }

@@ -31,8 +31,9 @@ const LOOK_ON: Duration = Duration::from_millis(500);
 const PAGE: ChunkNo = 256;
 /// A ledger that is away is asked again after so long.
 const AWAY: Duration = Duration::from_secs(1);
-/// A run that nobody begins for so long is wondered about.
-const WONDER: u32 = 100;
+/// A run that does not get on for so long is wondered about, and again after so many times as long.
+const WONDER: Duration = Duration::from_secs(10);
+const AGAIN: u32 = 3;
 
 /// What is said of a run that was asked for where nothing more is known.
 const UNHEARD: &str = "The command was stopped before it heard of the run; `outflow runs` tells where it stands";
@@ -147,33 +148,75 @@ async fn followed(
     }
 }
 
-/// Tells why a run may not get on.
-async fn wonder(ui: &Ui, ledger: &dyn Ledger, run: &Run) -> Result<()> {
+/// Why a run may not get on, where that is known.
+async fn cause(ledger: &dyn Ledger, run: &Run) -> outflow_model::port::Result<Option<String>> {
     let id = &run.id;
-    if let Some(pause) = ledger.pauses().await?.iter().find(|pause| pause.account == run.destination) {
-        let Pause { account, reason, .. } = pause;
-        ui.note(format!("{id} waits: {account} is paused ({reason}); `outflow resume {account}` lifts that."));
+    let pauses = ledger.pauses().await?;
+    Ok(if let Some(Pause { account, reason, .. }) = pauses.iter().find(|pause| pause.account == run.destination) {
+        Some(format!("{id} waits: {account} is paused ({reason}); `outflow resume {account}` lifts that."))
     } else if run.state == RunState::Queued {
-        ui.note(format!("{id} is still queued: is an `outflow coordinator` running, or is the sync's last run held?"));
+        Some(format!("{id} is still queued: is an `outflow coordinator` running, or is the sync's last run held?"))
     } else if run.cancel {
-        ui.note(format!(
-            "{id} ends when what is under way has been settled; a coordinator's log says what it waits for."
-        ));
+        Some(format!("{id} ends when what is under way has been settled; a coordinator's log says what it waits for."))
+    } else {
+        None
+    })
+}
+
+/// Where a run stands that does not get on.
+fn standing(id: &RunId, state: RunState, now: &Progress) -> String {
+    let (settled, planned, open) = (now.settled, now.planned, now.in_flight + now.waiting);
+    let state = state.name();
+    if open == 0 {
+        return format!("{id} is still {state}; {settled} of {planned} records are settled.");
     }
-    Ok(())
+    format!(
+        "{id} is still {state}: {settled} of {planned} records are settled, and {open} chunk(s) wait for a worker, a limit or the \
+         destination's answer. Is an `outflow worker` running?"
+    )
+}
+
+/// Says at long intervals why a run does not get on, or where it stands; only once where a bar shows that.
+async fn wonder(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Infallible {
+    let (mut before, mut still) = (None, 0_u32);
+    loop {
+        let began = Instant::now();
+        // A ledger that is away is told of by whoever waits for the run's end.
+        if let (Ok(Some(run)), Ok(now)) = (ledger.run(id).await, chunks(ledger, id).await) {
+            let stands = Some((run.state, now.settled));
+            still = if before == stands { still + 1 } else { 0 };
+            before = stands;
+            if still % AGAIN == 1
+                && let Ok(cause) = cause(ledger, &run).await
+            {
+                match cause {
+                    Some(cause) if still == 1 || !ui.is_watched() => ui.note(cause),
+                    None if !ui.is_watched() => ui.note(standing(id, run.state, &now)),
+                    _ => {}
+                }
+            }
+        }
+        tokio::time::sleep(WONDER.max(began.elapsed() * 20)).await;
+    }
 }
 
 /// Follows a run to its end, or to where it waits for a decision; with a bar where a person watches.
 async fn follow(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
-    if !ui.is_watched() {
-        return wait_for(ui, ledger, id).await;
-    }
-    ui.note(format!("{id} goes on though you leave; `outflow cancel {id}` stops it."));
     let (progress, shown) = watch::channel(Progress::default());
+    let watched = async {
+        if !ui.is_watched() {
+            return std::future::pending().await;
+        }
+        ui.note(format!("{id} goes on though you leave; `outflow cancel {id}` stops it."));
+        tokio::select! {
+            never = look_on(ledger, id, &progress) => match never {},
+            () = progress::show(shown) => {}
+        }
+    };
     tokio::select! {
         ended = wait_for(ui, ledger, id) => ended,
-        never = look_on(ledger, id, &progress) => match never {},
-        () = progress::show(shown) => bail!("The bar has ended before the run"),
+        never = wonder(ui, ledger, id) => match never {},
+        () = watched => bail!("The bar has ended before the run"),
     }
 }
 
@@ -204,7 +247,7 @@ async fn chunks(ledger: &dyn Ledger, id: &RunId) -> outflow_model::port::Result<
 }
 
 async fn wait_for(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
-    let (mut looks, mut away) = (0, false);
+    let mut away = false;
     loop {
         let run = match ledger.run(id).await {
             Ok(run) => run.with_context(|| format!("There is no run {id} any more"))?,
@@ -221,11 +264,6 @@ async fn wait_for(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Result<Run> {
         away = false;
         if run.state.is_end() || (run.state == RunState::Held && !run.approved && !run.cancel) {
             return Ok(run);
-        }
-        looks += 1;
-        if looks == WONDER {
-            // A ledger that is away now is noticed by the next look.
-            _ = wonder(ui, ledger, &run).await;
         }
         tokio::time::sleep(LOOK).await;
     }
