@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     _ = rustls::crypto::ring::default_provider().install_default();
     let mut arguments = Arguments::from_args();
     // Most of a cell's time is waiting.
-    arguments.test_threads = arguments.test_threads.or(Some(3));
+    arguments.test_threads = arguments.test_threads.or(Some(4));
     let found = Postgres::is_found() && RabbitMq::is_found() && Redis::is_found();
     let required = std::env::var_os("REQUIRE_SERVICES").is_some();
     let ignored = !found && !required;
