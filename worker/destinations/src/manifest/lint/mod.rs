@@ -150,6 +150,21 @@ records = 1
     }
 
     #[test]
+    fn limits_that_cannot_be_meant_are_told_by_their_key() {
+        for (limits, told) in [
+            (
+                "windows = [\n{ limit = 5, per_ms = 1000 },\n{ limit = 9, per_ms = 0 },\n]",
+                "line 14: limits.windows.1.per_ms: It must be at least 1.",
+            ),
+            ("windows = [{ limit = 0, per_ms = 1 }]", "limits.windows.0.limit: It"),
+            ("reserve_percent = 100", "reserve_percent: It must be at most 99."),
+        ] {
+            let found = said("[[classify]]", &format!("[limits]\n{limits}\n[[classify]]"));
+            assert!(found.contains(told), "{limits}: {found}");
+        }
+    }
+
+    #[test]
     fn what_a_manifest_says_and_cannot_mean_is_told_by_its_key() {
         let body = "body = { items = \"$records\" }";
         let answer = "answer = { by = \"identity\", errors = \"/errors\", error_key = \"/key\" }";
@@ -204,21 +219,6 @@ records = 1
             ),
             ("x-space = \"{space}\"", "x-space = \"{key}\"", "headers.x-space: The setting `key` is secret"),
             ("x-space = \"{space}\"", "\"x space\" = \"1\"", "is no name of a header"),
-            (
-                "[[classify]]",
-                "[limits]\nwindows = [\n{ limit = 5, per_ms = 1000 },\n{ limit = 9, per_ms = 0 },\n]\n[[classify]]",
-                "line 14: limits.windows.1.per_ms: It must be at least 1.",
-            ),
-            (
-                "[[classify]]",
-                "[limits]\nwindows = [{ limit = 0, per_ms = 1 }]\n[[classify]]",
-                "limits.windows.0.limit: It",
-            ),
-            (
-                "[[classify]]",
-                "[limits]\nreserve_percent = 100\n[[classify]]",
-                "reserve_percent: It must be at most 99.",
-            ),
             ("[operations.delete]", "[operations.delte]", "There is no operation \"delte\". Did you mean \"delete\"?"),
             (answer, "answer = { by = \"identity\", errors = \"/errors\" }", "by = \"identity\" needs `error_key`"),
             (answer, "answer = { by = \"index\" }", "by = \"index\" needs `results`, `errors` or `refusals`"),
