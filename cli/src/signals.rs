@@ -35,7 +35,7 @@ pub(crate) async fn interrupted() {
 /// Waits for one of them, be it that it comes from now on or when this is awaited.
 pub(crate) fn interruption() -> impl Future<Output = ()> {
     let (ctrl_c, terminate) = (watched(SignalKind::interrupt()), watched(SignalKind::terminate()));
-    // Who starts it by `nohup` wants it to go on.
+    // A process started by `nohup` goes on without its terminal.
     let hang_up = (!is_hang_up_ignored()).then(|| watched(SignalKind::hangup())).flatten();
     async {
         tokio::select! {
@@ -46,8 +46,8 @@ pub(crate) fn interruption() -> impl Future<Output = ()> {
     }
 }
 
-/// Waits for whoever has interrupted already and does not want to wait. A terminal that is closed sends several SIGHUP, which insist
-/// on nothing.
+/// Waits for a signal that ends the process at once after one that interrupts it. A closed terminal sends several SIGHUP: they do
+/// not count.
 pub(crate) async fn insisted() {
     let (ctrl_c, terminate) = (watched(SignalKind::interrupt()), watched(SignalKind::terminate()));
     tokio::select! {

@@ -181,7 +181,7 @@ async fn wonder(ui: &Ui, ledger: &dyn Ledger, id: &RunId) -> Infallible {
     let (mut before, mut still) = (None, 0_u32);
     loop {
         let began = Instant::now();
-        // A ledger that is away is told of by whoever waits for the run's end.
+        // The wait for the run's end says that a ledger is away.
         if let (Ok(Some(run)), Ok(now)) = (ledger.run(id).await, chunks(ledger, id).await) {
             let stands = Some((run.state, now.settled));
             still = if before == stands { still + 1 } else { 0 };

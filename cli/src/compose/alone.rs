@@ -62,7 +62,7 @@ impl Alone {
         {
             warn!(
                 error = with_causes(&error),
-                "Coordinators wait five minutes for the sync, for they cannot be told that it is free"
+                "The sync's lease could not be given back; coordinators wait five minutes for it"
             );
         }
     }

@@ -39,7 +39,7 @@ pub(super) fn read<T>(
     scratch: &mut String,
     take: impl FnOnce(Cell<'_>) -> T,
 ) -> Result<T, Trouble> {
-    // Handed on kind by kind and not as one result, so that whoever takes it need not ask for its kind again.
+    // Each kind is handed on where it is known, so that `take` is compiled for that kind alone.
     Ok(match wire {
         Wire::Bool => take(Cell::Bool(fixed::<1>(bytes)? != [0])),
         Wire::Int2 => take(Cell::Int(i16::from_be_bytes(fixed(bytes)?).into())),
