@@ -219,15 +219,21 @@ pub(crate) fn ledger() -> Result<()> {
             if may_repeat {
                 continue;
             }
-            // What was forgotten on purpose is sent again.
+            // What is forgotten on purpose is sent again, by a ledger that has sent it and by one that has not.
             let held = lab.newest("people").await?;
             let start = lab.start("people", RunOptions::default())?;
             let engines = lab.engines(&start, None).await?;
             engines.engine.approve(&held.id, &start, engines.signal.subscribe()).await?;
-            engines.engine.forget("people").await?;
-            drop(engines);
-            let run = lab.run("people").await?.run;
-            ensure!(run.state != RunState::Held && run.tally.add.planned == 4, "{run:?}");
+            for is_new in [false, true] {
+                if is_new {
+                    lab.lose_ledger().await?;
+                }
+                let engines = lab.engines(&start, None).await?;
+                engines.engine.forget("people").await?;
+                drop(engines);
+                let run = lab.run("people").await?.run;
+                ensure!(run.state != RunState::Held && run.tally.add.planned == 4, "{is_new}: {run:?}");
+            }
         }
         Ok(())
     })

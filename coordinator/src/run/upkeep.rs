@@ -107,7 +107,12 @@ impl Engine {
             // It would write what it knows when it ends.
             return Err(EngineError::State { run: run.id, state: run.state, wanted: "ended" });
         }
-        Ok(self.ledger.point(sync, None).await?)
+        self.ledger.point(sync, None).await?;
+        // A snapshot that only another ledger knew would say that something was sent.
+        for stored in self.store.list(&format!("snapshots/{sync}")).await? {
+            self.discard(&stored.key).await;
+        }
+        Ok(())
     }
 
     /// Forgets runs that ended more than `days` ago, their plans, snapshots that no sync points to, and what is left of the
