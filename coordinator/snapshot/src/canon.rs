@@ -161,23 +161,11 @@ const fn float_bits(value: f64) -> i64 {
 
 /// The digest of a decimal's value, whatever its form; of its text if it is not a number.
 fn decimal(digits: &str) -> [u8; 16] {
-    let (whole, after) = digits.find('.').map_or((digits, &[][..]), |point| {
-        let (whole, after) = digits.split_at(point);
-        (whole, after.as_bytes().get(1..).unwrap_or_default())
-    });
-    let mut after = after;
-    while let [rest @ .., b'0'] = after {
-        after = rest;
-    }
-    if after.is_empty()
-        && let Ok(whole) = whole.parse()
-    {
-        return number(whole, tag::WHOLE);
-    }
-    let mut buffer = [0; FRACTION];
-    if let Some(fraction) = fraction(whole.as_bytes(), after, &mut buffer) {
-        return xxh3_128_with_seed(fraction, tag::DECIMAL).to_le_bytes();
-    }
+    usual(digits.as_bytes()).unwrap_or_else(|| any(digits))
+}
+
+/// The digest of a decimal in any form.
+fn any(digits: &str) -> [u8; 16] {
     let Some(parts) = parts(digits) else { return text(digits, tag::DECIMAL) };
     let sign = if parts.negative { "-" } else { "" };
     if parts.exponent >= 0 && parts.digits.len() as i64 + parts.exponent <= 19 {
@@ -189,32 +177,48 @@ fn decimal(digits: &str) -> [u8; 16] {
     text(&format!("{sign}{}e{}", parts.digits, parts.exponent), tag::DECIMAL)
 }
 
-/// Bytes that [`fraction`] may take.
-const FRACTION: usize = 48;
+/// Digits that [`usual`] takes, without leading zeros: as a whole number they are an `i64`.
+const USUAL: usize = 18;
+/// Bytes of a number that [`usual`] takes, so that its places after the point have two digits.
+const LONGEST: usize = 64;
 
-/// What is hashed of a number with a fraction in its usual form, such as `-12.5`, without the way over [`parts`]; of `after` no zero
-/// is the last. Nothing for every other form.
-fn fraction<'a>(whole: &[u8], after: &[u8], buffer: &'a mut [u8; FRACTION]) -> Option<&'a [u8]> {
-    let (sign, mut whole) = whole.strip_prefix(b"-").map_or((&b""[..], whole), |whole| (&b"-"[..], whole));
-    let is_digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-    if whole.len() + after.len() > FRACTION - 4 || !is_digits(whole) || !is_digits(after) {
+/// The digest of a number in its usual form, such as `-12.50`, in one pass and without the way over [`parts`]; nothing for every
+/// other form.
+fn usual(text: &[u8]) -> Option<[u8; 16]> {
+    let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |text| (true, text));
+    if text.len() > LONGEST || !text.first()?.is_ascii_digit() || !text.last()?.is_ascii_digit() {
         return None;
     }
-    let places = [b'0' + (after.len() / 10) as u8, b'0' + (after.len() % 10) as u8];
-    let places = places.get(usize::from(after.len() < 10)..)?;
-    while let [b'0', rest @ ..] = whole {
-        whole = rest;
+    // What is hashed: a sign, the digits from the first to the last that is not zero, and an exponent such as `e-2`.
+    let mut hashed = [b'-'; 1 + USUAL + 4];
+    let sign = usize::from(negative);
+    let (mut length, mut value, mut after_point, mut places) = (sign, 0, false, 0);
+    for byte in text {
+        match byte {
+            b'0'..=b'9' if length < sign + USUAL => {
+                value = value * 10 + i64::from(byte - b'0');
+                *hashed.get_mut(length)? = *byte;
+                length += usize::from(value > 0);
+                places += usize::from(after_point);
+            }
+            b'.' if !after_point => after_point = true,
+            _ => return None,
+        }
     }
-    let mut shown = after;
-    while let ([], [b'0', rest @ ..]) = (whole, shown) {
-        shown = rest;
+    while places > 0 && value % 10 == 0 {
+        value /= 10;
+        length = length.saturating_sub(1);
+        places -= 1;
     }
-    let mut length = 0;
-    for part in [sign, whole, shown, b"e-", places] {
-        buffer.get_mut(length..length + part.len())?.copy_from_slice(part);
-        length += part.len();
+    if places == 0 {
+        return Some(number(if negative { -value } else { value }, tag::WHOLE));
     }
-    buffer.get(..length)
+    let exponent = [b'e', b'-', b'0' + (places / 10) as u8, b'0' + (places % 10) as u8];
+    for byte in exponent.iter().enumerate().filter(|(at, _)| *at != 2 || places > 9).map(|(_, byte)| byte) {
+        *hashed.get_mut(length)? = *byte;
+        length += 1;
+    }
+    Some(xxh3_128_with_seed(hashed.get(..length)?, tag::DECIMAL).to_le_bytes())
 }
 
 #[cfg(test)]
@@ -224,6 +228,15 @@ mod tests {
     use arrow_array::{Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_number_in_its_usual_form_is_hashed_as_in_any(number in "-?0{0,3}[0-9]{1,20}([.]0{0,70}[0-9]{1,20}0{0,3})?") {
+            let digest = usual(number.as_bytes());
+            proptest::prop_assert!(digest.is_none_or(|digest| digest == any(&number)));
+            proptest::prop_assert!(digest.is_some() || number.len() > USUAL);
+        }
+    }
 
     fn hash(kind: Kind, array: ArrayRef) -> Result<Vec<u128>, Box<dyn std::error::Error>> {
         let batch = RecordBatch::try_from_iter([("c", array)])?;
@@ -256,7 +269,7 @@ mod tests {
         for foreign in [".", "-", "-.", "1..2", "1.é", "é.5", "--1.5", "1.2.3", ""] {
             assert_eq!(decimal(foreign), text(foreign, tag::DECIMAL), "{foreign}");
         }
-        for digits in 1..2 * FRACTION {
+        for digits in 1..3 * USUAL {
             let (one, two) = (format!("1.{}1", "0".repeat(digits)), format!("1.{}2", "0".repeat(digits)));
             assert_eq!(decimal(&one), decimal(&format!("{one}00")));
             assert_ne!(decimal(&one), decimal(&two));

@@ -22,7 +22,8 @@ pub fn with_causes(error: &dyn Error) -> String {
 /// a small letter of its own, but no capital one: it is compared as every other.
 pub fn folded(text: &str) -> Cow<'_, str> {
     let text = text.trim();
-    if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+    // Without an early end, which would keep the bytes from being looked at together.
+    if text.bytes().fold(true, |is_plain, byte| is_plain & byte.is_ascii() & !byte.is_ascii_uppercase()) {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.to_lowercase().replace('ς', "σ"))
