@@ -87,6 +87,19 @@ impl Entry {
     }
 }
 
+/// The hash of the key and the bytes of the entry at the start of `bytes`, which is not looked into any further; nothing where it
+/// is cut short.
+pub(crate) fn whole(bytes: &[u8]) -> Option<(u128, &[u8])> {
+    let (key_hash, rest) = bytes.split_first_chunk::<16>()?;
+    let (flags, rest) = rest.split_first()?;
+    let hashes = (flags & (ACKNOWLEDGED | REFUSED | UNKNOWN)).count_ones() as usize;
+    let mut rest = rest.get(hashes * 16..)?;
+    for _ in 0..(flags & (KEY | RECORD_ID)).count_ones() {
+        prefixed(&mut rest)?;
+    }
+    Some((u128::from_le_bytes(*key_hash), bytes.get(..bytes.len() - rest.len())?))
+}
+
 pub(crate) fn hash(bytes: &mut &[u8]) -> Option<u128> {
     let (value, rest) = bytes.split_first_chunk::<16>()?;
     *bytes = rest;

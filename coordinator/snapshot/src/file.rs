@@ -14,7 +14,7 @@ use outflow_model::cell::Kind;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, whole};
 use crate::error::SnapshotError;
 
 const MAGIC: &[u8; 6] = b"OFSNAP";
@@ -81,11 +81,16 @@ impl SnapshotWriter {
 
     /// Adds an entry; entries come in ascending order of their key hash.
     pub fn push(&mut self, entry: &Entry) -> Result<(), SnapshotError> {
-        if self.last.is_some_and(|last| last >= entry.key_hash) {
+        self.push_with(entry.key_hash, |block| entry.encode(block))
+    }
+
+    /// Adds what `write` appends, the entry of this key.
+    fn push_with(&mut self, key_hash: u128, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), SnapshotError> {
+        if self.last.is_some_and(|last| last >= key_hash) {
             return Err(SnapshotError::corrupt(&self.path, "entries are not in order"));
         }
-        self.last = Some(entry.key_hash);
-        entry.encode(&mut self.block);
+        self.last = Some(key_hash);
+        write(&mut self.block);
         self.entries += 1;
         if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
     }
@@ -166,6 +171,35 @@ impl SnapshotReader {
     /// The next entry. At the end the file's own count is checked.
     #[expect(clippy::should_implement_trait, reason = "errors end the reading, which Iterator leaves open")]
     pub fn next(&mut self) -> Result<Option<Entry>, SnapshotError> {
+        let Some((_, mut bytes)) = self.peek()? else { return Ok(None) };
+        let length = bytes.len();
+        let entry = Entry::decode(&mut bytes);
+        self.pass(length);
+        entry.map(Some).ok_or_else(|| SnapshotError::corrupt(&self.path, "a record id is not UTF-8"))
+    }
+
+    /// The entry of `key_hash`, if that is the next one.
+    pub(crate) fn next_if(&mut self, key_hash: u128) -> Result<Option<Entry>, SnapshotError> {
+        let is_it = self.peek()?.is_some_and(|(next, _)| next == key_hash);
+        if is_it { self.next() } else { Ok(None) }
+    }
+
+    /// Copies the entries before that of `key_hash`, or all that are left, as they are.
+    pub(crate) fn copy_until(
+        &mut self,
+        key_hash: Option<u128>,
+        writer: &mut SnapshotWriter,
+    ) -> Result<(), SnapshotError> {
+        while let Some((next, bytes)) = self.peek()?.filter(|(next, _)| key_hash.is_none_or(|end| *next < end)) {
+            let length = bytes.len();
+            writer.push_with(next, |block| block.extend_from_slice(bytes))?;
+            self.pass(length);
+        }
+        Ok(())
+    }
+
+    /// The key hash and the bytes of the next entry; nothing at the end.
+    fn peek(&mut self) -> Result<Option<(u128, &[u8])>, SnapshotError> {
         if self.at == self.block.len() {
             if self.ended {
                 return Ok(None);
@@ -177,13 +211,14 @@ impl SnapshotReader {
                 return Ok(None);
             }
         }
-        let mut rest = self.block.get(self.at..).unwrap_or_default();
-        let before = rest.len();
-        let entry =
-            Entry::decode(&mut rest).ok_or_else(|| SnapshotError::corrupt(&self.path, "an entry is cut short"))?;
-        self.at += before - rest.len();
+        let rest = self.block.get(self.at..).unwrap_or_default();
+        whole(rest).map(Some).ok_or_else(|| SnapshotError::corrupt(&self.path, "an entry is cut short"))
+    }
+
+    /// Moves past an entry of so many bytes.
+    const fn pass(&mut self, length: usize) {
+        self.at += length;
         self.entries += 1;
-        Ok(Some(entry))
     }
 
     fn check_end(&mut self) -> Result<(), SnapshotError> {

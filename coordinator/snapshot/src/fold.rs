@@ -65,17 +65,11 @@ impl Fold {
     pub fn write(self, mut base: Option<SnapshotReader>, path: &Path, header: &Header) -> Result<u64, SnapshotError> {
         let mut writer = SnapshotWriter::create(path, header)?;
         let mut news = self.sorter.sort();
-        let mut next_base = || base.as_mut().map_or(Ok(None), SnapshotReader::next);
-        let mut old = next_base()?;
         while let Some((key_hash, payload)) = news.next()? {
-            while let Some(before) = old.take_if(|old| old.key_hash < key_hash) {
-                writer.push(&before)?;
-                old = next_base()?;
-            }
             let mut known = None;
-            if let Some(same) = old.take_if(|old| old.key_hash == key_hash) {
-                known = Some(same);
-                old = next_base()?;
+            if let Some(base) = &mut base {
+                base.copy_until(Some(key_hash), &mut writer)?;
+                known = base.next_if(key_hash)?;
             }
             let entry = apply(key_hash, payload, known)
                 .ok_or_else(|| SnapshotError::corrupt(path, "an outcome is cut short"))?;
@@ -83,9 +77,8 @@ impl Fold {
                 writer.push(&entry)?;
             }
         }
-        while let Some(rest) = old {
-            writer.push(&rest)?;
-            old = next_base()?;
+        if let Some(base) = &mut base {
+            base.copy_until(None, &mut writer)?;
         }
         writer.finish()
     }
