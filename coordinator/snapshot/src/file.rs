@@ -335,6 +335,19 @@ mod tests {
     }
 
     #[test]
+    fn damaged_length_is_seen_before_room_is_made_for_it() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("snapshot");
+        write(&path)?;
+        let mut bad = std::fs::read(&path)?;
+        bad[8..12].copy_from_slice(&(BLOCK_CAP + 1).to_le_bytes());
+        std::fs::write(&path, &bad)?;
+        let told = read_all(&path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(told.contains("a block is too long"), "{told}");
+        Ok(())
+    }
+
+    #[test]
     fn entries_out_of_order_are_refused() -> Result<(), SnapshotError> {
         let path = std::env::temp_dir().join(format!("outflow-order-{}", std::process::id()));
         let mut writer = SnapshotWriter::create(&path, &header())?;
