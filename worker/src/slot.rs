@@ -147,3 +147,6 @@ impl Drop for Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,5 @@
 //! Keys as a snapshot keeps them.
 
-#![expect(clippy::expect_used, reason = "a test that cannot go on says why")]
-
 use std::sync::Arc;
 
 use arrow_array::{
