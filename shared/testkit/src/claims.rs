@@ -18,6 +18,10 @@ pub const CLAIMS: &[Case<dyn Limiter>] = &[
     ("an_attempt_that_was_closed_stays_closed_over_a_pause", |limiter| Box::pin(closed(limiter))),
     ("what_was_counted_and_never_granted_is_taken_back", |limiter| Box::pin(counted(limiter))),
     ("what_is_booked_stays_when_its_claim_is_lost", |limiter| Box::pin(booked_and_lost(limiter))),
+    ("what_is_booked_stays_when_its_gate_is_closed_and_gives_its_place_back", |limiter| {
+        Box::pin(booked_and_closed(limiter))
+    }),
+    ("what_is_closed_is_nobodys_though_it_was_granted", |limiter| Box::pin(closed_at_once(limiter))),
     ("what_is_booked_stays_when_its_account_is_paused", |limiter| Box::pin(booked_and_paused(limiter))),
 ];
 
@@ -87,6 +91,19 @@ async fn closed(limiter: Arc<dyn Limiter>) -> Result<()> {
     Ok(())
 }
 
+async fn closed_at_once(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let (granted_only, held) = (attempt(), AttemptId { chunk: 1, ..attempt() });
+    limiter.open_gate("crm", &held.run, 8, 60 * SECOND).await?;
+    limiter.grant("crm", &[granted_only.clone(), held.clone()]).await?;
+    ensure!(limiter.claim("crm", &held, "w", 60 * SECOND).await? == Claimed::Mine);
+    limiter.close("crm", &[granted_only.clone(), held.clone()]).await?;
+    for closed in [&granted_only, &held] {
+        ensure!(limiter.permit(&request(&Limits::default(), Some(closed), "w")).await? == Verdict::Lost);
+        ensure!(limiter.claim("crm", closed, "w", 60 * SECOND).await? == Claimed::Done);
+    }
+    Ok(())
+}
+
 /// Of a coordinator that dies between the two nothing was sent.
 async fn counted(limiter: Arc<dyn Limiter>) -> Result<()> {
     let (before, first) = (AttemptId { attempt: 0, ..attempt() }, attempt());
@@ -128,6 +145,21 @@ async fn booked_and_lost(limiter: Arc<dyn Limiter>) -> Result<()> {
     finished?;
     let verdict = verdict?;
     ensure!(verdict == Verdict::Lost, "{verdict:?}");
+    Ok(())
+}
+
+async fn booked_and_closed(limiter: Arc<dyn Limiter>) -> Result<()> {
+    let (limits, attempt) = (Limits { in_flight: Some(2), ..two_a_second() }, attempt());
+    let second = booked(limiter.as_ref(), &limits, &attempt).await?;
+    let (verdict, closed) = tokio::join!(limiter.permit(&second), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        limiter.close_gate("crm", &attempt.run).await
+    });
+    closed?;
+    let verdict = verdict?;
+    ensure!(verdict == Verdict::Closed, "{verdict:?}");
+    let next = limiter.permit(&Request { slot: 3, ..request(&limits, None, "w") }).await?;
+    ensure!(!matches!(next, Verdict::Later { cause: Cause::InFlight, .. }), "its place was not given back");
     Ok(())
 }
 

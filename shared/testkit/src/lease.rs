@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use outflow_model::id::RunId;
 use outflow_model::port::Trouble;
 use outflow_model::port::lease::Leases;
-use outflow_model::port::ledger::{Run, RunOptions, RunPatch};
+use outflow_model::port::ledger::{Closing, Resend, Run, RunOptions, RunPatch};
 use outflow_model::run::RunState;
+use outflow_model::tally::Tally;
 
 use crate::Case;
 
@@ -81,6 +82,14 @@ async fn fenced(leases: Arc<dyn Leases>) -> Result<()> {
         }
     };
     let epoch = tokio::time::timeout(Duration::from_secs(5), taken).await??;
+    let closing = || Closing {
+        state: RunState::Failed,
+        tally: Tally::default(),
+        snapshot: Some("elsewhere".to_owned()),
+        resend: Resend::Stays,
+        reason: None,
+        ended: 2,
+    };
     let cancel = || RunPatch { cancel: true, ..RunPatch::default() };
     for refused in [
         stale.patch(&run.id, RunState::Planning, cancel()).await,
@@ -88,6 +97,7 @@ async fn fenced(leases: Arc<dyn Leases>) -> Result<()> {
         stale.published(&run.id, &[0]).await,
         stale.add_problems(&run.id, &[]).await,
         stale.point("sync", Some("elsewhere")).await,
+        stale.close(&run.id, RunState::Planning, closing()).await,
     ] {
         ensure!(refused.is_err_and(|error| error.trouble == Trouble::Conflict));
     }

@@ -13,13 +13,14 @@ use outflow_model::port::ledger::{Chunk, Closing, Ledger, Problem, Resend, Run, 
 use outflow_model::port::pauses::Pause;
 use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
-use outflow_model::wire::{Next, ReportV1};
+use outflow_model::wire::{Next, ParkedV1, ReportV1, VERSION};
 
 use crate::Case;
 
 /// Every case.
 pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("repeated_triggers_return_the_same_follow_up", |ledger| Box::pin(follow_up(ledger))),
+    ("what_is_said_of_a_run_once_stays", |ledger| Box::pin(stays(ledger))),
     ("of_one_sync_one_run_is_under_way", |ledger| Box::pin(one_active(ledger))),
     ("what_has_not_ended_is_listed_the_oldest_first", |ledger| Box::pin(unended(ledger))),
     ("a_state_changes_only_from_where_it_stands", |ledger| Box::pin(compare_and_set(ledger))),
@@ -27,6 +28,7 @@ pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("a_full_resend_is_due_until_a_run_has_done_it", |ledger| Box::pin(resends(ledger))),
     ("settling_twice_changes_nothing", |ledger| Box::pin(settling(ledger))),
     ("a_late_report_of_an_older_attempt_moves_no_clock", |ledger| Box::pin(late(ledger))),
+    ("how_a_delivery_ends_is_kept_for_the_next", |ledger| Box::pin(ends(ledger))),
     ("of_reports_that_come_at_once_none_is_lost", |ledger| Box::pin(at_once(ledger))),
     ("who_asks_at_once_gets_the_same_run", |ledger| Box::pin(asked_at_once(ledger))),
     ("of_reports_by_many_none_is_lost", |ledger| Box::pin(each_settles_one(ledger))),
@@ -97,6 +99,11 @@ async fn follow_up(ledger: Arc<dyn Ledger>) -> Result<()> {
     ensure!(queued.fresh && queued.run != first.id);
     let again = ledger.request(&run(3)).await?;
     ensure!(!again.fresh && again.run == queued.run);
+    for (full, retry_rejected) in [(true, false), (false, true), (false, false)] {
+        ledger.request(&Run { options: RunOptions { full, retry_rejected }, ..run(4) }).await?;
+    }
+    let options = ledger.run(&queued.run).await?.context("it is there")?.options;
+    ensure!(options.full && options.retry_rejected, "the one that follows stands for all: {options:?}");
     ensure!(ledger.runs(Some("people"), 9).await?.len() == 2);
     Ok(())
 }
@@ -112,6 +119,24 @@ async fn unended(ledger: Arc<dyn Ledger>) -> Result<()> {
         Closing { state: RunState::Failed, tally, snapshot: None, resend: Resend::Stays, reason: None, ended: 9 };
     ledger.close(&first.id, RunState::Planning, closing).await?;
     ensure!(ledger.unended().await?.iter().all(|run| run.id == second.id));
+    Ok(())
+}
+
+async fn stays(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let run = planning(&ledger, 1).await?;
+    let said = [
+        RunPatch { cancel: true, plannings: 2, ..RunPatch::default() },
+        RunPatch { approved: true, plannings: -1, ..RunPatch::default() },
+        RunPatch { failed: true, plannings: -7, ..RunPatch::default() },
+        RunPatch { plannings: 3, ..RunPatch::default() },
+    ];
+    for (patch, plannings) in said.into_iter().zip([2, 1, 0, 3]) {
+        ledger.patch(&run.id, RunState::Planning, patch).await?;
+        let run = ledger.run(&run.id).await?.context("it is there")?;
+        ensure!(run.plannings == plannings, "{} plannings, not {plannings}", run.plannings);
+    }
+    let run = ledger.run(&run.id).await?.context("it is there")?;
+    ensure!(run.cancel && run.approved && run.failed, "{} {} {}", run.cancel, run.approved, run.failed);
     Ok(())
 }
 
@@ -138,6 +163,9 @@ async fn closing(ledger: Arc<dyn Ledger>) -> Result<()> {
     let run = planning(&ledger, 1).await?;
     let early = ledger.close(&run.id, RunState::Delivering, closing_at(5, Some("s"))).await.err();
     ensure!(early.is_some_and(|error| error.trouble == Trouble::Conflict));
+    let open = Closing { state: RunState::Delivering, ..closing_at(5, Some("s")) };
+    let open = ledger.close(&run.id, RunState::Planning, open).await.err();
+    ensure!(open.is_some_and(|error| error.trouble == Trouble::Conflict), "what goes on has no end");
     ensure!(ledger.snapshot("people").await?.is_none(), "half of a refused closing was written");
     end(&ledger, &run, 5, Some("snapshots/people/1")).await?;
     let ended = ledger.run(&run.id).await?.context("it is there")?;
@@ -202,6 +230,37 @@ async fn late(ledger: Arc<dyn Ledger>) -> Result<()> {
     let newer = ledger.settle(&[report], 900).await?;
     let chunk = &newer.first().context("it was joined")?.1;
     ensure!((chunk.not_before, chunk.tries) == (150, 1), "a delivery ends once, however often it is reported");
+    Ok(())
+}
+
+async fn ends(ledger: Arc<dyn Ledger>) -> Result<()> {
+    let run = planning(&ledger, 1).await?;
+    ledger.plan(&run.id, &[chunk(0)]).await?;
+    let open = [Status::Remaining; 2];
+    let state = |text: &str| ParkedV1 { version: VERSION, rows: vec![0, 1], state: text.into() };
+    let again = |after, parked| Next::Again { after, counted: false, parked, class: ErrorClass::Backoff };
+    let checkpoint = |attempt| {
+        let report = report(&run, attempt, open, Next::Continue);
+        ReportV1 { checkpoint: Some(state("checkpoint")), ..report }
+    };
+    // What each delivery tells at its end, and what is known of the chunk then.
+    let steps = [
+        (vec![checkpoint(1), report(&run, 1, open, Next::Lost)], (1, 0, Some(state("checkpoint")), 1)),
+        (vec![checkpoint(2), report(&run, 2, open, again(900, Some(state("job"))))], (1, 1_000, Some(state("job")), 2)),
+        (vec![report(&run, 3, open, again(50, None))], (1, 1_000, None, 3)),
+        // Late, and told of the first time.
+        (vec![report(&run, 2, open, Next::Lost), report(&run, 1, open, Next::Done)], (1, 1_000, None, 3)),
+    ];
+    for (at, (reports, known)) in steps.into_iter().enumerate() {
+        if at < 3 {
+            ledger.published(&run.id, &[0]).await?;
+        }
+        let settled = ledger.settle(&reports, 100).await?;
+        let chunk = &settled.first().context("it was joined")?.1;
+        let found = (chunk.tries, chunk.not_before, chunk.parked.clone(), chunk.requests);
+        ensure!(found == known, "{at}: {found:?}, not {known:?}");
+        ensure!(ledger.chunks(&run.id).await? == [chunk.clone()], "{at}: it is not kept as it was told");
+    }
     Ok(())
 }
 

@@ -139,6 +139,9 @@ async fn renewal(limiter: Arc<dyn Limiter>) -> Result<()> {
     ensure!(limiter.claim("crm", &attempt, "one", SECOND).await? == Claimed::Mine);
     let ask = request(&limits, Some(&attempt), "one");
     ensure!(limiter.permit(&ask).await?.is_go());
+    ensure!(limiter.claim("crm", &attempt, "one", 1).await? == Claimed::Mine);
+    ensure!(limiter.permit(&ask).await?.is_go());
+    ensure!(limiter.claim("crm", &attempt, "two", SECOND).await? == Claimed::Held, "the permit did not renew it");
     let brief = Request { lease: SECOND / 20, ..ask };
     ensure!(limiter.permit(&brief).await?.is_go());
     let lapsed = async {
@@ -238,6 +241,7 @@ async fn newest(limiter: Arc<dyn Limiter>) -> Result<()> {
         ensure!(limiter.permit(&request(&limits, Some(&first), before)).await? == Verdict::Lost);
         ensure!(limiter.claim("crm", &first, before, 60 * SECOND).await? == Claimed::Done);
     }
+    ensure!(limiter.permit(&request(&limits, Some(&first), "new")).await? == Verdict::Lost, "it holds another attempt");
     ensure!(limiter.revoke("crm", &first, 0).await? == Revoked::Finished);
     limiter.finish("crm", &first).await?;
     ensure!(limiter.permit(&request(&limits, Some(&second), "new")).await?.is_go(), "the newest stays held");
@@ -322,6 +326,8 @@ async fn window(limiter: Arc<dyn Limiter>) -> Result<()> {
 async fn daily(limiter: Arc<dyn Limiter>) -> Result<()> {
     let limits = Limits { daily: Some(10), ..Limits::default() };
     limiter.learn_daily("crm", 9, None).await?;
+    // A little less is no news: what is under way has not been counted there.
+    limiter.learn_daily("crm", 6, None).await?;
     let ask = request(&limits, None, "w");
     ensure!(limiter.permit(&ask).await?.is_go());
     ensure!(matches!(limiter.permit(&ask).await?, Verdict::Later { cause: Cause::Daily, .. }));
