@@ -246,6 +246,15 @@ mod tests {
     }
 
     #[test]
+    fn another_version_is_told_as_such() -> anyhow::Result<()> {
+        let ring = ring(&[("a", 1)])?;
+        let mut sealed = ring.seal(b"c", b"text")?;
+        sealed[MAGIC.len()] = VERSION + 1;
+        assert_eq!(ring.open(b"c", &sealed), Err(OpenError::Newer(VERSION + 1)));
+        Ok(())
+    }
+
+    #[test]
     fn a_mistake_is_told_without_the_key() -> anyhow::Result<()> {
         let key = BASE64.encode([5; KEY]);
         for (text, wanted) in [

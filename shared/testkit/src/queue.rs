@@ -15,6 +15,7 @@ pub const QUEUE: &[Case<dyn Queue>] = &[
     ("a_consumer_of_urgent_chunks_takes_no_others", |queue| Box::pin(urgent_only(queue))),
     ("what_is_dropped_is_delivered_again", |queue| Box::pin(dropped(queue))),
     ("what_is_acknowledged_is_gone", |queue| Box::pin(acknowledged(queue))),
+    ("what_is_put_aside_is_not_delivered_again", |queue| Box::pin(put_aside(queue))),
     ("a_message_keeps_its_id_and_its_body", |queue| Box::pin(kept(queue))),
     ("lanes_do_not_mix", |queue| Box::pin(lanes(queue))),
     ("a_consumer_holds_no_more_than_it_may", |queue| Box::pin(most(queue))),
@@ -73,6 +74,15 @@ async fn acknowledged(queue: Arc<dyn Queue>) -> Result<()> {
     queue.publish(&lane, false, message("1")).await?;
     let consumer = queue.consume(&lane, 4);
     consumer.next(Take::Any).await?.ack().await?;
+    ensure!(tokio::time::timeout(SHORT, consumer.next(Take::Any)).await.is_err(), "it was delivered again");
+    Ok(())
+}
+
+async fn put_aside(queue: Arc<dyn Queue>) -> Result<()> {
+    let lane = lane("a");
+    queue.publish(&lane, false, message("1")).await?;
+    let consumer = queue.consume(&lane, 4);
+    consumer.next(Take::Any).await?.put_aside().await?;
     ensure!(tokio::time::timeout(SHORT, consumer.next(Take::Any)).await.is_err(), "it was delivered again");
     Ok(())
 }

@@ -114,3 +114,21 @@ impl Store for DirectoryStore {
         gone.or_else(|error: PortError| if error.trouble == Trouble::Missing { Ok(()) } else { Err(error) })
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_of_another_file_system_arrives_whole_and_leaves_its_place() -> anyhow::Result<()> {
+        let (here, there) = (tempfile::tempdir()?, tempfile::tempdir_in("/dev/shm")?);
+        for (from, to) in [(here.path(), there.path()), (there.path(), here.path()), (here.path(), here.path())] {
+            let (from, to) = (from.join("from"), to.join("below/to"));
+            std::fs::write(&from, "whole")?;
+            moved(&from, &to)?;
+            assert_eq!(std::fs::read_to_string(&to)?, "whole");
+            assert!(!from.exists());
+        }
+        Ok(())
+    }
+}

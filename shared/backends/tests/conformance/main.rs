@@ -4,6 +4,7 @@
 mod broker;
 mod links;
 mod postgres;
+mod quotas;
 mod stores;
 mod tokens;
 mod vectors;
@@ -236,6 +237,7 @@ fn main() -> ExitCode {
             trial("limiter::redis::what_was_flushed_is_nobodys".to_owned(), Redis::is_found(), flushed),
             trial("limiter::redis::the_script_computes_what_the_model_does".to_owned(), Redis::is_found(), script),
         ],
+        quotas::trials(),
         trials("limiter::redis_cluster", RedisCluster::is_found(), LIMITER, redis_cluster),
         trials("limiter::redis_cluster", RedisCluster::is_found(), CLAIMS, redis_cluster),
         trials("limiter::sentinel", Sentinel::is_found(), LIMITER, sentinel),

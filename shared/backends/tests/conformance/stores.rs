@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use outflow_backends::{Place, open_store};
-use outflow_model::port::Trouble;
 use outflow_model::port::store::Store;
+use outflow_model::port::{PortError, Trouble};
 use outflow_testkit::services::{AzureBlob, S3, Service, free_port};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -237,6 +237,37 @@ async fn lies() -> Result<()> {
     for error in [store.local("a").await.err(), store.read("a", 0, 100).await.err()] {
         ensure!(error.as_ref().is_some_and(|error| error.trouble == Trouble::Corrupt), "{error:?}");
     }
+    let error = put(&store, "a", b"five.").await.err().and_then(|error| error.downcast::<PortError>().ok());
+    ensure!(error.as_ref().is_some_and(|error| error.trouble == Trouble::Corrupt), "{error:?}");
+    task.abort();
+    Ok(())
+}
+
+/// An object that is put again between two parts of a copy.
+async fn replaced() -> Result<()> {
+    let (folder, listener) = (tempfile::tempdir()?, TcpListener::bind(("127.0.0.1", 0)).await?);
+    let port = listener.local_addr()?.port();
+    let task = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut seen = vec![0; 4096];
+            let length = client.read(&mut seen).await.unwrap_or_default();
+            let asked = String::from_utf8_lossy(seen.get(..length).unwrap_or_default()).to_lowercase();
+            let head = "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\nConnection: close\r\n";
+            let answer = if asked.starts_with("head") {
+                format!("HTTP/1.1 200 OK\r\nETag: \"old\"\r\n{head}Content-Length: 10\r\n\r\n")
+            } else if asked.contains("if-match: \"old\"") {
+                format!("HTTP/1.1 412 Precondition Failed\r\n{head}Content-Length: 0\r\n\r\n")
+            } else {
+                let range = "Content-Range: bytes 0-9/10\r\nContent-Length: 10";
+                format!("HTTP/1.1 206 Partial Content\r\nETag: \"new\"\r\n{head}{range}\r\n\r\n0123456789")
+            };
+            _ = client.write_all(answer.as_bytes()).await;
+            _ = client.shutdown().await;
+        }
+    });
+    let url = format!("s3://b/p?endpoint=http://127.0.0.1:{port}&access_key_id=k&secret_access_key=k");
+    let error = open(&url, &folder)?.local("a").await.err();
+    ensure!(error.as_ref().is_some_and(|error| error.trouble == Trouble::Conflict), "{error:?}");
     task.abort();
     Ok(())
 }
@@ -290,6 +321,7 @@ pub(super) fn trials() -> Vec<Trial> {
         trial("store::s3::a_server_that_is_not_there_is_away".to_owned(), true, nobody_there),
         trial("store::s3::no_copy_is_short".to_owned(), s3, cut),
         trial("store::s3::an_answer_that_is_too_short_is_an_error".to_owned(), true, lies),
+        trial("store::s3::a_copy_is_of_one_object".to_owned(), true, replaced),
         trial("store::s3::what_is_refused_is_told".to_owned(), s3, refused),
         trial("store::azure::another_key_is_refused".to_owned(), azure, other_key),
     ]

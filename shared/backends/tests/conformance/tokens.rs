@@ -26,6 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         of("nothing_of_a_token_is_seen_in_redis", || Box::pin(sealed())),
         of("a_token_outlives_the_key_that_sealed_it", || Box::pin(rotated())),
         of("a_damaged_token_is_told_with_the_remedy", || Box::pin(damaged())),
+        of("a_token_opens_for_its_own_account_alone", || Box::pin(moved())),
+        of("who_has_lost_the_turn_ends_no_others", || Box::pin(overtaken())),
         of("what_was_kept_before_is_taken_over", || Box::pin(before())),
     ]
 }
@@ -100,6 +102,16 @@ async fn stored(prefix: &str) -> Result<Vec<u8>> {
     Ok(all)
 }
 
+/// Has the server do something behind the vault's back.
+async fn tell(words: &[&str]) -> Result<()> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let url = Redis::shared()?.url.clone();
+    let mut stream = tokio::net::TcpStream::connect(url.trim_start_matches("redis://")).await?;
+    stream.write_all(format!("{}\r\n", words.join(" ")).as_bytes()).await?;
+    ensure!(stream.read_u8().await? != b'-', "{words:?} is refused");
+    Ok(())
+}
+
 async fn sealed() -> Result<()> {
     let prefix = fresh("vault");
     let vault = open(&prefix, A)?;
@@ -128,14 +140,10 @@ async fn rotated() -> Result<()> {
 }
 
 async fn damaged() -> Result<()> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let prefix = fresh("vault");
     open(&prefix, A)?.keep("crm", "o", &token("refresh")).await?;
-    let url = Redis::shared()?.url.clone();
-    let mut stream = tokio::net::TcpStream::connect(url.trim_start_matches("redis://")).await?;
     let key = format!("{prefix}:{{crm}}:refresh");
-    stream.write_all(format!("*3\r\n$6\r\nAPPEND\r\n${}\r\n{key}\r\n$1\r\nx\r\n", key.len()).as_bytes()).await?;
-    stream.read_u8().await?;
+    tell(&["APPEND", &key, "x"]).await?;
     let vault = open(&prefix, A)?;
     for error in [vault.kept("crm", "o").await.err(), vault.exchange("crm", "o", None).await.err()] {
         let error = error.context("it is damaged, and was read")?;
@@ -143,6 +151,33 @@ async fn damaged() -> Result<()> {
         ensure!(error.trouble == Trouble::Corrupt && told.contains("damaged"), "{told}");
         ensure!(told.contains(&format!("Delete {key} in Redis")) && !told.contains("\"refresh\""), "{told}");
     }
+    Ok(())
+}
+
+/// Whoever may write to Redis cannot give one account the token of another.
+async fn moved() -> Result<()> {
+    let prefix = fresh("vault");
+    let vault = open(&prefix, A)?;
+    vault.keep("crm", "o", &token("refresh")).await?;
+    let key = |account: &str| format!("{prefix}:{{{account}}}:refresh");
+    tell(&["COPY", &key("crm"), &key("erp"), "REPLACE"]).await?;
+    let error = vault.kept("erp", "o").await.err().context("a token of another account was taken")?;
+    ensure!(error.trouble == Trouble::Corrupt, "{error}");
+    Ok(())
+}
+
+async fn overtaken() -> Result<()> {
+    let prefix = fresh("vault");
+    let (one, other) = (open(&prefix, A)?, open(&prefix, A)?);
+    let lost = turn(&one).await?;
+    // As if it had been silent for too long.
+    tell(&["DEL", &format!("{prefix}:{{crm}}:exchange")]).await?;
+    let held = turn(&other).await?;
+    drop(lost);
+    let third = open(&prefix, A)?;
+    let third = tokio::time::timeout(Duration::from_secs(2), third.exchange("crm", "o", None)).await;
+    ensure!(third.is_err(), "two have the turn");
+    drop(held);
     Ok(())
 }
 
