@@ -4,6 +4,7 @@
 //! [`calls`] in their place: null stays null, as in SQL, and decimals stay exact.
 
 mod calls;
+mod literal;
 mod number;
 mod value;
 
@@ -84,6 +85,7 @@ const FILTERS: &[&str] = &[
 /// A template that is known to compile.
 pub(super) struct Template {
     environment: Environment<'static>,
+    /// As [`literal::hidden`] has it.
     source: String,
     columns: Vec<String>,
     has_row: bool,
@@ -98,13 +100,24 @@ impl Template {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_formatter(print);
         calls::add_to(&mut environment);
+        // It would print what the engine holds.
+        environment.remove_global("debug");
         environment.add_template_owned("field", source.to_owned()).map_err(|error| explain(&error))?;
         let free = environment.get_template("field").map_err(|error| explain(&error))?.undeclared_variables(false);
-        let mut template = Self { environment, source: source.to_owned(), columns: Vec::new(), has_row: false };
+        let source = literal::hidden(source).into_owned();
+        let mut template = Self { environment, source, columns: Vec::new(), has_row: false };
         let (columns, has_row) = {
             let instructions = template.instructions()?;
             template.check_names(&instructions, &free.iter().map(String::as_str).collect())?;
-            reads(&instructions, |name| free.contains(name))?
+            // The engine does not look into slices for its list.
+            let bound: BTreeSet<&str> = each(&instructions)
+                .filter_map(
+                    |(_, instruction)| if let Instruction::StoreLocal(name) = instruction { Some(*name) } else { None },
+                )
+                .chain(["loop"])
+                .chain(template.environment.globals().map(|(name, _)| name))
+                .collect();
+            reads(&instructions, |name| free.contains(name) || !bound.contains(name))?
         };
         (template.columns, template.has_row) = (columns, has_row);
         Ok(template)
@@ -217,6 +230,11 @@ fn exact<'s>(instructions: &Instructions<'s>, source: &'s str) -> Result<Instruc
         // A filter's or test's name goes behind its arguments.
         let named =
             |operator, name: &str, count: u16| [Instruction::LoadConst(Value::from(name)), call(operator, count + 1)];
+        if let Some(number) = literal::shown(instructions, place)? {
+            out.pop();
+            out.push((Instruction::LoadConst(number), line));
+            continue;
+        }
         match instruction {
             Instruction::ApplyFilter(name, Some(count), _) => {
                 out.extend(named("|", name, *count).map(|new| (new, line)));

@@ -18,7 +18,17 @@ const QUOTIENT_DIGITS: u64 = 34;
 
 /// A decimal as a template's value: printed with all its digits, true unless it is zero.
 #[derive(Debug)]
-pub(super) struct Decimal(BigDecimal);
+pub(super) struct Decimal {
+    number: BigDecimal,
+    /// Written in the template: its places are not those of a column, and results with it have no zeros at their end.
+    is_literal: bool,
+}
+
+impl Decimal {
+    fn value(number: BigDecimal, is_literal: bool) -> Value {
+        Value::from_object(Self { number, is_literal })
+    }
+}
 
 impl Object for Decimal {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
@@ -26,15 +36,15 @@ impl Object for Decimal {
     }
 
     fn is_true(self: &Arc<Self>) -> bool {
-        !self.0.is_zero()
+        !self.number.is_zero()
     }
 
     fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<Ordering> {
-        Some(self.0.cmp(&other.downcast_ref::<Self>()?.0))
+        Some(self.number.cmp(&other.downcast_ref::<Self>()?.number))
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&digits(&self.0))
+        f.write_str(&digits(&self.number))
     }
 }
 
@@ -47,7 +57,7 @@ fn digits(number: &BigDecimal) -> String {
 
 /// The digits of a decimal; nothing for another value.
 pub(super) fn decimal_digits(value: &Value) -> Option<String> {
-    value.downcast_object_ref::<Decimal>().map(|decimal| digits(&decimal.0))
+    value.downcast_object_ref::<Decimal>().map(|decimal| digits(&decimal.number))
 }
 
 /// The number that `text` is, as a whole number if it is written as one; nothing if it is none, or too long.
@@ -55,7 +65,15 @@ pub(super) fn read(text: &str) -> Option<Value> {
     if let Ok(whole) = text.parse::<i64>() {
         return Some(Value::from(whole));
     }
-    parse(text).map(|number| Value::from_object(Decimal(number)))
+    parse(text).map(|number| Decimal::value(number, false))
+}
+
+/// The number that a template holds as `text`; nothing if it is none, or too long.
+pub(super) fn literal(text: &str) -> Option<Value> {
+    match text.parse::<i64>() {
+        Ok(whole) => Some(Value::from(whole)),
+        Err(_) => parse(text).map(|number| Decimal::value(number, true)),
+    }
 }
 
 fn parse(text: &str) -> Option<BigDecimal> {
@@ -64,10 +82,10 @@ fn parse(text: &str) -> Option<BigDecimal> {
     if length > DIGITS { None } else { plain(text)?.parse().ok() }
 }
 
-/// A number's value, and whether it came from a float, whose digits are the shortest that give it back.
+/// A number's value, and whether its places say nothing: it is a float, or was written in the template.
 pub(super) fn number(value: &Value) -> Option<(BigDecimal, bool)> {
     if let Some(decimal) = value.downcast_object_ref::<Decimal>() {
-        return Some((decimal.0.clone(), false));
+        return Some((decimal.number.clone(), decimal.is_literal));
     }
     if value.kind() != ValueKind::Number {
         return None;
@@ -85,7 +103,7 @@ pub(super) fn number(value: &Value) -> Option<(BigDecimal, bool)> {
 fn result(number: BigDecimal, shortened: bool) -> Value {
     let number = if shortened { number.normalized() } else { number };
     let whole = (number.fractional_digit_count() <= 0).then(|| number.to_i64()).flatten();
-    whole.map_or_else(|| Value::from_object(Decimal(number)), Value::from)
+    whole.map_or_else(|| Decimal::value(number, false), Value::from)
 }
 
 /// `left` and `right` put together by an arithmetic operator.
@@ -195,5 +213,5 @@ pub(super) fn kind(value: &Value) -> &'static str {
 
 /// A whole number or a decimal as a decimal; nothing for another value.
 pub(super) fn as_decimal(value: &Value) -> Option<Value> {
-    number(value).map(|(number, _)| Value::from_object(Decimal(number)))
+    number(value).map(|(number, is_literal)| Decimal::value(number, is_literal))
 }

@@ -64,6 +64,49 @@ fn decimals_count_and_compare_exactly() {
 }
 
 #[test]
+fn numbers_written_in_a_template_are_exact() {
+    renders("{{ 0.1 * 3 }} {{ 0.1 + 0.2 }} {{ 0.1 + 0.2 == 0.3 }} {{ -0.1 - 0.2 }}", &[], "0.3 0.3 true -0.3");
+    renders(
+        "{{ 1/3 }} {{ 2**0.5 if false else 2**62 }}",
+        &[],
+        "0.3333333333333333333333333333333333 4611686018427387904",
+    );
+    renders("{{ 9007199254740993 * 1.0 }} {{ 12345678901234567.89 }}", &[], "9007199254740993 12345678901234567.89");
+    renders("{{ price * (1.1 * 1.1) }} {{ price + 12345678901234567.89 }}", &[PRICE], "2419.9879 12345678901236567.88");
+    renders(
+        "{{ 1_000.50 }} {{ 0x1F }} {{ 18446744073709551616 + 1 }} {{ 1e3 }}",
+        &[],
+        "1000.50 31 18446744073709551617 1000",
+    );
+    renders("{{ [10, 9.5, 2] | sort | join(' ') }} {{ {'a': 1.50} | tojson }}", &[], "2 9.5 10 {\"a\":1.50}");
+    renders(
+        "{{ 'abc'[1:] }} {{ [4, 5][1] }} {{ 6 is divisibleby 3 }} {{ 6 is eq 6.0 }} {{ 'a' if 3 else 0 }}",
+        &[],
+        "bc 5 true true a",
+    );
+    renders(
+        "{% for n in range(3) %}{{ loop.index * 0.1 }} {% endfor %}{% raw %}{{ 0.1 }}{% endraw %}",
+        &[],
+        "0.1 0.2 0.3 {{ 0.1 }}",
+    );
+    renders("{% set n = 0.5 %}{{ n }}{{ '0.1' }}{{ (text and 7) | decimal }}", &[("text", Cell::Text("7"))], "0.50.17");
+    let long = format!("{{{{ 1.{} }}}}", "1".repeat(1_000));
+    assert!(render(&long, &[]).is_err_and(|reason| reason.contains("1000 digits")));
+}
+
+#[test]
+fn a_slice_is_of_the_column() {
+    let row = [("name", Cell::Text("Zoë Q")), ("ar", Cell::Json("[1,2,3]")), ("n", Cell::Int(3))];
+    renders("{{ name[:n] }}|{{ name[-1] }}|{{ ar[1:] }}|{% set s = name[:1] %}{{ s }}", &row, "Zoë|Q|[2,3]|Z");
+    renders(
+        "{% for x in ar[::2] %}{{ x }}{{ loop.last }} {% endfor %}{{ range(2) | list }}",
+        &row,
+        "1false 3true [0,1]",
+    );
+    assert_eq!(Template::compile("{{ row['First Name'][:2] }}").unwrap().columns(), ["First Name"]);
+}
+
+#[test]
 fn null_stays_null_through_filters_and_operators() {
     let null = ("z", Cell::Null);
     for source in [
@@ -157,6 +200,7 @@ fn mistakes_are_found_before_a_row_and_named() {
     );
     assert!(wrong("\n{{ a is emty }}").contains("no test `emty` in line 2"));
     assert!(wrong("{{ upper(a) }}").contains("no function `upper`"));
+    assert!(wrong("{{ debug() }}").contains("no function `debug`"));
     assert!(wrong("{{ a.foo() }}").contains("no method `foo`"));
     assert!(wrong("{{ 1 < a < 3 }}").contains("and"));
     assert!(wrong("{% include 'x' %}").contains("line 1"));
