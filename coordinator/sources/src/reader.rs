@@ -104,9 +104,11 @@ impl Batches {
             _ if self.is_over => return None,
             _ => self.is_over = true,
         }
-        let broken = || SourceError::Broken {
+        let broken = || {
+            SourceError::Broken {
             rows: self.rows,
-            reason: "its reader ended in panic, which is a defect of Outflow".to_owned(),
+            reason: "its reader broke off in panic: what it reads is damaged in a way that it does not know, or Outflow has a defect".to_owned(),
+        }
         };
         told.unwrap_or_else(|| Err(broken())).err().map(Err)
     }

@@ -58,7 +58,10 @@ impl Files {
             Ok((found, columns))
         });
         // What a panic says may hold a value.
-        let reason = || "its reader ended in panic, which is a defect of Outflow".to_owned();
+        let reason = || {
+            "its reader broke off in panic: a file is damaged in a way that it does not know, or Outflow has a defect"
+                .to_owned()
+        };
         looking.await.unwrap_or_else(|_| Err(SourceError::Broken { rows: 0, reason: reason() }))
     }
 
@@ -288,6 +291,65 @@ mod tests {
         assert_eq!(values, [["1", "2"], ["-", "y"], ["-", "[\"y\"]"], ["-", "eQ=="]]);
         let reasons: Vec<_> = faults.iter().map(|fault| (fault.row, fault.column, &*fault.reason)).collect();
         assert_eq!(reasons, [1, 2, 3].map(|column| (0, column, "the value is longer than 64 MiB")));
+    }
+
+    #[tokio::test]
+    async fn a_text_that_is_not_utf_8_concerns_no_other_row() {
+        use ::parquet::data_type::{ByteArray, ByteArrayType};
+        use ::parquet::file::writer::SerializedFileWriter;
+        let folder = tempfile::tempdir().unwrap();
+        let schema = "message m { required binary id (STRING); optional group in { required binary text (UTF8); } \
+                      required binary json (JSON); }";
+        let schema = Arc::new(::parquet::schema::parser::parse_message_type(schema).unwrap());
+        let file = std::fs::File::create(folder.path().join("1.parquet")).unwrap();
+        let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let columns: [[&[u8]; 3]; 3] = [[b"1", b"2", b"3\xff"], [b"x", b"\xc3", b"z"], [b"\"\xff\"", b"{}", b"[]"]];
+        for values in columns {
+            let mut column = group.next_column().unwrap().unwrap();
+            let values = values.map(|value| ByteArray::from(value.to_vec()));
+            column.typed::<ByteArrayType>().write_batch(&values, Some(&[1; 3]), None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        let (kinds, values, faults) = read_all(folder.path(), &["id", "in", "json"]).await.unwrap();
+        assert_eq!(kinds, [Kind::Text, Kind::Json, Kind::Json]);
+        assert_eq!(values, [["1", "2", "-"], ["{\"text\":\"x\"}", "-", "{\"text\":\"z\"}"], ["-", "{}", "[]"]]);
+        let faults: Vec<_> = faults.iter().map(|fault| (fault.row, fault.column, &*fault.reason)).collect();
+        assert_eq!(faults, [(0, 2), (1, 1), (2, 0)].map(|(row, column)| (row, column, "the text is not UTF-8")));
+    }
+
+    #[tokio::test]
+    async fn an_arrow_type_that_the_reader_does_not_know_stops_no_file() {
+        use ::parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema};
+        use ::parquet::file::metadata::KeyValue;
+        use base64::Engine;
+        use base64::engine::general_purpose::STANDARD;
+        let folder = tempfile::tempdir().unwrap();
+        let columns: [(&str, ArrayRef); 2] =
+            [("id", Arc::new(StringArray::from(vec!["1"]))), ("big", Arc::new(BinaryArray::from_vec(vec![b"\x01"])))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        // As writers do that know whole numbers of 128 bits.
+        let big = arrow_schema::Field::new("big", arrow_schema::DataType::Int64, false);
+        let schema = arrow_schema::Schema::new(vec![batch.schema().field(0).clone(), big]);
+        let mut schema = STANDARD.decode(encode_arrow_schema(&schema)).unwrap();
+        let width: Vec<_> = (0..schema.len() - 3).filter(|at| schema[*at..*at + 4] == 64_i32.to_le_bytes()).collect();
+        let [width] = width[..] else { panic!("the width is not found") };
+        schema[width..width + 4].copy_from_slice(&128_i32.to_le_bytes());
+        let pair = KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), STANDARD.encode(schema));
+        let options = ::parquet::file::properties::WriterProperties::builder().set_key_value_metadata(Some(vec![pair]));
+        let options = ::parquet::arrow::arrow_writer::ArrowWriterOptions::new()
+            .with_properties(options.build())
+            .with_skip_arrow_metadata(true);
+        let file = std::fs::File::create(folder.path().join("1.parquet")).unwrap();
+        let mut writer = ArrowWriter::try_new_with_options(file, batch.schema(), options).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        std::fs::write(folder.path().join("2.parquet"), "").unwrap();
+        let (kinds, values, _) = read_all(folder.path(), &["id", "big"]).await.unwrap();
+        assert_eq!(kinds, [Kind::Text, Kind::Bytes]);
+        assert_eq!(values, [["1"], ["AQ=="]]);
     }
 
     #[tokio::test]

@@ -55,9 +55,6 @@ pub(super) fn cell<'a>(
         DataType::Decimal64(..) => decimal::<Decimal64Type>(array, row, scratch),
         DataType::Decimal128(..) => decimal::<Decimal128Type>(array, row, scratch),
         DataType::Decimal256(..) => decimal::<Decimal256Type>(array, row, scratch),
-        DataType::Utf8 => text(array.as_string::<i32>().value(row), leaf)?,
-        DataType::LargeUtf8 => text(array.as_string::<i64>().value(row), leaf)?,
-        DataType::Utf8View => text(array.as_string_view().value(row), leaf)?,
         DataType::Binary => bytes(array.as_binary::<i32>().value(row), leaf, scratch)?,
         DataType::LargeBinary => bytes(array.as_binary::<i64>().value(row), leaf, scratch)?,
         DataType::BinaryView => bytes(array.as_binary_view().value(row), leaf, scratch)?,
@@ -117,17 +114,14 @@ fn decimal<'a, T: DecimalType + ArrowPrimitiveType>(
     Cell::Decimal(scratch)
 }
 
-fn text(value: &str, leaf: Leaf) -> Result<Cell<'_>, &'static str> {
-    if leaf != Leaf::Json {
-        return Ok(Cell::Text(value));
-    }
-    json::check(value).map_err(|_| "the value is not JSON, or holds text that is not Unicode")?;
-    Ok(Cell::Json(value))
-}
-
 fn bytes<'a>(value: &'a [u8], leaf: Leaf, scratch: &'a mut String) -> Result<Cell<'a>, &'static str> {
+    let text = || std::str::from_utf8(value).map_err(|_| "the text is not UTF-8");
     match leaf {
-        Leaf::Enum => std::str::from_utf8(value).map(Cell::Text).map_err(|_| "the value is not UTF-8"),
+        Leaf::Text | Leaf::Enum => Ok(Cell::Text(text()?)),
+        Leaf::Json => {
+            json::check(text()?).map_err(|_| "the value is not JSON, or holds text that is not Unicode")?;
+            Ok(Cell::Json(text()?))
+        }
         Leaf::Uuid => {
             write_uuid(value, scratch);
             Ok(Cell::Text(scratch))

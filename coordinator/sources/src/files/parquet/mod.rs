@@ -3,6 +3,7 @@
 mod cell;
 mod nested;
 mod part;
+mod schema;
 mod shape;
 mod unpack;
 
@@ -22,6 +23,8 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::schema::types::SchemaDescPtr;
 
 use self::part::Part;
 use self::shape::{Leaf, Shape};
@@ -40,15 +43,23 @@ const ROWS: usize = 512;
 struct Opened<'a> {
     path: &'a Path,
     file: &'a File,
+    /// As Arrow's reader sees it, with texts as bytes.
     metadata: ArrowReaderMetadata,
+    /// As it is in the file.
+    schema: SchemaDescPtr,
 }
 
 impl<'a> Opened<'a> {
     fn new((found, file): (&'a Found, &'a File)) -> Result<Self, SourceError> {
         let path = &found.path;
-        let metadata = ArrowReaderMetadata::load(file, ArrowReaderOptions::new())
-            .map_err(|error| trouble(path, with_causes(&error)))?;
-        Ok(Self { path, file, metadata })
+        let failed = |error: ParquetError| trouble(path, with_causes(&error));
+        let bare = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let inside = ArrowReaderMetadata::load(file, bare.clone()).map_err(failed)?;
+        let inside = inside.metadata();
+        let options = if schema::is_arrow_known(inside) { ArrowReaderOptions::new() } else { bare };
+        let metadata = schema::without_texts(inside).map_err(failed)?;
+        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), options).map_err(failed)?;
+        Ok(Self { path, file, metadata, schema: inside.file_metadata().schema_descr_ptr() })
     }
 
     /// The place and shape of a wanted column; none if the file lacks it.
@@ -68,7 +79,7 @@ impl<'a> Opened<'a> {
                 }
             }
         }
-        Shape::of(field, at, schema).map(|shape| Some((at, shape))).map_err(|reason| about(&reason))
+        Shape::of(field, at, &self.schema).map(|shape| Some((at, shape))).map_err(|reason| about(&reason))
     }
 
     /// The parts that are read one after the other.
@@ -125,8 +136,16 @@ impl<'a> Opened<'a> {
     }
 }
 
+/// Whether a file has no byte: it is one without rows, whatever its format.
+fn is_empty((found, file): (&Found, &File)) -> Result<bool, SourceError> {
+    Ok(file.metadata().map_err(|error| trouble(&found.path, with_causes(&error)))?.len() == 0)
+}
+
 /// Describes a file by its schema.
 pub(super) fn describe(file: (&Found, &File), wanted: &[String]) -> Result<Described, SourceError> {
+    if is_empty(file)? {
+        return Ok(Described { columns: Vec::new(), has_rows: false, is_open: false });
+    }
     let opened = Opened::new(file)?;
     let mut columns = Vec::new();
     for field in opened.metadata.schema().fields() {
@@ -144,6 +163,9 @@ pub(super) fn read(
     wanted: &[SourceColumn],
     gather: &mut Gather<'_>,
 ) -> Result<bool, SourceError> {
+    if is_empty(file)? {
+        return Ok(true);
+    }
     let opened = Opened::new(file)?;
     let mut shapes: Vec<Option<Shape>> = vec![None; opened.metadata.schema().fields().len()];
     for column in wanted {

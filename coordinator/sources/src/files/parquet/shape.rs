@@ -16,7 +16,9 @@ pub(super) enum Leaf {
     Uuid,
     /// Bytes that are the name of one of several values.
     Enum,
-    /// Text that is a JSON document.
+    /// Bytes that are text.
+    Text,
+    /// Bytes that are a JSON document.
     Json,
     /// A timestamp of twelve bytes. Arrow's reader gives its seconds or, modulo 2^64, its nanoseconds.
     Int96,
@@ -66,7 +68,7 @@ impl Shape {
     pub(super) fn kind(&self, data_type: &DataType) -> Option<Kind> {
         let Self::Leaf(leaf) = self else { return Some(Kind::Json) };
         Some(match (leaf, &plain(data_type)) {
-            (Leaf::Uuid | Leaf::Enum | Leaf::Interval, _) => Kind::Text,
+            (Leaf::Uuid | Leaf::Enum | Leaf::Text | Leaf::Interval, _) => Kind::Text,
             (Leaf::Json, _) => Kind::Json,
             (Leaf::Int96, _) => Kind::Timestamp,
             (Leaf::Plain, DataType::Null) => return None,
@@ -85,6 +87,10 @@ impl Shape {
     }
 }
 
+const fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
 fn is_bytes(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
 }
@@ -100,6 +106,7 @@ fn meaning(column: &ColumnDescriptor) -> Leaf {
         (Physical::BYTE_ARRAY, Some(LogicalType::Json), _) | (Physical::BYTE_ARRAY, None, ConvertedType::JSON) => {
             Leaf::Json
         }
+        (_, Some(LogicalType::String), _) | (_, None, ConvertedType::UTF8) => Leaf::Text,
         _ => Leaf::Plain,
     }
 }
@@ -122,7 +129,11 @@ fn build(data_type: &DataType, leaves: &mut impl Iterator<Item = Leaf>) -> Resul
         DataType::ListView(_) | DataType::LargeListView(_) | DataType::Union(..) => return Err(unknown(data_type)),
         DataType::Dictionary(_, values) => build(values, leaves)?,
         DataType::RunEndEncoded(_, values) => build(values.data_type(), leaves)?,
-        _ => Shape::Leaf(leaves.next().unwrap_or(Leaf::Plain)),
+        other => match leaves.next() {
+            // Some writers say so in their Arrow schema alone.
+            Some(Leaf::Plain) if is_text(other) => Shape::Leaf(Leaf::Text),
+            leaf => Shape::Leaf(leaf.unwrap_or(Leaf::Plain)),
+        },
     })
 }
 
@@ -130,7 +141,7 @@ fn unknown(data_type: &DataType) -> String {
     format!("its type {data_type} is not supported; cast it")
 }
 
-/// The schema that the file is read with: without dictionaries, texts as views into what was read, and of two halves the first.
+/// The schema that the file is read with: without dictionaries, bytes as views into what was read, and of two halves the first.
 pub(super) fn read_as(schema: &Schema, shapes: &[Option<Shape>], second_half: bool) -> Schema {
     let field = |(at, field): (usize, &FieldRef)| {
         let data_type = match (shapes.get(at).and_then(Option::as_ref), plain(field.data_type())) {
@@ -138,7 +149,6 @@ pub(super) fn read_as(schema: &Schema, shapes: &[Option<Shape>], second_half: bo
             (Some(Shape::Leaf(Leaf::Int96)), _) => DataType::Timestamp(TimeUnit::Nanosecond, None),
             (Some(Shape::Leaf(Leaf::Interval)), _) if !second_half => DataType::Interval(IntervalUnit::DayTime),
             (Some(Shape::Leaf(Leaf::Interval)), _) => DataType::Interval(IntervalUnit::YearMonth),
-            (_, DataType::Utf8 | DataType::LargeUtf8) => DataType::Utf8View,
             (_, DataType::Binary | DataType::LargeBinary) => DataType::BinaryView,
             (_, other) => other,
         };
@@ -148,7 +158,7 @@ pub(super) fn read_as(schema: &Schema, shapes: &[Option<Shape>], second_half: bo
     Schema::new_with_metadata(fields, schema.metadata().clone())
 }
 
-/// `data_type` with values in place of dictionaries and runs.
+/// `data_type` with values in place of dictionaries and runs, and bytes in place of texts.
 fn plain(data_type: &DataType) -> DataType {
     let inner = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(plain(field.data_type())));
     match data_type {
@@ -159,6 +169,7 @@ fn plain(data_type: &DataType) -> DataType {
         DataType::FixedSizeList(item, size) => DataType::FixedSizeList(inner(item), *size),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
         DataType::Map(entries, sorted) => DataType::Map(inner(entries), *sorted),
+        text if is_text(text) => DataType::Binary,
         other => other.clone(),
     }
 }
