@@ -124,10 +124,14 @@ impl Coordinator {
     }
 }
 
+/// Clocks differ by less, if they are right.
+const AHEAD: Micros = 300_000_000;
+
 /// Whether a sync is due whose newest run is `last`, and whose schedule is kept since `began`. However many of its times have
 /// passed, one run does for them; one that is queued does for all that come before it begins.
 fn is_due(sync: &str, schedule: &Schedule, last: Option<&Run>, began: Micros, now: Micros) -> bool {
-    match last {
+    // Of a run that was asked for while a clock was ahead it is not known when that was.
+    match last.filter(|run| run.state == RunState::Queued || run.requested <= now + AHEAD) {
         Some(run) if run.state == RunState::Queued => false,
         None if schedule.begins_at_once() => true,
         last => schedule.next_after(sync, last.map_or(began, |run| run.requested)).is_some_and(|next| next <= now),
@@ -173,6 +177,15 @@ mod tests {
             assert!(!is_due_at(next - 1, schedule, Some(&caught_up)), "{schedule}");
             assert!(is_due_at(next, schedule, Some(&caught_up)), "{schedule}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_stops_no_schedule() {
+        let early = run(90_000, RunState::Succeeded);
+        assert!(is_due_at(8, EVERY_HOUR, Some(&early)) && !is_due_at(29, AT_SIX, Some(&early)));
+        assert!(is_due_at(30, AT_SIX, Some(&early)));
+        let soon = Run { requested: 8 * HOUR + AHEAD, ..run(8, RunState::Succeeded) };
+        assert!(!is_due_at(8, EVERY_HOUR, Some(&soon)), "another coordinator's clock may differ");
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub const LEDGER: &[Case<dyn Ledger>] = &[
     ("its_clock_goes_on", |ledger| Box::pin(clock(ledger))),
     ("a_pause_is_kept_until_it_is_lifted", |ledger| Box::pin(pauses(ledger))),
     ("the_daily_use_never_shrinks", |ledger| Box::pin(quotas(ledger))),
+    ("a_run_that_was_asked_for_last_is_the_newest_whatever_the_clock_said", |ledger| Box::pin(order(ledger))),
     ("old_runs_expire_but_for_the_newest_and_the_snapshots_own", |ledger| Box::pin(expiry(ledger))),
 ];
 
@@ -397,6 +398,22 @@ async fn pauses(ledger: Arc<dyn Ledger>) -> Result<()> {
     ensure!(ledger.resume("a", false).await? && !ledger.resume("crm", false).await?, "a user's pause is a user's");
     ensure!(ledger.resume("crm", true).await? && !ledger.resume("crm", true).await?);
     ensure!(ledger.pauses().await?.is_empty());
+    Ok(())
+}
+
+async fn order(ledger: Arc<dyn Ledger>) -> Result<()> {
+    for (number, requested) in [(1, 10), (2, 9_000_000), (3, 20)] {
+        let run = Run { requested, ..run(number) };
+        ledger.request(&run).await?;
+        ledger.patch(&run.id, RunState::Queued, to(RunState::Planning)).await?;
+        end(&ledger, &run, 30, None).await?;
+    }
+    for sync in [None, Some("people")] {
+        let newest = ledger.runs(sync, 2).await?;
+        ensure!(newest.iter().map(|run| run.requested).eq([20, 9_000_000]), "{newest:?}");
+    }
+    ensure!(ledger.expire(31).await?.len() == 2, "the newest stays");
+    ensure!(ledger.runs(None, 9).await?.iter().map(|run| run.requested).eq([20]));
     Ok(())
 }
 

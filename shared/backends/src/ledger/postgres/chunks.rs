@@ -237,7 +237,7 @@ impl Chunks for PostgresLedger {
             let statement = query_as(
                 "DELETE FROM runs WHERE id IN (SELECT id FROM runs AS old WHERE ended < $1 \
                  AND id NOT IN (SELECT run FROM snapshots) AND EXISTS (SELECT 1 FROM runs AS newer \
-                 WHERE newer.sync = old.sync AND (newer.requested, newer.id) > (old.requested, old.id)) \
+                 WHERE newer.sync = old.sync AND newer.number > old.number) \
                  ORDER BY ended LIMIT $2) RETURNING document::json ->> 'plan'",
             )
             .bind(before)

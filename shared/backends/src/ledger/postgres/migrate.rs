@@ -17,6 +17,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../migrations/postgres/0004_least.sql"),
     include_str!("../../../migrations/postgres/0005_resends.sql"),
     include_str!("../../../migrations/postgres/0006_project.sql"),
+    include_str!("../../../migrations/postgres/0007_order.sql"),
 ];
 /// The advisory lock of whoever changes the schema: "outflow" in ASCII.
 const LOCK: i64 = 0x6f_7574_666c_6f77;

@@ -96,14 +96,14 @@ impl Runs for PostgresLedger {
     }
 
     async fn runs(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Run>> {
-        let sql = format!("{COLUMNS} WHERE $1::text IS NULL OR sync = $1 ORDER BY requested DESC, id DESC LIMIT $2");
+        let sql = format!("{COLUMNS} WHERE $1::text IS NULL OR sync = $1 ORDER BY number DESC LIMIT $2");
         let statement = query_as(AssertSqlSafe(sql)).bind(sync).bind(i64::from(limit));
         let rows: Vec<RunRow> = self.rows("Cannot read the runs", statement).await?;
         rows.into_iter().map(records::run).collect()
     }
 
     async fn unended(&self) -> Result<Vec<Run>> {
-        let statement = query_as(AssertSqlSafe(format!("{COLUMNS} WHERE ended IS NULL ORDER BY requested")));
+        let statement = query_as(AssertSqlSafe(format!("{COLUMNS} WHERE ended IS NULL ORDER BY number")));
         let rows: Vec<RunRow> = self.rows("Cannot read the runs", statement).await?;
         rows.into_iter().map(records::run).collect()
     }

@@ -154,8 +154,7 @@ impl Chunks for SqliteLedger {
         // When a sync runs next is told from its newest run.
         let rows: Vec<(Option<String>,)> = sqlx::query_as(
             "DELETE FROM runs WHERE ended < ? AND id NOT IN (SELECT run FROM snapshots) \
-             AND EXISTS (SELECT 1 FROM runs AS newer WHERE newer.sync = runs.sync \
-             AND (newer.requested, newer.id) > (runs.requested, runs.id)) \
+             AND EXISTS (SELECT 1 FROM runs AS newer WHERE newer.sync = runs.sync AND newer.rowid > runs.rowid) \
              RETURNING json_extract(document, '$.plan')",
         )
         .bind(before)

@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("../../../migrations/sqlite/0003_pauses.sql"),
     include_str!("../../../migrations/sqlite/0004_windows.sql"),
     include_str!("../../../migrations/sqlite/0005_resends.sql"),
+    include_str!("../../../migrations/sqlite/0006_order.sql"),
 ];
 
 pub(super) async fn migrate(pool: &SqlitePool, path: &Path) -> Result<()> {

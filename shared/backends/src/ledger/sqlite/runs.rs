@@ -76,7 +76,7 @@ impl Runs for SqliteLedger {
     }
 
     async fn runs(&self, sync: Option<&str>, limit: u32) -> Result<Vec<Run>> {
-        let sql = format!("{COLUMNS} WHERE ?1 IS NULL OR sync = ?1 ORDER BY requested DESC, id DESC LIMIT ?2");
+        let sql = format!("{COLUMNS} WHERE ?1 IS NULL OR sync = ?1 ORDER BY rowid DESC LIMIT ?2");
         let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(sync)
             .bind(limit)
@@ -87,7 +87,7 @@ impl Runs for SqliteLedger {
     }
 
     async fn unended(&self) -> Result<Vec<Run>> {
-        let sql = format!("{COLUMNS} WHERE ended IS NULL ORDER BY requested");
+        let sql = format!("{COLUMNS} WHERE ended IS NULL ORDER BY rowid");
         let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .fetch_all(&self.pool)
             .await
