@@ -69,6 +69,17 @@ pub enum ProbeError {
     },
 }
 
+impl ProbeError {
+    /// True where settings must be corrected, such as credentials; else the destination is away, or busy.
+    pub const fn is_mistake(&self) -> bool {
+        match self {
+            Self::Account(_) => true,
+            Self::NoAnswer { .. } => false,
+            Self::Refused { status, .. } => matches!(status, 400..=407 | 410..=424),
+        }
+    }
+}
+
 /// What asks with an account's credentials and inside its limits, at about `now` (seconds since 1970).
 #[derive(Clone, Copy)]
 pub struct Asker<'a> {
@@ -131,7 +142,13 @@ impl Asker<'_> {
         if (200..300).contains(&answer.status) {
             return Ok(answer);
         }
-        let message = account.credentials.conceal(&String::from_utf8_lossy(&answer.body));
+        let message = match answer.header("location") {
+            Some(place) if (300..400).contains(&answer.status) => {
+                format!("it leads to {place}: correct `base_url`, or the `path` of `[probe]` in the manifest")
+            }
+            _ => String::from_utf8_lossy(&answer.body).into_owned(),
+        };
+        let message = account.credentials.conceal(&message);
         let message = one_line(&message, SHOWN).into_owned();
         Err(ProbeError::Refused { account: account.name.clone(), status: answer.status, message })
     }

@@ -186,6 +186,10 @@ impl Transport {
             format!("{}{path}", added.base.as_deref().unwrap_or(self.base.as_str()).trim_end_matches('/'))
         };
         let mut url = Url::parse(&url).map_err(|error| format!("the request's address is no URL: {error}"))?;
+        // A login has an address of its own; records and credentials go nowhere but there.
+        if is_absolute && !added.is_login && url.origin() != self.base.origin() {
+            return Err("the request's address is another one than `base_url`".to_owned());
+        }
         // Names are checked when they are resolved; a proxy resolves those that it is asked for.
         if !self.allow_private && is_private_literal(&url) {
             return Err(private(url.host_str().unwrap_or_default()));

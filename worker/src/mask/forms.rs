@@ -107,6 +107,7 @@ fn numbers(value: &str, forms: &mut Vec<String>) {
     if !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
         return;
     }
+    scientific(whole, fraction, forms);
     let fraction = fraction.trim_end_matches('0');
     let grouped = |separator: char| {
         let mut out = String::new();
@@ -130,8 +131,31 @@ fn numbers(value: &str, forms: &mut Vec<String>) {
                 format!("{whole}.{fraction}"),
                 format!("{whole}.{fraction:0<2}"),
                 format!("{whole},{fraction}"),
+                format!("{whole},{fraction:0<2}"),
             ]);
         }
+    }
+}
+
+/// A number with one digit before the point, as programs write large and small ones.
+fn scientific(whole: &str, fraction: &str, forms: &mut Vec<String>) {
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_start_matches('0');
+    let exponent = whole.len() as i64 - 1 - (digits.len() - significant.len()) as i64;
+    let significant = significant.trim_end_matches('0');
+    let Some((first, rest)) = significant.split_at_checked(1) else { return };
+    let sign = if exponent < 0 { '-' } else { '+' };
+    let size = exponent.abs();
+    for mantissa in if rest.is_empty() {
+        [first.to_owned(), format!("{first}.0")]
+    } else {
+        [0; 2].map(|_| format!("{first}.{rest}"))
+    } {
+        forms.extend([
+            format!("{mantissa}e{exponent}"),
+            format!("{mantissa}e{sign}{size}"),
+            format!("{mantissa}e{sign}{size:02}"),
+        ]);
     }
 }
 
@@ -141,6 +165,22 @@ fn moments(value: &str, forms: &mut Vec<String>) {
         day.bytes().enumerate().all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() })
     };
     let Some(day) = value.get(..10).filter(|day| is_day(day)) else { return };
+    let parts: Vec<&str> = day.split('-').collect();
+    if let [year, month, date] = parts[..] {
+        let bare = |part: &str| part.trim_start_matches('0').to_owned();
+        let (short, first) = (bare(month), bare(date));
+        forms.extend([
+            format!("{year}{month}{date}"),
+            format!("{year}-{short}-{first}"),
+            format!("{year}/{month}/{date}"),
+            format!("{month}/{date}/{year}"),
+            format!("{date}/{month}/{year}"),
+            format!("{short}/{first}/{year}"),
+            format!("{first}/{short}/{year}"),
+            format!("{date}.{month}.{year}"),
+            format!("{first}.{short}.{year}"),
+        ]);
+    }
     forms.push(day.to_owned());
     if let Some(time) = value.get(11..19) {
         forms.extend([format!("{day} {time}"), format!("{day}T{time}")]);
@@ -159,6 +199,28 @@ mod tests {
             assert!(form.len() < 101 * 6, "{} bytes", form.len());
         }
         assert!(forms(&value, 100).len() > 5);
+    }
+
+    #[test]
+    fn a_number_has_the_forms_in_which_programs_write_it() {
+        for (value, written) in [
+            ("1234.50", ["1.2345e3", "1.2345e+03", "1234,50", "1,234.50", "1.234,50"]),
+            ("-0.00012", ["1.2e-4", "1.2e-04", "0.00012", "0,00012", "0.00012"]),
+            ("5000000", ["5e6", "5.0e6", "5e+06", "5,000,000", "5000000.00"]),
+        ] {
+            let forms = forms(value, 100);
+            written.iter().for_each(|form| assert!(forms.contains(*form), "{value}: {form} is not in {forms:?}"));
+        }
+    }
+
+    #[test]
+    fn a_day_has_the_forms_in_which_people_write_it() {
+        let forms = forms("2026-03-04T05:06:07Z", 100);
+        for written in
+            ["2026-03-04", "20260304", "2026-3-4", "03/04/2026", "04.03.2026", "4.3.2026", "2026-03-04 05:06:07"]
+        {
+            assert!(forms.contains(written), "{written} is not in {forms:?}");
+        }
     }
 
     #[test]

@@ -50,7 +50,11 @@ pub(super) fn lint(manifest: &Manifest, text: &str) -> Vec<Mistake> {
     digits::lint(text, &mut mistakes);
     for setting in manifest.auth.settings() {
         if !manifest.config.contains_key(setting) {
-            mistakes.add(&["auth"], format!("There is no [config.{setting}]."));
+            // Who takes it for the place of the secret itself has written that here.
+            mistakes.add(
+                &["auth"],
+                "It names a setting that is not there. Add `[config.NAME]` for it; the value stands in outflow.yml.",
+            );
         }
     }
     for (path, reason) in manifest.limits.mistakes() {
@@ -210,6 +214,12 @@ records = 1
             ),
             ("path = \"/people\"", "path = \"/people/{space\"", "operations.upsert.path: A brace is left open"),
             ("path = \"/people\"", "path = \"people\"", "operations.upsert.path: Begin it with a slash"),
+            (
+                "path = \"/people\"",
+                "path = \"https://other.example.com/people\"",
+                "operations.upsert.path: Begin it with a slash",
+            ),
+            ("x-space = \"{space}\"", "Content-Length = \"5\"", "headers.Content-Length: Take \"Content-Length\" out"),
             (path, path, ""),
             (path, "path = \"/people\"", "operations.delete: Nothing in it stands for the records"),
             (

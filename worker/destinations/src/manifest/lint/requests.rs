@@ -82,17 +82,37 @@ pub(super) fn others(manifest: &Manifest, mistakes: &mut Mistakes) {
 }
 
 fn path(manifest: &Manifest, at: &[&str], text: &str, known: Known, mistakes: &mut Mistakes) {
-    if !["/", "{", "https://", "http://"].iter().any(|start| text.starts_with(start)) {
+    if !["/", "{"].iter().any(|start| text.starts_with(start)) {
         mistakes.add(at, "Begin it with a slash: it follows the base URL.");
     }
     filled(manifest, at, text, known, mistakes);
 }
+
+/// Headers that say where a request goes and where it ends. Source: RFC 9110, 7.6.1; RFC 9112, 6.
+const FRAMING: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 fn header(manifest: &Manifest, at: &[&str], value: &str, known: Known, mistakes: &mut Mistakes) {
     let name = at.last().copied().unwrap_or_default();
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(is_token) {
         mistakes.add(at, format!("\"{name}\" is no name of a header."));
+    }
+    if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+        mistakes.add(
+            at,
+            format!("Take \"{name}\" out: Outflow says itself where a request goes, where it ends and how it is sent."),
+        );
     }
     if value.chars().any(char::is_control) {
         mistakes.add(at, "A header cannot hold a line break or another control character.");
