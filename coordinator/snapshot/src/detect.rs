@@ -290,7 +290,8 @@ impl<'a> Detector<'a> {
             {
                 self.invalid += 1;
                 if !is_faulty && self.named.len() < NAMED {
-                    let key = one_line(&key_text(&bytes), SHOWN_KEY).into_owned();
+                    let key = one_line(&key_text(&bytes, self.key_columns.iter().map(|(_, kind)| *kind)), SHOWN_KEY)
+                        .into_owned();
                     self.named.push(InvalidRow { key, reason });
                 }
                 continue;

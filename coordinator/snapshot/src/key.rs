@@ -78,12 +78,22 @@ pub fn decode_key(mut key: &[u8], columns: &mut [Column]) {
     }
 }
 
-/// The key as users read it: its value, or its values as [`join`] writes them.
-pub fn key_text(mut key: &[u8]) -> String {
+/// The key as users read it: its value, or its values as [`join`] writes them, times as they are sent. `kinds` are those of its columns.
+pub fn key_text(mut key: &[u8], kinds: impl IntoIterator<Item = Kind>) -> String {
+    let mut kinds = kinds.into_iter();
     let mut texts = Vec::new();
     while !key.is_empty() {
         let (text, is_json) = split(&mut key);
-        texts.push(if is_json { Cell::Json(text).to_text() } else { text.to_owned() });
+        let time = |cell: fn(i64) -> Cell<'static>| text.parse().ok().map(cell);
+        let time = match kinds.next() {
+            Some(Kind::Date) => time(Cell::Date),
+            Some(Kind::Time) => time(Cell::Time),
+            Some(Kind::Timestamp) => time(Cell::Timestamp),
+            Some(Kind::TimestampTz) => time(Cell::TimestampTz),
+            _ => None,
+        };
+        let value = if is_json { Cell::Json(text) } else { time.unwrap_or(Cell::Text(text)) };
+        texts.push(value.to_text());
     }
     join(&texts)
 }
@@ -103,6 +113,19 @@ fn split<'a>(key: &mut &'a [u8]) -> (&'a str, bool) {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    #[test]
+    fn a_time_in_a_key_is_shown_as_it_is_sent() {
+        let batch = RecordBatch::try_from_iter([
+            ("day", Arc::new(arrow_array::Date32Array::from(vec![20_454])) as ArrayRef),
+            ("at", Arc::new(arrow_array::TimestampMicrosecondArray::from(vec![1_792_891_800_000_000]))),
+            ("id", Arc::new(Int64Array::from(vec![7]))),
+        ]);
+        let columns = [(0, Kind::Date), (1, Kind::TimestampTz), (2, Kind::Int)];
+        let mut key = Vec::new();
+        encode_key(&batch.unwrap(), &columns, 0, &mut key);
+        assert_eq!(key_text(&key, columns.map(|(_, kind)| kind)), "2026-01-01 2026-10-25T01:30:00Z 7");
+    }
 
     use arrow_array::{Float64Array, Int64Array, StringArray};
 
@@ -128,7 +151,7 @@ mod tests {
             for (column, (at, kind)) in read.iter().zip(columns) {
                 assert_eq!(column.cell(0), cell(batch.column(at), kind, row));
             }
-            texts.push(key_text(&key));
+            texts.push(key_text(&key, []));
         }
         assert_eq!(texts, ["\"a b\" c 1", "a \"b c\" 2"]);
         Ok(())

@@ -173,7 +173,7 @@ fn run(
         }
     }
     for entry in &sink.removed {
-        let key: u8 = key_text(entry.key.as_deref().unwrap_or_default()).trim_start_matches('k').parse()?;
+        let key: u8 = key_text(entry.key.as_deref().unwrap_or_default(), []).trim_start_matches('k').parse()?;
         seen.insert(key, Change::Remove);
         let learned = match fates.next().expect("a cycle") {
             Fate::Acknowledged => {

@@ -204,7 +204,7 @@ impl<'a> Partition<'a> {
         };
         let (room, is_skipped) = (self.room(operation), other.is_some());
         if let Some(other) = other.filter(|_| self.problems.len() < NAMED) {
-            self.problems.push(shared(key, other, self.hides_keys));
+            self.problems.push(shared(&self.key, [key, other], self.hides_keys));
         }
         let pending = self.pending(Change::Remove, operation, is_skipped);
         decode_key(key, &mut pending.columns);
@@ -384,13 +384,14 @@ pub(super) fn invalid(row: &outflow_snapshot::InvalidRow) -> Problem {
 }
 
 /// The problem of a removed row whose record another row has.
-fn shared(key: &[u8], other: &[u8], hides_keys: bool) -> Problem {
-    let other = if hides_keys { MASKED.to_owned() } else { shown(&key_text(other)) };
+fn shared(columns: &[SourceColumn], [key, other]: [&[u8]; 2], hides_keys: bool) -> Problem {
+    let text = |key| shown(&key_text(key, columns.iter().map(|column| column.kind)));
+    let other = if hides_keys { MASKED.to_owned() } else { text(other) };
     let message = format!("The destination gave the same record id for \"{other}\", whose record it stays");
     let refusal = Refusal::rejected(InvalidCode::SharedRecord.code(), message);
     Problem {
         change: Some(Change::Remove),
-        key: shown(&key_text(key)),
+        key: text(key),
         status: Some(Status::Skipped),
         chunk: None,
         since: None,
@@ -403,7 +404,14 @@ pub(super) fn faulty(batch: &RecordBatch, key: &[(usize, Kind)], row: usize, col
     let mut bytes = Vec::new();
     outflow_snapshot::encode_key(batch, key, row, &mut bytes);
     let refusal = Refusal::rejected(InvalidCode::SourceValue.code(), format!("Column \"{column}\": {reason}"));
-    Problem { change: None, key: shown(&key_text(&bytes)), status: None, chunk: None, since: None, refusal }
+    Problem {
+        change: None,
+        key: shown(&key_text(&bytes, key.iter().map(|(_, kind)| *kind))),
+        status: None,
+        chunk: None,
+        since: None,
+        refusal,
+    }
 }
 
 /// A duplicate's problem.
@@ -411,7 +419,7 @@ pub(super) fn duplicate(batch: &RecordBatch, key: &[(usize, Kind)], row: usize) 
     let mut bytes = Vec::new();
     outflow_snapshot::encode_key(batch, key, row, &mut bytes);
     invalid(&outflow_snapshot::InvalidRow {
-        key: shown(&key_text(&bytes)),
+        key: shown(&key_text(&bytes, key.iter().map(|(_, kind)| *kind))),
         reason: outflow_snapshot::Reason::DuplicateKey,
     })
 }

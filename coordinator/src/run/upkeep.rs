@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use outflow_model::cell::DAY;
+use outflow_model::cell::{DAY, Kind};
 use outflow_model::limit::Micros;
 use outflow_model::port::ledger::Run;
 use outflow_model::text::with_causes;
@@ -83,8 +83,9 @@ impl Engine {
         let path = self.folder.join("decided.snapshot");
         let mut writer = SnapshotWriter::create(&path, reader.header())?;
         let mut keys = Vec::new();
+        let kinds: Vec<Kind> = reader.header().key.iter().map(|(_, kind)| *kind).collect();
         while let Some(mut entry) = reader.next()? {
-            let name = entry.key.as_deref().map(key_text).unwrap_or_default();
+            let name = key_text(entry.key.as_deref().unwrap_or_default(), kinds.iter().copied());
             if entry.unknown.is_some() && key.is_none_or(|key| key == name) {
                 keys.push(name);
                 decide(&mut entry, decision);
@@ -98,6 +99,7 @@ impl Engine {
             self.ledger.point(sync, Some(&decided)).await?;
             self.discard(&snapshot).await;
         }
+        keys.sort_unstable();
         Ok(keys)
     }
 
