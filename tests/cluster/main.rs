@@ -16,6 +16,7 @@ use outflow_tests::{Case, Cluster, Mode, Need, Plan, Weather, block, until};
 mod canary;
 mod commands;
 mod credentials;
+mod frozen;
 mod given_up;
 mod intruder;
 mod planning;
@@ -68,6 +69,7 @@ const CASES: &[Case] = &[
     ("a_coordinator_that_stops_gives_the_schedules_back", Need::Nothing, takeover::schedules),
     ("a_coordinator_is_not_ready_while_its_ledger_can_only_be_read", Need::Nothing, ready::read_only),
     ("a_check_refuses_the_ledger_of_another_project_as_a_run_does", Need::Nothing, commands::of_another_project),
+    ("of_a_worker_that_stands_still_only_what_it_had_announced_is_unknown", Need::Nothing, frozen::knows_what_it_sent),
     ("a_run_that_waits_for_a_worker_says_so", Need::Nothing, commands::without_a_worker),
     ("a_coordinator_that_waits_for_its_ledger_is_alive_and_says_why_it_is_not_ready", Need::Nothing, ready::waiting),
     ("no_log_of_a_coordinator_has_credentials", Need::Nothing, credentials::kept),

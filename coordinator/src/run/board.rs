@@ -238,7 +238,8 @@ pub(super) fn unknown(run: &RunId, chunk: &Chunk, rows: &BTreeSet<u32>) -> Repor
         let refusal = Refusal {
             class: ErrorClass::Unknown,
             code: "NO_ANSWER".to_owned(),
-            message: "Sent, but the process ended before the answer".to_owned(),
+            message: "It may have been sent: its process ended, or stood still for too long, before the answer"
+                .to_owned(),
         };
         report.reasons.set(*row, chunk.attempt, &refusal);
     }

@@ -73,15 +73,18 @@ impl Engine {
         let report = match self.limiter.revoke(&run.destination, &id, 0).await? {
             // Nobody has begun it.
             Revoked::Taken => ReportV1::empty(id, chunk.rows, Next::Done),
-            Revoked::Lapsed { .. } | Revoked::Finished | Revoked::Forgotten if is_late => {
+            // What was not announced has not left.
+            Revoked::Lapsed { announced } => ReportV1 { announced, ..ReportV1::empty(id, chunk.rows, Next::Done) },
+            Revoked::Finished | Revoked::Forgotten if is_late => {
                 // Its report is lost, and what it announced may be.
                 let rows = if run.repeats(chunk.operation) { BTreeSet::new() } else { remaining(chunk) };
                 ReportV1 { next: Next::Done, ..unknown(&run.id, chunk, &rows) }
             }
             // Its report may be on its way here.
-            Revoked::Lapsed { .. } | Revoked::Finished | Revoked::Forgotten | Revoked::Held => return Ok(true),
+            Revoked::Finished | Revoked::Forgotten | Revoked::Held => return Ok(true),
         };
-        self.ledger.settle(&[report], self.clock.now()).await?;
-        Ok(false)
+        let attempt = report.id.attempt;
+        let settled = self.ledger.settle(&[report], self.clock.now()).await?;
+        Ok(settled.iter().any(|(_, chunk)| chunk.merged.is_unheard(attempt)))
     }
 }

@@ -209,16 +209,20 @@ impl Engine {
             // From then on nobody sends it: whoever is given it yet finds it finished.
             let id = AttemptId { run: run.id.clone(), chunk: number, attempt };
             let grace = if stopped { 0 } else { self.silence.as_micros() as Micros };
-            match self.limiter.revoke(&run.destination, &id, grace).await? {
+            let revoked = self.limiter.revoke(&run.destination, &id, grace).await?;
+            match revoked {
                 Revoked::Held => sent.seen = Instant::now(),
+                // What it had announced is on its way here: nobody will send it, and when it is heard the rest goes on.
+                Revoked::Lapsed { announced } if self.is_unheard(board, id, announced).await? => {}
                 // Its report is on its way here, or its message to a worker that says so; unless they are lost.
                 Revoked::Finished | Revoked::Forgotten if silent < self.silence * PATIENCE => {}
-                revoked => {
+                _ => {
                     info!(run = %run.id, chunk = number, attempt, ?revoked, "A chunk that no worker holds is taken back");
-                    let begun = revoked != Revoked::Taken;
+                    // What was not announced has not left: a request is announced before it is permitted.
+                    let is_known = matches!(revoked, Revoked::Taken | Revoked::Lapsed { .. });
                     let sent = board.in_flight.remove(&number).map_or_else(Vec::new, |sent| sent.rows);
                     self.give_up(&run.id, board, number, Next::Done).await?;
-                    if begun {
+                    if !is_known {
                         self.doubt(&run.id, start, board, number, &sent).await?;
                     }
                     board.wait_for_rest(number, self.clock.now());
@@ -228,8 +232,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Of a delivery that had begun every word may be lost, what it announced too: where sending twice could do harm, all that
-    /// it had is unknown.
+    /// Notes how many requests a delivery had announced that is gone; whether one of them has not been heard of here.
+    async fn is_unheard(&self, board: &mut Board, id: AttemptId, announced: u32) -> Result<bool, EngineError> {
+        let Some(chunk) = board.chunks.get(&id.chunk) else { return Ok(false) };
+        let (number, attempt) = (id.chunk, id.attempt);
+        let report = ReportV1 { announced, ..ReportV1::empty(id, chunk.rows, Next::Lost) };
+        for (_, chunk) in self.ledger.settle(&[report], self.clock.now()).await? {
+            board.put(chunk)?;
+        }
+        Ok(board.chunks.get(&number).is_some_and(|chunk| chunk.merged.is_unheard(attempt)))
+    }
+
+    /// Of a delivery of which the limiter has forgotten what it announced, or whose last words are lost, every word may be lost: where
+    /// sending twice could do harm, all that it had is unknown.
     async fn doubt(
         &self,
         run: &RunId,
