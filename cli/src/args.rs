@@ -113,14 +113,14 @@ pub(crate) enum Command {
     },
     /// Delivers a plan that the guard held.
     Approve {
-        /// The run's ID or the beginning of one, or a sync for its newest run.
+        /// The run's ID or the beginning of one, or a sync for its held run.
         run: String,
         #[command(flatten)]
         detach: Detach,
     },
     /// Stops a run; what is in flight is settled, and the next run finds the rest.
     Cancel {
-        /// The run's ID or the beginning of one, or a sync for its newest run.
+        /// The run's ID or the beginning of one, or a sync for its run under way and the one that is queued behind it.
         run: String,
         #[command(flatten)]
         detach: Detach,

@@ -119,6 +119,9 @@ pub(super) async fn check(ui: &Ui, root: &Path, syncs: &[String], offline: bool)
         }
         return Ok(found.print(ui, &names));
     };
+    if let Err(error) = compose::store(&project).await {
+        found.add(error);
+    }
     let (keys, limiter) = (compose::keys(&project)?, compose::limiter(&project).await?);
     let asker = Asker { keys: &keys, limiter: &limiter, now };
     for name in &names {
@@ -167,7 +170,10 @@ async fn check_sync(project: &Project, name: &str, asker: Asker<'_>, found: &mut
             found.problems.extend(check_catalog(&start.sync, &start.written, fields));
             found.reached.insert(start.sync.account.name);
         }
-        Err(error) => _ = found.trouble.insert(error.to_string()),
+        Err(error) => {
+            found.is_mistaken |= error.is_mistake();
+            found.trouble.insert(error.to_string());
+        }
     }
 }
 

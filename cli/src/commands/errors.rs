@@ -11,7 +11,7 @@ use outflow_model::run::RunState;
 use outflow_model::tally::Tally;
 use serde_json::{Value, json};
 
-use super::inspect::{unaddressed, unsure};
+use super::inspect::{open, unaddressed, unsure};
 use super::named;
 use crate::compose;
 use crate::exit::Exit;
@@ -146,9 +146,10 @@ fn situation(run: &Run) -> Vec<String> {
         }
         RunState::Failed => lines.push(format!("The run failed: {reason}")),
         RunState::Cancelled => lines.push("The run was cancelled; the next run finds the rest.".to_owned()),
-        RunState::Queued | RunState::Planning | RunState::Delivering | RunState::Interrupted | RunState::Folding => {
+        RunState::Queued | RunState::Planning => {
             lines.push(format!("The run has not ended: it is {}.", run.state.name()));
         }
+        RunState::Delivering | RunState::Interrupted | RunState::Folding => lines.extend(open(run)),
         RunState::Succeeded | RunState::Partial if failed(tally) == 0 => {
             lines.push(format!("Every record that was sent succeeded ({}).", tally.total().succeeded));
         }

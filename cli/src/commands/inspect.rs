@@ -119,7 +119,22 @@ pub(super) fn report(ui: &Ui, finished: &Finished) {
         ));
     } else if run.state == RunState::Partial {
         ui.line(format!("`outflow errors {}` shows why records did not succeed.", run.id));
+    } else if run.state == RunState::Failed && run.tally.total().succeeded + run.requests > 0 {
+        ui.line(format!("`outflow errors {}` shows what to do.", run.id));
     }
+    open(run).into_iter().for_each(|line| ui.line(line));
+}
+
+/// What holds for a run that has not ended: its records are counted once it has.
+pub(super) fn open(run: &Run) -> Option<String> {
+    let is_open = matches!(run.state, RunState::Delivering | RunState::Interrupted | RunState::Folding);
+    let who = format!("`outflow run {}`, or a coordinator, goes on with it", run.sync);
+    is_open.then(|| match run.state {
+        RunState::Interrupted => format!("The run has not ended: what has succeeded is counted when it ends. {who}."),
+        _ => {
+            format!("The run has not ended: what has succeeded is counted when it ends. If its process is gone, {who}.")
+        }
+    })
 }
 
 pub(super) async fn runs(ui: &Ui, root: &Path, sync: Option<&str>, limit: u32) -> Result<Exit> {
@@ -160,7 +175,8 @@ pub(super) async fn known(ledger: &dyn Ledger, run: &RunId) -> Result<Run> {
 
 pub(super) async fn show(ui: &Ui, root: &Path, name: Option<&str>) -> Result<Exit> {
     let project = compose::project(root)?;
-    let run = named::run(&project, compose::ledger(&project).await?.as_ref(), name).await?;
+    let ledger = compose::ledger(&project).await?;
+    let run = named::run(&project, ledger.as_ref(), name).await?;
     if ui.is_json() {
         ui.json(&run_json(&run));
         return Ok(Exit::Succeeded);
@@ -182,13 +198,23 @@ pub(super) async fn show(ui: &Ui, root: &Path, name: Option<&str>) -> Result<Exi
     if let Some(reason) = &run.reason {
         ui.line(reason);
     }
+    open(&run).into_iter().for_each(|line| ui.line(line));
+    if !run.state.is_end() {
+        let pauses = ledger.pauses().await?;
+        for pause in pauses.iter().filter(|pause| pause.account == run.destination) {
+            ui.line(format!(
+                "Destination {0} is paused: {1}. `outflow resume {0}` lets it go on.",
+                pause.account, pause.reason
+            ));
+        }
+    }
     if let (false, Err(error)) = (run.state.is_end(), compose::resolved(&project, &run.sync)) {
         ui.line(format!("The run stands still, since its sync cannot be read: {error:#}"));
         ui.line(format!("Put the sync back, or end the run with `outflow cancel {}`.", run.id));
     }
     // A run that was never planned has no records to name; its reason is shown above.
     let names = run.planned.is_some() || run.tally.invalid > 0;
-    if names && (run.state != RunState::Succeeded || run.tally.withheld > 0) {
+    if names && run.state.is_end() && (run.state != RunState::Succeeded || run.tally.withheld > 0) {
         ui.line(format!("`outflow errors {}` shows what did not succeed, and why.", run.id));
     }
     Ok(Exit::Succeeded)
@@ -229,7 +255,7 @@ pub(super) async fn unknown(
     };
     if let (true, Some(_), Some(key)) = (keys.is_empty(), decision, key) {
         let hint = format!("`outflow unknown {sync}` lists those that are");
-        return Err(Usage(format!("No record with the key \"{key}\" of {sync} is undecided; {hint}")).into());
+        return Err(Usage(format!("No record with the key \"{key}\" of {sync} is unknown; {hint}")).into());
     }
     let is_hidden = compose::resolved(&project, sync).is_ok_and(|sync| sync.hides_keys());
     let keys: Vec<_> = keys.into_iter().map(|key| if is_hidden { MASKED.to_owned() } else { key }).collect();
@@ -239,7 +265,8 @@ pub(super) async fn unknown(
     }
     keys.iter().for_each(|key| ui.line(value(key)));
     ui.line(match decision {
-        None => format!("{} record(s) are undecided; decide with --sent or --resend.", keys.len()),
+        None if keys.is_empty() => "No record is unknown.".to_owned(),
+        None => format!("{} record(s) are unknown; decide with --sent or --resend.", keys.len()),
         Some(Decision::Sent) => format!("{} record(s) are taken as acknowledged.", keys.len()),
         Some(Decision::Resend) => format!("{} record(s) go out with the next run.", keys.len()),
     });

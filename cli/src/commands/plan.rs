@@ -37,6 +37,7 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
     if ui.is_json() {
         ui.json(&serde_json::json!({
             "sync": sync, "tally": plan.tally, "requests": plan.requests, "seconds": plan.seconds,
+            "requests_a_day": plan.a_day,
             "breach": plan.breach, "on_breach": plan.on_breach, "rekeys": plan.rekeys, "first_run": plan.first,
             "samples": samples, "problems": plan.problems,
         }));
@@ -44,6 +45,9 @@ pub(super) async fn plan(ui: &Ui, root: &Path, sync: &str, options: RunOptions) 
     }
     planned(ui, &plan.tally);
     ui.line(format!("{} request(s), at least {:.1} s within the account's limits.", plan.requests, plan.seconds));
+    if let Some(quota) = plan.a_day {
+        ui.line(format!("`limits.daily` allows {quota} request(s) a day: what they do not carry is deferred."));
+    }
     samples.iter().for_each(|sample| ui.line(sample.to_string()));
     before::more(&plan.tally, &samples).into_iter().for_each(|line| ui.line(line));
     for problem in plan.problems.iter().take(SHOWN) {

@@ -110,7 +110,7 @@ async fn here(project: &Project, starts: &[Start], no_wait: bool, outcomes: &mut
             outcomes.failed(name, None, error, Exit::Trouble);
             continue;
         }
-        execute(&embedded, start, &signal, outcomes).await;
+        execute(project, &embedded, start, &signal, outcomes).await;
     }
     outcomes.stopped(NOT_REACHED);
     if let Err(error) = embedded.engine.expire(project.config.state.keep_days).await {
@@ -120,9 +120,17 @@ async fn here(project: &Project, starts: &[Start], no_wait: bool, outcomes: &mut
 }
 
 /// Executes a sync, and again where another process has asked for that meanwhile.
-async fn execute(embedded: &Embedded, start: &Start, signal: &watch::Receiver<Signal>, outcomes: &mut Outcomes<'_>) {
+async fn execute(
+    project: &Project,
+    embedded: &Embedded,
+    start: &Start,
+    signal: &watch::Receiver<Signal>,
+    outcomes: &mut Outcomes<'_>,
+) {
     let name = &start.sync.name;
+    let mut follow_up = None;
     loop {
+        let start = follow_up.as_ref().unwrap_or(start);
         let work = embedded.engine.execute(start, signal.clone());
         let finished = match watched(outcomes.ui, embedded, start, work).await {
             Ok(finished) => finished,
@@ -141,7 +149,14 @@ async fn execute(embedded: &Embedded, start: &Start, signal: &watch::Receiver<Si
             return;
         }
         match embedded.engine.queued(name).await {
-            Ok(Some(_)) => {}
+            // What was asked of this command was not asked of that one.
+            Ok(Some(_)) => match compose::start(project, name, RunOptions::default()) {
+                Ok(next) => follow_up = Some(next),
+                Err(error) => {
+                    let exit = Exit::of(&error);
+                    return outcomes.failed(name, None, error, exit);
+                }
+            },
             Ok(None) => return,
             Err(error) => {
                 let error = anyhow::Error::from(error).context("Whether another run was asked for could not be read");

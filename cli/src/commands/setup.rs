@@ -19,13 +19,15 @@ use crate::signals::interrupted;
 use crate::ui::Ui;
 
 pub(super) async fn init(ui: &Ui, folder: &Path, example: bool, next_day: bool) -> Result<Exit> {
-    let place = folder.display();
+    let place = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let place = place.display();
     if next_day {
         example::next_day(folder).await?;
         ui.line("A day of business: 3 customers ordered, 1 moved, 1 is new, 1 left.");
     } else if example {
         example::shop(folder).await?;
         ui.line(format!("Made the example in {place}: a shop with 1,000 customers in shop.db."));
+        ui.line("Start `outflow simulate hubspot` beside it, `export HUBSPOT_TOKEN=any-token-will-do`, then `outflow check` in that folder.");
     } else {
         example::bare(folder)?;
         ui.line(format!(

@@ -106,7 +106,7 @@ const WRONG: &[(&str, &str, &str, &[&str])] = &[
         PROJECT,
         "    type: sqlite\n    path: shop.db",
         "    type: files\n    path: .\n    types:\n      age: integer",
-        &["outflow.yml:8:7: sources.shop.types.age: unknown variant `integer`"],
+        &["outflow.yml:8:7: sources.shop.types.age: \"integer\" is not known here: write one of `bool`"],
     ),
     (
         SYNC,

@@ -129,11 +129,17 @@ fn load_model(root: &Path, path: &Path) -> Result<Model, Problem> {
         let query = of_files(files, &config);
         return Ok(Model { config, query, document });
     }
-    let (yaml, yaml_name, sql, above) = match front_matter(&text) {
-        Some((above, yaml, sql)) => (yaml.to_owned(), name, sql.to_owned(), above),
-        None => {
-            let beside = ["yml", "yaml"].map(|ending| path.with_extension(ending));
-            let beside = beside.into_iter().find(|beside| root.join(beside).exists()).ok_or_else(|| Problem {
+    let beside = ["yml", "yaml"].map(|ending| path.with_extension(ending));
+    let mut beside = beside.into_iter().filter(|beside| root.join(beside).exists());
+    let (yaml, yaml_name, sql, above) = match (front_matter(&text), beside.next()) {
+        (Some(_), Some(beside)) => {
+            let reason =
+                "The model's settings stand between its two lines `---`, and in this file. Remove one of the two.";
+            return Err(about(&beside, reason.to_owned()));
+        }
+        (Some((above, yaml, sql)), None) => (yaml.to_owned(), name, sql.to_owned(), above),
+        (None, beside) => {
+            let beside = beside.ok_or_else(|| Problem {
                 file: name,
                 line: 1,
                 column: 1,

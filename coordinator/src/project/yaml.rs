@@ -257,6 +257,13 @@ fn in_plain_words(message: &str) -> Option<String> {
             "f32" | "f64" | "float" => "Write a number without a unit.".to_owned(),
             _ => format!("Write a whole number without a unit{unsigned}."),
         }
+    } else if says("invalid type: map, expected a name") {
+        "Write a name here. A template is written in quotes: `{ template: \"{{ … }}\" }`.".to_owned()
+    } else if let Some(rest) = after("unknown variant ") {
+        let (wrong, names) = rest.split_once(", expected ").unwrap_or((rest, ""));
+        let wrong = wrong.trim_matches('`');
+        let hint = did_you_mean(wrong, names.split(['`', ',', ' ']).filter(|name| name.len() > 2));
+        format!("\"{wrong}\" is not known here: write {names}.{hint}")
     } else if says("Write a ") {
         format!("{message}.")
     } else if says("invalid boolean") {

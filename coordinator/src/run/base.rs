@@ -1,6 +1,7 @@
 //! The snapshot that a plan is made against: whether it is one of what the sync is now, and whether it can be read.
 
 use outflow_model::port::store::LocalCopy;
+use outflow_model::text::with_causes;
 use outflow_snapshot::{Header, SnapshotReader};
 
 use super::{Engine, EngineError};
@@ -29,7 +30,7 @@ impl Engine {
 
 /// An error of reading the base, told as its loss where it is that.
 pub(super) fn base_lost(error: EngineError) -> EngineError {
-    if error.is_damage() { EngineError::BaseLost(error.to_string()) } else { error }
+    if error.is_damage() { EngineError::BaseLost(with_causes(&error)) } else { error }
 }
 
 /// What two headers differ in, which is no mapping: what, how it was, and how it is.

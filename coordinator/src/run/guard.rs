@@ -12,7 +12,8 @@ pub(super) fn breach(guard: &Guard, tally: &Tally, known: u64, first: bool) -> O
         return Some(format!("The model returned no row, which would remove all {removes} known records"));
     }
     let percent = u64::from(guard.max_removes_percent);
-    if removes > 1 && removes * 100 > known * percent {
+    // Of few records, one is more than any share.
+    if (removes > 1 || percent == 0) && removes * 100 > known * percent {
         return Some(format!("{removes} of {known} known records would be removed; the guard allows {percent} %"));
     }
     let over = |what: &str, count: u64, limit: Option<u64>| {
@@ -40,6 +41,13 @@ mod tests {
         assert!(breach(&guard, &tally(0, 1), 1, false).is_some());
         let allowed = Guard { allow_empty_model: true, max_removes_percent: 100, ..Guard::default() };
         assert!(breach(&allowed, &tally(0, 1), 1, false).is_none());
+    }
+
+    #[test]
+    fn one_removal_is_held_where_none_is_allowed() {
+        assert!(breach(&Guard::default(), &tally(1, 1), 2, false).is_none());
+        let none = Guard { max_removes_percent: 0, ..Guard::default() };
+        assert!(breach(&none, &tally(1, 1), 2, false).is_some() && breach(&none, &tally(2, 0), 2, false).is_none());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use outflow_model::change::Change;
 use outflow_model::outcome::Refusal;
 use outflow_model::port::ledger::{Chunk, Run, RunPatch};
 use outflow_model::run::RunState;
+use outflow_model::text::with_causes;
 use tokio::sync::watch;
 
 use super::base::BASE_LOST;
@@ -81,7 +82,7 @@ impl Engine {
             Err(error) => {
                 let cause = matches!(error, EngineError::BaseLost(_))
                     .then(|| Refusal::transient(BASE_LOST, "The snapshot of what was acknowledged cannot be read"));
-                self.fold_failed(&run, start, error.to_string(), cause).await
+                self.fold_failed(&run, start, with_causes(&error), cause).await
             }
         }
     }

@@ -93,6 +93,8 @@ pub struct Plan {
     pub requests: u64,
     /// Seconds that the account's limits make it take at least.
     pub seconds: f64,
+    /// Requests that the account's daily quota allows, where they are fewer.
+    pub a_day: Option<u64>,
     /// What the guard says.
     pub breach: Option<String>,
     /// What becomes of a run with this plan, where the guard says something.
@@ -157,7 +159,7 @@ impl Engine {
         if let Some(run) = self.active(&start.sync.name).await?
             && !self.gives_way(&run, start).await?
         {
-            let fresh_wanted = self.is_outdated(&run, start);
+            let fresh_wanted = self.outdated(&run, start).is_some();
             let finished = self.resume(run, start, signal.clone()).await?;
             if !finished.run.state.is_end() || !fresh_wanted {
                 return Ok(finished);
@@ -206,7 +208,7 @@ impl Engine {
         if let Some(trace) = &run.trace {
             outflow_trace::follow(&span, trace);
         }
-        if !run.cancel && self.is_outdated(&run, start) {
+        if !run.cancel && self.outdated(&run, start).is_some() {
             // Asked for before the run is given up: whatever dies in between, what was wanted is done.
             self.request(start).await?;
         }
@@ -223,7 +225,7 @@ impl Engine {
     }
 
     fn may_go_on(&self, run: &Run, start: &Start) -> bool {
-        run.state != RunState::Held || run.approved || run.cancel || self.is_outdated(run, start)
+        run.state != RunState::Held || run.approved || run.cancel || self.outdated(run, start).is_some()
     }
 
     /// Goes on with a run where it stands.
@@ -231,29 +233,29 @@ impl Engine {
         match run.state {
             RunState::Planning => self.plan_and_deliver(run, start, signal).await,
             RunState::Delivering | RunState::Interrupted => {
-                if !run.cancel && self.is_outdated(&run, start) {
-                    let reason = "The plan is too old, or the sync's settings have changed; a new run plans anew";
-                    return self.abandon(run, start, reason).await;
+                if let Some(why) = self.outdated(&run, start).filter(|_| !run.cancel) {
+                    return self.abandon(run, start, &format!("{why}; a new run plans again")).await;
                 }
                 self.deliver(run, start, signal, Vec::new()).await
             }
-            RunState::Held if run.cancel || self.is_outdated(&run, start) => {
-                self.abandon(run, start, "The held plan is too old, was cancelled, or the sync's settings have changed")
-                    .await
-            }
+            RunState::Held if run.cancel => self.abandon(run, start, CANCELLED).await,
+            RunState::Held if let Some(why) = self.outdated(&run, start) => self.abandon(run, start, why).await,
             RunState::Held if run.approved => self.deliver_held(run, start, signal).await,
             RunState::Folding => self.finish(&run.id, Some(start), Vec::new()).await,
             _ => Ok(Finished { run, warnings: Vec::new() }),
         }
     }
 
-    /// True where a run may not be continued as it was meant.
-    fn is_outdated(&self, run: &Run, start: &Start) -> bool {
+    /// Why a run may not be continued as it was meant.
+    fn outdated(&self, run: &Run, start: &Start) -> Option<&'static str> {
         let max_age = Micros::from(start.sync.config.delivery.plan_max_age_hours) * 3_600_000_000;
         let planned = matches!(run.state, RunState::Delivering | RunState::Interrupted | RunState::Held);
         let too_old = run.planned.is_some_and(|planned| self.clock.now() - planned > max_age);
         let elsewhere = run.state == RunState::Planning && start::leads_elsewhere(run, start);
-        elsewhere || (planned && (too_old || run.settings != fingerprint(start)))
+        if elsewhere || (planned && run.settings != fingerprint(start)) {
+            return Some("The settings of the sync or of its model have changed since it was planned");
+        }
+        (planned && too_old).then_some("The plan is older than `delivery.plan_max_age_hours` allows")
     }
 
     /// Approves a held plan: the very same plan is delivered.
@@ -267,9 +269,8 @@ impl Engine {
         if run.state != RunState::Held {
             return Err(EngineError::State { run: id.clone(), state: run.state, wanted: "held" });
         }
-        if self.is_outdated(&run, start) {
-            let reason = "The held plan is too old, or the sync's settings have changed; run the sync again";
-            return self.abandon(run, start, reason).await;
+        if let Some(why) = self.outdated(&run, start) {
+            return self.abandon(run, start, &format!("{why}; run the sync again")).await;
         }
         let span = info_span!("run", sync = start.sync.name, run = %run.id);
         let finished = self.deliver_held(run, start, signal.clone()).instrument(span).await?;

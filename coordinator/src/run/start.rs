@@ -9,6 +9,7 @@ use outflow_model::id::RunId;
 use outflow_model::port::ledger::{Chunk, Closing, Resend, Run, RunOptions, RunPatch, Sample};
 use outflow_model::reasons::cut_text;
 use outflow_model::run::RunState;
+use outflow_model::text::with_causes;
 use outflow_snapshot::{ENCODING, Header, SnapshotError};
 use tokio::sync::watch;
 use tracing::{Instrument, Span, info, info_span, warn};
@@ -115,7 +116,7 @@ impl Engine {
                 let state = state.filter(|state| matches!(state, RunState::Queued | RunState::Planning));
                 let lost = matches!(error, EngineError::BaseLost(_));
                 let resend = if lost { Resend::Due } else { Resend::Stays };
-                let closing = unplanned(RunState::Failed, &error.to_string(), self.clock.as_ref());
+                let closing = unplanned(RunState::Failed, &with_causes(&error), self.clock.as_ref());
                 if let Some(state) = state
                     && let Err(closing) = self.ledger.close(&run.id, state, Closing { resend, ..closing }).await
                 {
@@ -446,13 +447,9 @@ impl Engine {
         };
         let requests = planned.chunks.iter().filter(|chunk| !chunk.merged.is_final()).map(requests_of).sum();
         let records = tally.total().pending();
-        let share = f64::from(100 - limits.reserve_percent.min(99)) / 100.0;
-        let seconds = limits.windows.iter().map(|window| {
-            let units = if window.unit == outflow_model::limit::Unit::Records { records } else { requests };
-            units as f64 / (window.limit as f64 * share) * window.per_ms as f64 / 1_000.0
-        });
         Ok(Plan {
-            seconds: seconds.fold(0.0, f64::max),
+            seconds: limits.least(requests, records) as f64 / 1_000_000.0,
+            a_day: limits.daily.map(|quota| limits.of_day(quota)).filter(|quota| *quota < requests),
             requests,
             breach,
             on_breach,

@@ -69,7 +69,7 @@ impl ErrorClass {
             }
             Self::Cancelled => "Nothing to do: the next run finds these records, and sends those that still differ.",
             Self::Throttled => {
-                "Nothing to do: sending went on when the limit allowed. To keep a share for other users of the account, set `reserve: 40%`."
+                "Nothing to do: the next run sends what is left. Where waits are too long for a run, raise `delivery.max_wait_seconds`; to keep a share for other users of the account, set `reserve: 40%`."
             }
             Self::Quota => {
                 "Wait until the quota is renewed or raise it with the vendor; the next run sends what is left."

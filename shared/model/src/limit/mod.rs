@@ -215,6 +215,17 @@ impl Limits {
         counting.map(|window| window.ours(self.reserve_percent)).min()
     }
 
+    /// How long the windows make so many requests with so many records take at least.
+    pub fn least(&self, requests: u64, records: u64) -> Micros {
+        let of = |window: &Window| {
+            let units = if window.unit == Unit::Records { records } else { requests };
+            let ours = window.ours(self.reserve_percent);
+            let late = u128::from(units.saturating_sub(burst(ours)));
+            (late * window.per() as u128 / u128::from(ours)) as Micros
+        };
+        self.windows.iter().map(of).max().unwrap_or(0)
+    }
+
     /// How many requests of a day's `quota` are ours.
     pub fn of_day(&self, quota: u64) -> u64 {
         ours(quota, self.reserve_percent)
@@ -224,6 +235,11 @@ impl Limits {
 /// What is ours of an allowance where so much is kept back for others.
 fn ours(allowance: u64, reserve_percent: u8) -> u64 {
     (u128::from(allowance) * u128::from(100 - reserve_percent.min(99)) / 100) as u64
+}
+
+/// How many units of a window may leave at once. Few, since they are taken from the sustained rate.
+fn burst(limit: u64) -> u64 {
+    (limit / 64).max(1)
 }
 
 impl Window {
@@ -243,8 +259,7 @@ impl Window {
 
     fn term(&self, ask: &Ask<'_>, reserve_percent: u8) -> Term {
         let limit = self.ours(reserve_percent) as i64;
-        // Few, since they are taken from the sustained rate.
-        let burst = (limit / 64).max(1);
+        let burst = burst(limit as u64) as i64;
         let units = match self.unit {
             Unit::Requests => 1,
             Unit::Records => ask.records as i64,
@@ -268,6 +283,15 @@ mod tests {
         let windows =
             windows.iter().map(|(unit, limit, per_ms)| Window { unit: *unit, limit: *limit, per_ms: *per_ms });
         Limits { windows: windows.collect(), reserve_percent, ..Limits::default() }
+    }
+
+    #[test]
+    fn what_leaves_at_once_takes_no_time() {
+        let (one, many) = (limits(&[(Unit::Requests, 1, 2_000)], 40), limits(&[(Unit::Requests, 100, 60_000)], 0));
+        assert_eq!([one.least(1, 9), one.least(3, 9)], [0, 4_000_000]);
+        assert_eq!([many.least(1, 9), many.least(3, 9)], [0, 1_200_000]);
+        assert_eq!(limits(&[(Unit::Records, 640, 1_000)], 0).least(1, 650), 1_000_000);
+        assert_eq!(Limits::default().least(9, 9), 0);
     }
 
     #[test]
