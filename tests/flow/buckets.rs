@@ -42,7 +42,7 @@ async fn keys(store: &Arc<dyn Store>) -> Result<Vec<String>> {
 pub(crate) fn lives() -> Result<()> {
     block(async {
         let (lab, store) = lab(20, None).await?;
-        people(&lab, 200, 0)?;
+        people(&lab, 2_000, 0)?;
         let start = lab.start("people", RunOptions::default())?;
         let life = lab.engines(&start, None).await?;
         let first = {
@@ -54,20 +54,20 @@ pub(crate) fn lives() -> Result<()> {
             tokio::join!(execution, stop).0?.run
         };
         drop(life);
-        ensure!(first.state == RunState::Interrupted && lab.portal.written() < 200, "{:?}", first.state);
+        ensure!(first.state == RunState::Interrupted && lab.portal.written() < 2_000, "{:?}", first.state);
         let kept = keys(&store).await?;
         ensure!(kept.len() == 1 && kept[0].starts_with("plans/"), "{kept:?}");
 
         let again = lab.run("people").await?.run;
-        ensure!(again.id == first.id && again.tally.add.succeeded == 200, "{again:?}");
-        ensure!(lab.portal.written() == 200, "{} records were written, 200 are due", lab.portal.written());
+        ensure!(again.id == first.id && again.tally.add.succeeded == 2_000, "{again:?}");
+        ensure!(lab.portal.written() == 2_000, "{} records were written, 2,000 are due", lab.portal.written());
         let kept = keys(&store).await?;
         ensure!(kept.len() == 1 && kept[0].starts_with(&format!("snapshots/people/{}-", first.id)), "{kept:?}");
 
-        people(&lab, 190, 30)?;
+        people(&lab, 1_990, 30)?;
         let second = lab.run("people").await?.run;
         ensure!(second.tally.change.succeeded == 30 && second.tally.remove.succeeded == 10, "{:?}", second.tally);
-        ensure!(lab.contacts("name").len() == 190);
+        ensure!(lab.contacts("name").len() == 1_990);
         let kept = keys(&store).await?;
         ensure!(kept.len() == 1 && kept[0].starts_with(&format!("snapshots/people/{}-", second.id)), "{kept:?}");
         ensure!(!lab.path().join(".outflow/store").exists(), "something went into a directory");

@@ -56,7 +56,7 @@ pub fn run(cases: &[Case], modes: &[Mode]) -> ExitCode {
     _ = rustls::crypto::ring::default_provider().install_default();
     let mut arguments = Arguments::from_args();
     // Most of a case's time is waiting.
-    arguments.test_threads = arguments.test_threads.or(Some(4));
+    arguments.test_threads = arguments.test_threads.or(Some(3));
     let cells = modes.iter().flat_map(|mode| cases.iter().map(|case| (*case, *mode)));
     // One machine has its directory.
     let needs_shared = |need| matches!(need, Need::Shared | Need::S3);
