@@ -125,7 +125,7 @@ fn followed() -> Result<()> {
 
 fn seen() -> Result<()> {
     block(async {
-        let cluster = cluster(6_000, "").await?;
+        let cluster = started(6_000, "", Duration::from_millis(100)).await?;
         let shown = cluster.terminal("run")?;
         ensure!(shown.contains("delivering") && shown.contains("/6000") && shown.contains("s left"), "{shown}");
         ensure!(shown.contains("60 request(s) sent"), "{shown}");

@@ -55,8 +55,8 @@ pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> Result<bool>) -> 
 pub fn run(cases: &[Case], modes: &[Mode]) -> ExitCode {
     _ = rustls::crypto::ring::default_provider().install_default();
     let mut arguments = Arguments::from_args();
-    // Most of a case's time is waiting.
-    arguments.test_threads = arguments.test_threads.or(Some(3));
+    // Each case has a runtime of its own; few at a time keep their timing honest.
+    arguments.test_threads = arguments.test_threads.or(Some(2));
     let cells = modes.iter().flat_map(|mode| cases.iter().map(|case| (*case, *mode)));
     // One machine has its directory.
     let needs_shared = |need| matches!(need, Need::Shared | Need::S3);
