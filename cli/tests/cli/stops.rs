@@ -99,7 +99,7 @@ fn a_sync_that_is_not_reached_is_named_beside_the_one_that_was_interrupted() {
 fn a_closed_terminal_stops_a_run_as_sigterm_does() {
     let (project, simulator) = with_simulator(1_000);
     let outflow = outflow(project.path(), &["--output", "json", "run"]);
-    // Whoever runs the tests may have been started to outlive its terminal.
+    // The tests may run under `nohup`, which a child inherits.
     let mut command = Command::new("env");
     command.arg("--default-signal=HUP").arg(outflow.get_program()).args(outflow.get_args()).env("HUBSPOT_TOKEN", "t");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");

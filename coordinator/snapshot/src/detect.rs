@@ -285,14 +285,12 @@ impl<'a> Detector<'a> {
                 bytes.clear();
                 encode_key(batch, &self.key_columns, row, &mut bytes);
             }
-            if let Some(reason) =
-                reason.or_else(|| (may_be_long && bytes.len() > LONGEST_KEY).then_some(Reason::LongKey))
-            {
+            let is_long = may_be_long && bytes.len() > LONGEST_KEY;
+            if let Some(reason) = reason.or(is_long.then_some(Reason::LongKey)) {
                 self.invalid += 1;
                 if !is_faulty && self.named.len() < NAMED {
-                    let key = one_line(&key_text(&bytes, self.key_columns.iter().map(|(_, kind)| *kind)), SHOWN_KEY)
-                        .into_owned();
-                    self.named.push(InvalidRow { key, reason });
+                    let key = key_text(&bytes, self.key_columns.iter().map(|(_, kind)| *kind));
+                    self.named.push(InvalidRow { key: one_line(&key, SHOWN_KEY).into_owned(), reason });
                 }
                 continue;
             }

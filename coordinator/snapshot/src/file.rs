@@ -342,8 +342,8 @@ mod tests {
         let mut bad = std::fs::read(&path)?;
         bad[8..12].copy_from_slice(&(BLOCK_CAP + 1).to_le_bytes());
         std::fs::write(&path, &bad)?;
-        let told = read_all(&path).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(told.contains("a block is too long"), "{told}");
+        let reason = read_all(&path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(reason.contains("a block is too long"), "{reason}");
         Ok(())
     }
 

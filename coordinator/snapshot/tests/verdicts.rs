@@ -221,7 +221,7 @@ fn keys_that_differ_in_case_alone_are_one_where_they_fold() {
 #[test]
 fn row_whose_key_has_no_form_is_invalid_and_stands_for_any() {
     let folder = tempfile::tempdir().expect("a folder");
-    let refused = BTreeMap::from([(1, "it is no address".to_owned())]);
+    let refused = BTreeMap::from([(1, "it is not an address".to_owned())]);
     let form = move |batch: &RecordBatch| {
         Ok(Compared { keys: batch.project(&[0]).expect("the key"), refused: refused.clone() })
     };
@@ -231,7 +231,7 @@ fn row_whose_key_has_no_form_is_invalid_and_stands_for_any() {
     let found = detector.finish(None, Rules::default(), &mut Noted::default()).expect("a diff");
     assert_eq!((found.adds, found.invalid, found.keyless), (2, 1, 1));
     let named: Vec<_> = found.named.iter().map(|row| (row.key.as_str(), row.reason.clone())).collect();
-    assert_eq!(named, [("b", Reason::RefusedKey("it is no address".to_owned()))]);
+    assert_eq!(named, [("b", Reason::RefusedKey("it is not an address".to_owned()))]);
 }
 
 #[test]

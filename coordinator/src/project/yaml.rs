@@ -260,8 +260,7 @@ fn in_plain_words(message: &str) -> Option<String> {
     } else if says("invalid type: map, expected a name") {
         "Write a name here. A template is written in quotes: `{ template: \"{{ … }}\" }`.".to_owned()
     } else if let Some(rest) = after("unknown variant ") {
-        let (wrong, names) = rest.split_once(", expected ").unwrap_or((rest, ""));
-        let wrong = wrong.trim_matches('`');
+        let (wrong, names) = rest.trim_start_matches('`').split_once("`, expected ")?;
         let hint = did_you_mean(wrong, names.split(['`', ',', ' ']).filter(|name| name.len() > 2));
         format!("\"{wrong}\" is not known here: write {names}.{hint}")
     } else if says("Write a ") {

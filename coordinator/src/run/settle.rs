@@ -212,7 +212,7 @@ impl Engine {
             let revoked = self.limiter.revoke(&run.destination, &id, grace).await?;
             match revoked {
                 Revoked::Held => sent.seen = Instant::now(),
-                // What it had announced is on its way here: nobody will send it, and when it is heard the rest goes on.
+                // What it had announced is on its way here. It never leaves from now on, and once it is heard the rest goes on.
                 Revoked::Lapsed { announced } if self.is_unheard(board, id, announced).await? => {}
                 // Its report is on its way here, or its message to a worker that says so; unless they are lost.
                 Revoked::Finished | Revoked::Forgotten if silent < self.silence * PATIENCE => {}

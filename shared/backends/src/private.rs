@@ -95,7 +95,7 @@ mod tests {
             assert_eq!(mode(file)?, 0o600, "{}", file.display());
         }
         assert_eq!(std::fs::read_to_string(folder.join(".gitignore"))?, "*\n");
-        // One file alone that somebody has opened, to all or to a group.
+        // One file alone that is open to all or to a group.
         for rights in [0o644, 0o640] {
             std::fs::set_permissions(&files[0], Permissions::from_mode(rights))?;
             private_folder(&folder)?;

@@ -211,29 +211,38 @@ async fn cut() -> Result<()> {
     Ok(())
 }
 
-/// A server that says that an object is longer than what it gives.
-async fn lies() -> Result<()> {
-    let (folder, listener) = (tempfile::tempdir()?, TcpListener::bind(("127.0.0.1", 0)).await?);
+/// A server that gives `answer` for the beginning of each request, in small letters; a store over it.
+async fn answering(
+    folder: &TempDir,
+    answer: impl Fn(&str) -> String + Send + 'static,
+) -> Result<(Arc<dyn Store>, JoinHandle<()>)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let port = listener.local_addr()?.port();
     let task = tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let mut seen = vec![0; 4096];
             let length = client.read(&mut seen).await.unwrap_or_default();
-            let head = "ETag: \"e\"\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\nConnection: close\r\n";
-            let answer = if seen.get(..length).unwrap_or_default().starts_with(b"HEAD") {
-                format!("HTTP/1.1 200 OK\r\n{head}Content-Length: 100\r\n\r\n")
-            } else {
-                format!(
-                    "HTTP/1.1 206 Partial Content\r\n{head}Content-Range: bytes 0-99/100\r\nContent-Length: 50\r\n\r\n{}",
-                    "x".repeat(50)
-                )
-            };
-            _ = client.write_all(answer.as_bytes()).await;
+            let asked = String::from_utf8_lossy(seen.get(..length).unwrap_or_default()).to_lowercase();
+            _ = client.write_all(answer(&asked).as_bytes()).await;
             _ = client.shutdown().await;
         }
     });
     let url = format!("s3://b/p?endpoint=http://127.0.0.1:{port}&access_key_id=k&secret_access_key=k");
-    let store = open(&url, &folder)?;
+    Ok((open(&url, folder)?, task))
+}
+
+/// A server that says that an object is longer than what it gives.
+async fn lies() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (store, task) = answering(&folder, |asked| {
+        let head = "ETag: \"e\"\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\nConnection: close\r\n";
+        if asked.starts_with("head") {
+            return format!("HTTP/1.1 200 OK\r\n{head}Content-Length: 100\r\n\r\n");
+        }
+        let range = "Content-Range: bytes 0-99/100\r\nContent-Length: 50";
+        format!("HTTP/1.1 206 Partial Content\r\n{head}{range}\r\n\r\n{}", "x".repeat(50))
+    })
+    .await?;
     for error in [store.local("a").await.err(), store.read("a", 0, 100).await.err()] {
         ensure!(error.as_ref().is_some_and(|error| error.trouble == Trouble::Corrupt), "{error:?}");
     }
@@ -245,28 +254,20 @@ async fn lies() -> Result<()> {
 
 /// An object that is put again between two parts of a copy.
 async fn replaced() -> Result<()> {
-    let (folder, listener) = (tempfile::tempdir()?, TcpListener::bind(("127.0.0.1", 0)).await?);
-    let port = listener.local_addr()?.port();
-    let task = tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut seen = vec![0; 4096];
-            let length = client.read(&mut seen).await.unwrap_or_default();
-            let asked = String::from_utf8_lossy(seen.get(..length).unwrap_or_default()).to_lowercase();
-            let head = "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\nConnection: close\r\n";
-            let answer = if asked.starts_with("head") {
-                format!("HTTP/1.1 200 OK\r\nETag: \"old\"\r\n{head}Content-Length: 10\r\n\r\n")
-            } else if asked.contains("if-match: \"old\"") {
-                format!("HTTP/1.1 412 Precondition Failed\r\n{head}Content-Length: 0\r\n\r\n")
-            } else {
-                let range = "Content-Range: bytes 0-9/10\r\nContent-Length: 10";
-                format!("HTTP/1.1 206 Partial Content\r\nETag: \"new\"\r\n{head}{range}\r\n\r\n0123456789")
-            };
-            _ = client.write_all(answer.as_bytes()).await;
-            _ = client.shutdown().await;
+    let folder = tempfile::tempdir()?;
+    let (store, task) = answering(&folder, |asked| {
+        let head = "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\nConnection: close\r\n";
+        if asked.starts_with("head") {
+            return format!("HTTP/1.1 200 OK\r\nETag: \"old\"\r\n{head}Content-Length: 10\r\n\r\n");
         }
-    });
-    let url = format!("s3://b/p?endpoint=http://127.0.0.1:{port}&access_key_id=k&secret_access_key=k");
-    let error = open(&url, &folder)?.local("a").await.err();
+        if asked.contains("if-match: \"old\"") {
+            return format!("HTTP/1.1 412 Precondition Failed\r\n{head}Content-Length: 0\r\n\r\n");
+        }
+        let range = "Content-Range: bytes 0-9/10\r\nContent-Length: 10";
+        format!("HTTP/1.1 206 Partial Content\r\nETag: \"new\"\r\n{head}{range}\r\n\r\n0123456789")
+    })
+    .await?;
+    let error = store.local("a").await.err();
     ensure!(error.as_ref().is_some_and(|error| error.trouble == Trouble::Conflict), "{error:?}");
     task.abort();
     Ok(())

@@ -54,7 +54,7 @@ fn bytes(field: &TypePtr) -> Result<TypePtr> {
 pub(super) fn is_arrow_known(metadata: &ParquetMetaData) -> bool {
     let mut pairs = metadata.file_metadata().key_value_metadata().into_iter().flatten();
     let text = pairs.find(|pair| pair.key == ARROW_SCHEMA_META_KEY).and_then(|pair| pair.value.as_deref());
-    // What is no schema at all it passes over.
+    // The reader passes over a text that is not a schema.
     let Some(message) = text.and_then(|text| STANDARD.decode(text).ok()) else { return true };
     let message = message.strip_prefix(&[0xFF; 4]).and_then(|rest| rest.get(4..)).unwrap_or(&message);
     let Ok(message) = arrow_ipc::root_as_message(message) else { return true };
